@@ -1,0 +1,104 @@
+"""The commands: what they are called, what their help says, and their exit statuses.
+
+0 is done, 1 a failed training, 2 wrong input (one or two lines, no traceback), 130 and 143
+interrupted and terminated. Nothing heavy is imported before the flags are understood.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any, get_args, get_type_hints
+
+from cifar_lab.errors import UserError
+from cifar_lab.parsing import (
+    ALIASES,
+    choose_recipe,
+    expected,
+    parse_fit,
+    setting_types,
+    split_flags,
+)
+from cifar_lab.recipes import Recipe, models, recipes
+from cifar_lab.settings import FitSettings
+
+
+def fit(argv: Sequence[str] | None = None) -> int:
+    """Trains a model: the command of ``scripts/fit.py``.
+
+    Args:
+        argv: the words behind the script's name; default: the process's own.
+
+    Returns:
+        The exit status.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        if {"-h", "--help"} & set(argv):
+            print(fit_help(_recipe_for_help(argv)))
+            return 0
+        show_config = bool({"--print_config", "--print-config"} & set(argv))
+        plan = parse_fit(
+            [word for word in argv if word not in ("--print_config", "--print-config")]
+        )
+        if show_config:
+            print(plan.as_yaml(), end="")
+            return 0
+        from cifar_lab.training.fit import run_fit
+
+        return run_fit(plan)
+    except UserError as error:
+        print(f"fit.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return 130
+
+
+def fit_help(recipe: Recipe) -> str:
+    """The help of ``scripts/fit.py``, with the values and the own settings of a recipe."""
+    lines = [
+        "usage: python scripts/fit.py [--model NAME] [--FLAG VALUE ...]",
+        "",
+        "Trains a model on CIFAR-10. Values come from a recipe, then --config FILE, then flags;",
+        "--print_config prints them all and exits. Dashes and underscores are the same.",
+        "",
+        f"models:   {', '.join(models())}",
+        f"recipes:  {', '.join(recipes())}",
+    ]
+    values = {**vars(FitSettings()), **recipe.settings, "recipe": recipe.name}
+    groups: dict[str, list[str]] = {}
+    for field in fields(FitSettings):
+        text = _help_line(field.name, field.metadata["help"], values[field.name])
+        groups.setdefault(field.metadata["group"], []).append(text)
+    own = [name for name in recipe.settings if name not in values or name not in _run_names()]
+    groups[f"settings of {recipe.model} (--model NAME --help shows another's)"] = [
+        _help_line(name, recipe.comments.get(name, ""), values[name]) for name in own
+    ]
+    for group, entries in groups.items():
+        lines += ["", f"{group}:", *entries]
+    aliases = ", ".join(f"--{alias} (--{name})" for alias, name in ALIASES.items())
+    return "\n".join([*lines, "", f"also accepted: {aliases}"])
+
+
+def _run_names() -> set[str]:
+    return {field.name for field in fields(FitSettings)}
+
+
+def _help_line(name: str, text: str, value: Any) -> str:
+    kind = get_type_hints(FitSettings).get(name)
+    if kind is not None and get_args(kind) and expected(kind).startswith("one of "):
+        choices = expected(kind).removeprefix("one of ")
+        text = f"{choices}; {text}" if text else choices
+    shown = ",".join(map(str, value)) if isinstance(value, list) else value
+    default = "" if value in (None, [], False) else f" [{shown}]"
+    return f"  --{name:<24}{text}{default}"
+
+
+def _recipe_for_help(argv: Sequence[str]) -> Recipe:
+    try:
+        flags = split_flags([word for word in argv if word not in ("-h", "--help")])
+    except UserError:
+        flags = {}
+    return choose_recipe(flags, {})

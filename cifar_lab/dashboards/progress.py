@@ -1,0 +1,112 @@
+"""What a run shows while it trains: a bar on a terminal, a line an evaluation elsewhere.
+
+Both show the scalars that were last logged, so they ask nothing of the device.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from tqdm import tqdm
+
+REFRESH_SECONDS = 0.2
+
+
+def make_progress(kind: str) -> Callback | None:
+    """Gives the callback for ``--progress``: "bar", "line", "none", or "auto" to choose."""
+    if kind == "auto":
+        kind = "bar" if sys.stdout.isatty() else "line"
+    return {"bar": ProgressBar, "line": ProgressLines, "none": lambda: None}[kind]()
+
+
+class ProgressLines(Callback):
+    """Prints a line at each evaluation."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock."""
+        self._start = time.perf_counter()
+        self._first_step = trainer.global_step
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prints the line."""
+        if trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        step, steps = trainer.global_step, trainer.estimated_stepping_batches
+        elapsed = time.perf_counter() - self._start
+        left = elapsed / max(step - self._first_step, 1) * (steps - step)
+        line = f"step {step:>{len(f'{steps:,}')},} of {steps:,}   {describe(trainer)}"
+        print(f"{line}   {clock(elapsed)} elapsed, {clock(left)} left", flush=True)
+
+
+class ProgressBar(Callback):
+    """Shows one line that is rewritten a few times a second."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Opens the bar."""
+        self._refreshed = 0.0
+        self._bar = tqdm(
+            total=trainer.estimated_stepping_batches,
+            initial=trainer.global_step,
+            bar_format="{percentage:3.0f}% {bar:20} {n:,}/{total:,} {elapsed}<{remaining}  {desc}",
+            disable=not trainer.is_global_zero,
+            dynamic_ncols=True,
+            file=sys.stdout,
+            mininterval=0,
+        )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Moves the bar, where it was not moved just now."""
+        now = time.monotonic()
+        if now - self._refreshed >= REFRESH_SECONDS:
+            self._refreshed = now
+            self._refresh(trainer, describe(trainer))
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says that training waits."""
+        if not trainer.sanity_checking:
+            self._refresh(trainer, "evaluating …")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Shows the new numbers."""
+        if not trainer.sanity_checking:
+            self._refresh(trainer, describe(trainer))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Closes the bar."""
+        self._bar.close()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Closes the bar, so that what is printed next has a line of its own."""
+        if hasattr(self, "_bar"):
+            self._bar.close()
+
+    def _refresh(self, trainer: Trainer, description: str) -> None:
+        self._bar.n = trainer.global_step
+        self._bar.set_description_str(description)
+
+
+def describe(trainer: Trainer) -> str:
+    """The newest scalars in words."""
+    metrics = trainer.callback_metrics
+    parts = []
+    for split in ("train", "val", "test"):
+        if f"loss/{split}" in metrics:
+            loss, accuracy = metrics[f"loss/{split}"], metrics[f"acc/{split}"]
+            parts.append(f"{split} {float(loss):.3f} {100 * float(accuracy):.2f} %")
+    if speed := float(metrics.get("speed/images_per_second", 0)):
+        parts.append(f"{speed:,.0f} images/s")
+    return "  ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

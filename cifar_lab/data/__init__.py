@@ -1,0 +1,1 @@
+"""CIFAR-10: where it comes from, how it is split, and the batches that models see."""

@@ -1,0 +1,71 @@
+"""The decoded form of an image tree, kept in the user's cache folder.
+
+One uncompressed ``.npz`` file a tree. It is used only while its key, made from every file's path,
+size and modification time, is that of the tree; NumPy reads it without unpickling, and the zip
+format's checksums tell a damaged one. A cache that cannot be read is a cache that is not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FORMAT = 1  # raised when what is stored changes; older files are rebuilt
+
+
+def cache_folder() -> Path:
+    """``$CIFAR_LAB_CACHE``, else ``cifar_lab`` in the platform's folder for caches."""
+    if override := os.environ.get("CIFAR_LAB_CACHE"):
+        return Path(override)
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "cifar_lab"
+
+
+def cache_path(tree: Path) -> Path:
+    """Where the tree at this path is kept; a changed tree replaces its older form there."""
+    name = hashlib.sha256(str(tree.resolve()).encode()).hexdigest()[:16]
+    return cache_folder() / "trees" / f"{name}.npz"
+
+
+def load(path: Path, key: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+    """The arrays and the facts stored under ``key``, or None where there are none to be had."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            facts = json.loads(stored["facts"].tobytes())
+            if facts["format"] != FORMAT or facts["key"] != key:
+                return None
+            return {name: stored[name] for name in stored.files if name != "facts"}, facts
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def store(path: Path, key: str, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> bool:
+    """Writes a cache file whole or not at all; False where the folder cannot be written."""
+    text = json.dumps({**facts, "format": FORMAT, "key": key})
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    except OSError:
+        return False
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, facts=np.frombuffer(text.encode(), dtype=np.uint8), **arrays)
+        os.replace(name, path)
+    except OSError:
+        return False
+    finally:
+        Path(name).unlink(missing_ok=True)
+    return True

@@ -1,0 +1,58 @@
+"""An MLP with the package's own batch normalization, whose backward pass is written by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from torch import Tensor, nn
+
+from cifar_lab.data.image_set import IMAGE_SHAPE
+from cifar_lab.layers import BatchNorm1d
+from cifar_lab.models.classifier import ImageClassifier
+from cifar_lab.models.mlp import check_units
+
+
+class BatchNormMLPNetwork(nn.Sequential):
+    """Hidden layers of linear, batch normalization and ReLU, then a linear layer.
+
+    The hidden linear layers have no bias: the normalization that follows would subtract it.
+
+    Args:
+        hidden_units: units of each hidden layer, each above 0.
+        num_classes: of the output.
+    """
+
+    def __init__(self, hidden_units: Sequence[int], num_classes: int) -> None:
+        sizes = [prod(IMAGE_SHAPE), *check_units(hidden_units)]
+        layers: list[nn.Module] = [nn.Flatten()]
+        for fan_in, units in zip(sizes, sizes[1:], strict=False):
+            layers += [nn.Linear(fan_in, units, bias=False), BatchNorm1d(units), nn.ReLU()]
+        super().__init__(*layers, nn.Linear(sizes[-1], num_classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps float images (B, 3, 32, 32) to logits (B, num_classes)."""
+        return super().forward(images)
+
+
+class BatchNormMLP(ImageClassifier):
+    """The MLP with batch normalization as a LightningModule; settings as in BatchNormMLPNetwork."""
+
+    def __init__(
+        self,
+        hidden_units: Sequence[int] = (100,),
+        normalization: str = "mean_image",
+        optimizer: str = "adam",
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        num_classes: int = 10,
+    ) -> None:
+        super().__init__(
+            BatchNormMLPNetwork(hidden_units, num_classes),
+            num_classes=num_classes,
+            normalization=normalization,
+            optimizer=optimizer,
+            lr=lr,
+            weight_decay=weight_decay,
+        )
+        self.save_hyperparameters()

@@ -1,0 +1,240 @@
+"""From the words of a command line to typed settings: recipe, then ``--config``, then flags.
+
+jsonargparse types and checks the values. This layer on top of it accepts dashes for underscores,
+comma lists and the course's names, refuses abbreviations, and says what is wrong in a line or two
+with the nearest match. Every flag takes one value; one that is true or false may go without.
+"""
+
+from __future__ import annotations
+
+import difflib
+from argparse import ArgumentError
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+import yaml
+from jsonargparse import ArgumentParser
+from jsonargparse.typing import NonNegativeInt, PositiveInt
+
+from cifar_lab.errors import UserError
+from cifar_lab.recipes import Recipe, models, recipes
+from cifar_lab.settings import FitSettings, Seed
+
+# Names of the course whose report this package reproduces.
+ALIASES = {
+    "dnn_hidden_units": "hidden_units",
+    "learning_rate": "lr",
+    "eval_freq": "eval_every",
+}
+ACTIONS = ("help", "config", "print_config")  # flags that are no settings
+TRUE_FALSE = ("true", "false")
+EXPECTED = {
+    int: "an integer",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    PositiveInt: "a positive integer",
+    NonNegativeInt: "an integer of at least 0",
+    Seed: "an integer from 0 to 4294967295",
+    list[int]: "integers separated by commas",
+    list[str]: "names separated by commas",
+}
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """Everything that a run was told.
+
+    Attributes:
+        settings: of the run.
+        model_settings: keyword arguments of the model's class, without the number of classes.
+        recipe: the recipe that they started from.
+    """
+
+    settings: FitSettings
+    model_settings: dict[str, Any]
+    recipe: Recipe
+
+    def as_config(self) -> dict[str, Any]:
+        """All settings, flat, as ``--config`` takes them."""
+        return {**vars(self.settings), **self.model_settings}
+
+    def as_yaml(self) -> str:
+        """The same as a file."""
+        return yaml.safe_dump(self.as_config(), sort_keys=False, default_flow_style=None)
+
+
+def parse_fit(argv: Sequence[str]) -> FitPlan:
+    """Turns flags into settings.
+
+    Raises:
+        UserError: with the flag or key, what came and what was expected.
+    """
+    flags = split_flags(argv)
+    path = flags.pop("config", None)
+    config = _read_config(path)
+    recipe = choose_recipe(flags, config)
+    values = dict(recipe.settings)
+    for layer, origin in ((config, f"--config {path}: "), (flags, "--")):
+        values.update(_one_limit(_typed(layer, recipe, origin)))
+    values["recipe"] = recipe.name
+    names = {field.name for field in fields(FitSettings)}
+    return FitPlan(
+        FitSettings(**{name: value for name, value in values.items() if name in names}),
+        {name: value for name, value in values.items() if name not in names},
+        recipe,
+    )
+
+
+def split_flags(argv: Sequence[str]) -> dict[str, str]:
+    """Pairs each flag with its value, as text; a later flag replaces an earlier one.
+
+    Raises:
+        UserError: a word that is no flag, or a flag without its value.
+    """
+    flags: dict[str, str] = {}
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--"):
+            raise UserError(f"{word!r}: expected a flag, such as --model {word}")
+        name, equals, value = word[2:].partition("=")
+        name = canonical(name)
+        if not equals:
+            if words and not words[0].startswith("--"):
+                value = words.pop(0)
+            elif name in _switches():
+                value = "true"
+            else:
+                raise UserError(f"--{name}: expected a value behind it")
+        flags[name] = value
+    return flags
+
+
+def canonical(name: str) -> str:
+    """The one spelling of a flag's or key's name."""
+    name = name.replace("-", "_")
+    return ALIASES.get(name, name)
+
+
+def choose_recipe(flags: Mapping[str, Any], config: Mapping[str, Any]) -> Recipe:
+    """The recipe that the flags or else the configuration name, or that of the model they name.
+
+    Raises:
+        UserError: an unknown model or recipe, or a recipe for another model.
+    """
+    model = flags.get("model", config.get("model"))
+    name = flags.get("recipe", config.get("recipe"))
+    if model is not None and model not in models():
+        raise UserError(unknown("--model", model, models()))
+    if name is None:
+        name = model or FitSettings.model
+    if name not in recipes():
+        raise UserError(unknown("--recipe", name, recipes()))
+    recipe = recipes()[name]
+    if model not in (None, recipe.model):
+        raise UserError(f"--recipe {name}: a recipe for {recipe.model}, not for {model}")
+    return recipe
+
+
+def setting_types(recipe: Recipe) -> dict[str, Any]:
+    """Each setting's type: of the run as declared, of the model as its recipe's values show."""
+    types = get_type_hints(FitSettings)
+    own = {name: value for name, value in recipe.settings.items() if name not in types}
+    return {**types, **{name: _type_of(value) for name, value in own.items()}}
+
+
+def unknown(what: str, name: object, known: Iterable[str]) -> str:
+    """What to say of a name that is not known: the nearest that is, and all."""
+    known = list(known)
+    near = difflib.get_close_matches(str(name), known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"{what} {name}: unknown{hint} (known: {', '.join(known)})"
+
+
+def _switches() -> set[str]:
+    """Flags that are true when they stand alone."""
+    types = get_type_hints(FitSettings)
+    own = {name for r in recipes().values() for name, value in r.settings.items() if value is True}
+    return {name for name, kind in types.items() if kind is bool} | own | set(ACTIONS)
+
+
+def _type_of(value: Any) -> Any:
+    return list[type(value[0])] if isinstance(value, list) else type(value)  # type: ignore[misc]
+
+
+def _read_config(path: str | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        content = yaml.safe_load(Path(path).expanduser().read_text("utf-8"))
+    except OSError as error:
+        raise UserError(f"--config {path}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"--config {path}: not a YAML file ({reason})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"--config {path}: expected lines of the form 'setting: value'")
+    return {canonical(str(name)): value for name, value in content.items()}
+
+
+def _typed(values: Mapping[str, Any], recipe: Recipe, origin: str) -> dict[str, Any]:
+    """Checks names, then values; ``origin`` is what an error puts before a name."""
+    types = setting_types(recipe)
+    for name in values:
+        if name not in types:
+            raise UserError(_unknown_setting(name, types, recipe.model, origin))
+    return {name: _convert(name, value, types[name], origin) for name, value in values.items()}
+
+
+def _unknown_setting(name: str, types: Mapping[str, Any], model: str, origin: str) -> str:
+    owners = {other.model for other in recipes().values() if name in other.settings}
+    if owners:
+        return f"{origin}{name}: a setting of {', '.join(sorted(owners))}, not of {model}"
+    near = difflib.get_close_matches(name, [*types, *ACTIONS, *ALIASES], n=1)
+    hint = f"; did you mean {origin}{near[0]}?" if near else "; --help lists all"
+    return f"{origin}{name}: unknown{hint}"
+
+
+def _convert(name: str, value: Any, kind: Any, origin: str) -> Any:
+    if get_origin(kind) is list and isinstance(value, str | int):
+        text = str(value).strip("[] ")
+        value = [] if text in ("", "none") else [part.strip() for part in text.split(",")]
+    if kind is str and isinstance(value, int | float):
+        value = str(value)  # YAML reads `devices: 2` as a number
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--value", type=kind)
+    try:
+        if isinstance(value, str):
+            typed = parser.parse_args([f"--value={value}"]).value
+        else:
+            typed = parser.parse_object({"value": value}).value
+    except ArgumentError:
+        shown = " ".join(str(value).split())
+        raise UserError(f"{origin}{name} {shown}: expected {expected(kind)}") from None
+    # jsonargparse's restricted numbers are subclasses of int; YAML knows the plain one.
+    return int(typed) if isinstance(typed, int) and not isinstance(typed, bool) else typed
+
+
+def expected(kind: Any) -> str:
+    """What a value of this type looks like, in words."""
+    if kind in EXPECTED:
+        return EXPECTED[kind]
+    choices = get_args(kind)
+    if all(isinstance(choice, str) for choice in choices):
+        return "one of " + ", ".join(choices)
+    return expected(choices[0])  # an optional value: T | None
+
+
+def _one_limit(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """Lets max_steps and max_epochs override each other."""
+    steps, epochs = layer.get("max_steps"), layer.get("max_epochs")
+    if steps is not None and epochs is not None:
+        raise UserError(f"--max_steps {steps} and --max_epochs {epochs}: give one of them")
+    if steps is not None:
+        return {**layer, "max_epochs": None}
+    if epochs is not None:
+        return {**layer, "max_steps": None}
+    return {name: v for name, v in layer.items() if name not in ("max_steps", "max_epochs")}

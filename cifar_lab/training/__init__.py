@@ -1,0 +1,1 @@
+"""From settings to a finished run: trainer, run folder, checkpoints and summary."""

@@ -1,0 +1,186 @@
+"""A run from settings to summary: what ``scripts/fit.py`` does once its flags are understood."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import shlex
+import sys
+import time
+import warnings
+from pathlib import Path
+
+from pytorch_lightning import Trainer, seed_everything
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
+
+from cifar_lab import __version__
+from cifar_lab.dashboards.metrics_csv import MetricsCSV
+from cifar_lab.dashboards.progress import make_progress
+from cifar_lab.data.datamodule import CIFAR10DataModule
+from cifar_lab.errors import UserError
+from cifar_lab.models import REGISTRY
+from cifar_lab.models.classifier import ImageClassifier
+from cifar_lab.parsing import FitPlan
+from cifar_lab.training import run_folder
+from cifar_lab.training.checkpoints import Checkpoints
+from cifar_lab.training.final_evaluation import FinalEvaluation
+from cifar_lab.training.run_folder import RunFolder
+from cifar_lab.training.summary import (
+    Summary,
+    accuracies,
+    describe_data,
+    describe_device,
+    versions,
+)
+from cifar_lab.training.trainer import build_trainer
+
+INTERRUPTED, TERMINATED = 130, 143  # exit statuses: 128 + the signal's number
+
+
+def run_fit(plan: FitPlan) -> int:
+    """Trains, evaluates and writes the run folder.
+
+    Returns:
+        The exit status: 0 done, 130 interrupted, 143 terminated.
+
+    Raises:
+        UserError: wrong settings, data or hardware.
+    """
+    start = time.perf_counter()
+    _quiet()
+    seed_everything(plan.settings.seed, verbose=False)
+    data = build_data(plan)
+    data.prepare_data()
+    data.setup()
+    model = build_model(plan, data)
+    trainer = build_trainer(plan.settings, cpu_only=model.cpu_only)
+    model.check_trainer(trainer)
+    if plan.settings.fast_dev_run:
+        trainer.fit(model, datamodule=data)
+        print("fast_dev_run: one step and one evaluation passed; nothing was written.")
+        return 0
+    folder = _claim_folder(plan, data)
+    checkpoints = Checkpoints(folder, "test" if data.evaluates_on_test else "val")
+    progress = make_progress(plan.settings.progress)
+    trainer.callbacks += [FinalEvaluation(), checkpoints, *([progress] if progress else [])]
+    trainer.loggers = _open_loggers(plan, data, folder)
+    _print_header(plan, model, data, trainer, folder)
+    status, seconds = _fit(trainer, model, data)
+    if status:
+        print(f"\nStopped at step {trainer.global_step:,}. Run folder: {folder.path}")
+        return status
+    tested = None if data.evaluates_on_test else _test(trainer, model, data, folder)
+    summary = Summary(
+        model=plan.recipe.model,
+        recipe=plan.recipe.name,
+        accuracy=accuracies(checkpoints.split, checkpoints.best, checkpoints.last, tested),
+        report_accuracy=plan.recipe.report_accuracy,
+        steps=trainer.global_step,
+        seconds={"fit": seconds, "total": time.perf_counter() - start},
+        images_per_second=model.meter.overall_speed,
+        data=describe_data(data),
+        seed=plan.settings.seed,
+        device=describe_device(trainer),
+        versions=versions(),
+        command=shlex.join([Path(sys.executable).name, *sys.argv]),
+    )
+    _print_end(summary, folder)
+    return 0
+
+
+def build_data(plan: FitPlan) -> CIFAR10DataModule:
+    """The DataModule that the settings describe; nothing is read yet."""
+    settings = vars(plan.settings)
+    names = set(inspect.signature(CIFAR10DataModule).parameters) & set(settings)
+    return CIFAR10DataModule(**{name: settings[name] for name in names})
+
+
+def build_model(plan: FitPlan, data: CIFAR10DataModule) -> ImageClassifier:
+    """The model that the settings describe, for the number of classes of the data."""
+    return REGISTRY[plan.recipe.model](**plan.model_settings, num_classes=data.num_classes)  # type: ignore[call-arg]
+
+
+def _fit(trainer: Trainer, model: ImageClassifier, data: CIFAR10DataModule) -> tuple[int, float]:
+    """Trains; gives the exit status and the seconds that it took."""
+    start = time.perf_counter()
+    try:
+        trainer.fit(model, datamodule=data)
+    except MisconfigurationException as error:
+        raise UserError(str(error).strip().split("\n")[0]) from error
+    except SIGTERMException:
+        return TERMINATED, time.perf_counter() - start
+    except SystemExit:  # how Lightning leaves after Ctrl-C
+        return INTERRUPTED, time.perf_counter() - start
+    return 0, time.perf_counter() - start
+
+
+def _test(
+    trainer: Trainer, model: ImageClassifier, data: CIFAR10DataModule, folder: RunFolder
+) -> float:
+    """The test accuracy of the best checkpoint."""
+    path = trainer.strategy.broadcast(str(folder.best_checkpoint))
+    trainer.test(model, datamodule=data, ckpt_path=path, verbose=False, weights_only=True)
+    return float(trainer.callback_metrics["acc/test"])
+
+
+def _claim_folder(plan: FitPlan, data: CIFAR10DataModule) -> RunFolder:
+    name = plan.recipe.model
+    if data.image_set.source == "synthetic":
+        name += "-synthetic"  # so that nobody takes its numbers for CIFAR-10's
+    create = run_folder.claim if rank_zero_only.rank == 0 else run_folder.placeholder  # type: ignore[attr-defined]
+    return create(plan.settings.log_dir, name)
+
+
+def _open_loggers(plan: FitPlan, data: CIFAR10DataModule, folder: RunFolder) -> list[Logger]:
+    """TensorBoard and CSV; writes config.yaml too."""
+    if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+        folder.config.write_text(plan.as_yaml(), "utf-8")
+    tensorboard = TensorBoardLogger(
+        folder.log_dir, folder.name, folder.version, default_hp_metric=False
+    )
+    tensorboard.log_hyperparams({**plan.as_config(), "data": data.image_set.description})
+    return [tensorboard, MetricsCSV(folder.path / "metrics.csv")]
+
+
+@rank_zero_only
+def _print_header(
+    plan: FitPlan,
+    model: ImageClassifier,
+    data: CIFAR10DataModule,
+    trainer: Trainer,
+    folder: RunFolder,
+) -> None:
+    count = sum(parameter.numel() for parameter in model.parameters())
+    sizes = ", ".join(f"{size:,} {split}" for split, size in data.sizes.items())
+    device = describe_device(trainer)
+    lines = {
+        "model": f"{plan.recipe.model}, {count:,} parameters (recipe {plan.recipe.name}: "
+        f"{plan.recipe.title})",
+        "data": f"{data.image_set.description}; {sizes}",
+        "device": f"{device['name']}, {device['processes']} process(es), {device['precision']}",
+        "run": str(folder.path),
+    }
+    print(f"cifar_lab {__version__}")
+    for name, text in lines.items():
+        print(f"  {name:<8}{text}")
+    sys.stdout.flush()
+
+
+@rank_zero_only
+def _print_end(summary: Summary, folder: RunFolder) -> None:
+    summary.write(folder.summary)
+    if summary.data["source"] == "synthetic":
+        print("\nThese numbers are for SYNTHETIC images; they say nothing about CIFAR-10.")
+    print(f"\n{summary.table()}")
+    print(f"\nrun folder: {folder.path}")
+    print(f"tensorboard --logdir {shlex.quote(str(folder.log_dir))}")
+
+
+def _quiet() -> None:
+    """Silences what Lightning says to people who write their own scripts."""
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Lightning 2.6.6 calls a function that torch 2.14 deprecates; nothing a user could change.
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")

@@ -1,0 +1,90 @@
+"""The folder of a run: ``<log_dir>/<name>/version_N``.
+
+config.yaml     all settings; ``--config`` takes it to repeat the run
+events.*        what TensorBoard shows
+metrics.csv     the same scalars as a table
+summary.json    what came out
+checkpoints/    best.ckpt (where there is a validation split) and last.ckpt
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from cifar_lab.errors import UserError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of a run.
+
+    Attributes:
+        log_dir: folder of all runs.
+        name: the model's, with ``-synthetic`` for a run on synthetic images.
+        version: ``version_N``.
+    """
+
+    log_dir: Path
+    name: str
+    version: str
+
+    @property
+    def path(self) -> Path:
+        """The run's own folder."""
+        return self.log_dir / self.name / self.version
+
+    @property
+    def config(self) -> Path:
+        """All settings, as YAML."""
+        return self.path / "config.yaml"
+
+    @property
+    def summary(self) -> Path:
+        """What came out, as JSON."""
+        return self.path / "summary.json"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """The checkpoint of the best validation accuracy."""
+        return self.path / "checkpoints" / "best.ckpt"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """The newest checkpoint."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+
+def claim(log_dir: str, name: str) -> RunFolder:
+    """Creates the next free version; two runs that start together get different ones.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    parent = Path(log_dir).expanduser() / name
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        number = 1 + max((_number(entry.name) for entry in os.scandir(parent)), default=-1)
+        while True:
+            try:
+                (parent / f"version_{number}").mkdir()  # fails for all but one
+                break
+            except FileExistsError:
+                number += 1
+    except OSError as error:
+        raise UserError(
+            f"log_dir {log_dir}: cannot be written ({error.strerror}). Give another --log_dir."
+        ) from error
+    return RunFolder(parent.parent, name, f"version_{number}")
+
+
+def placeholder(log_dir: str, name: str) -> RunFolder:
+    """A folder for the processes that write nothing: all but the first."""
+    return RunFolder(Path(log_dir).expanduser(), name, "version_of_first_process")
+
+
+def _number(name: str) -> int:
+    found = re.fullmatch(r"version_(\d+)", name)
+    return int(found[1]) if found else -1

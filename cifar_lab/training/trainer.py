@@ -1,0 +1,98 @@
+"""The Lightning Trainer of a run, from its settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pytorch_lightning import Trainer
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from cifar_lab.errors import UserError
+from cifar_lab.settings import FitSettings
+from cifar_lab.training.checkpoints import AtomicCheckpointIO
+from cifar_lab.training.precision import resolve_precision
+
+
+def build_trainer(settings: FitSettings, *, cpu_only: bool) -> Trainer:
+    """Gives a Trainer without callbacks and loggers; those need the run folder, which comes later.
+
+    Args:
+        settings: of the run.
+        cpu_only: the model computes on the CPU in float32, whatever "auto" would choose.
+
+    Raises:
+        UserError: hardware that is not there, or a combination that Lightning refuses.
+    """
+    accelerator, precision = settings.accelerator, settings.precision
+    if cpu_only:
+        accelerator = "cpu" if accelerator == "auto" else accelerator
+        precision = "32-true" if precision == "auto" else precision
+    device = device_kind(accelerator)
+    try:
+        return Trainer(
+            accelerator=accelerator,
+            devices=_devices(settings.devices),
+            strategy=settings.strategy,
+            num_nodes=settings.num_nodes,
+            precision=resolve_precision(precision, device),  # type: ignore[arg-type]
+            max_steps=settings.max_steps or -1,
+            max_epochs=settings.max_epochs or -1,
+            # Batches, counted across epochs; an optimizer step takes several when accumulating.
+            val_check_interval=settings.eval_every * settings.accumulate_grad_batches,
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            log_every_n_steps=settings.log_every,
+            accumulate_grad_batches=settings.accumulate_grad_batches,
+            gradient_clip_val=settings.gradient_clip_val,
+            deterministic=settings.deterministic,
+            profiler=settings.profiler,
+            fast_dev_run=settings.fast_dev_run,
+            overfit_batches=settings.overfit_batches,
+            limit_train_batches=settings.limit_train_batches,
+            limit_val_batches=settings.limit_val_batches,
+            plugins=[AtomicCheckpointIO()],
+            logger=False,
+            enable_checkpointing=False,  # Checkpoints does it
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        raise UserError(_first_line(error)) from error
+
+
+def device_kind(accelerator: str) -> str:
+    """The kind of device, "cpu", "cuda" or "mps", that ``--accelerator`` means here.
+
+    Raises:
+        UserError: it asks for a device that is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    wanted = {"gpu": "cuda", "mps": "mps"}.get(accelerator)
+    if wanted == "cuda" and there["mps"]:
+        wanted = "mps"
+    if wanted and not there[wanted]:
+        raise UserError(
+            f"--accelerator {accelerator}: torch {torch.__version__} finds no such device here. "
+            "Leave the flag out to use what there is."
+        )
+    if accelerator == "auto":
+        return next((kind for kind, found in there.items() if found), "cpu")
+    return wanted or "cpu"
+
+
+def _devices(text: str) -> Any:
+    """ "2" is a number of devices, "0,1" a list of them, "auto" itself."""
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        if text == "auto":
+            return text
+        raise UserError(
+            f"--devices {text}: expected a number, a list such as 0,1, or auto"
+        ) from None
+    return numbers if "," in text else numbers[0]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
