@@ -17,7 +17,6 @@ from cifar_lab.parsing import (
     choose_recipe,
     expected,
     parse_fit,
-    setting_types,
     split_flags,
 )
 from cifar_lab.recipes import Recipe, models, recipes
@@ -72,7 +71,7 @@ def fit_help(recipe: Recipe) -> str:
     for field in fields(FitSettings):
         text = _help_line(field.name, field.metadata["help"], values[field.name])
         groups.setdefault(field.metadata["group"], []).append(text)
-    own = [name for name in recipe.settings if name not in values or name not in _run_names()]
+    own = [name for name in recipe.settings if name not in vars(FitSettings())]
     groups[f"settings of {recipe.model} (--model NAME --help shows another's)"] = [
         _help_line(name, recipe.comments.get(name, ""), values[name]) for name in own
     ]
@@ -82,14 +81,10 @@ def fit_help(recipe: Recipe) -> str:
     return "\n".join([*lines, "", f"also accepted: {aliases}"])
 
 
-def _run_names() -> set[str]:
-    return {field.name for field in fields(FitSettings)}
-
-
 def _help_line(name: str, text: str, value: Any) -> str:
     kind = get_type_hints(FitSettings).get(name)
     if kind is not None and get_args(kind) and expected(kind).startswith("one of "):
-        choices = expected(kind).removeprefix("one of ")
+        choices = expected(kind).removeprefix("one of ").replace(", ", "|")
         text = f"{choices}; {text}" if text else choices
     shown = ",".join(map(str, value)) if isinstance(value, list) else value
     default = "" if value in (None, [], False) else f" [{shown}]"

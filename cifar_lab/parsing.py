@@ -107,7 +107,7 @@ def split_flags(argv: Sequence[str]) -> dict[str, str]:
                 value = words.pop(0)
             elif name in _switches():
                 value = "true"
-            else:
+            elif name in _all_settings():
                 raise UserError(f"--{name}: expected a value behind it")
         flags[name] = value
     return flags
@@ -152,6 +152,12 @@ def unknown(what: str, name: object, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(name), known, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     return f"{what} {name}: unknown{hint} (known: {', '.join(known)})"
+
+
+def _all_settings() -> set[str]:
+    """Every flag that some model knows."""
+    own = {name for recipe in recipes().values() for name in recipe.settings}
+    return {field.name for field in fields(FitSettings)} | own | set(ACTIONS)
 
 
 def _switches() -> set[str]:

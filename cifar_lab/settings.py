@@ -6,11 +6,14 @@ Light to import: the command line builds its help from here, without torch.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse.typing import NonNegativeInt, PositiveInt, restricted_number_type
 
-Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)])
+if TYPE_CHECKING:
+    Seed = int
+else:
+    Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)])
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"]
 
 
@@ -35,11 +38,13 @@ class FitSettings:
     seed: Seed = _flag("run", "of weights, batches, augmentation and dropout", 0)
     deterministic: bool = _flag("run", "bit-identical on GPU too; slower", False)
 
-    accelerator: Literal["auto", "cpu", "gpu", "mps"] = _flag("hardware", "", "auto")
-    devices: str = _flag("hardware", "how many, or which: 2 or 0,1", "auto")
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = _flag(
+        "hardware", "auto: the best there is", "auto"
+    )
+    devices: str = _flag("hardware", "how many, or which: 2 or 0,1 or auto (all)", "1")
     strategy: str = _flag("hardware", "of Lightning, such as ddp", "auto")
     num_nodes: PositiveInt = _flag("hardware", "machines", 1)
-    precision: Precision = _flag("hardware", "auto: bf16 where the hardware has it", "auto")
+    precision: Precision = _flag("hardware", "auto: bf16 in hardware", "auto")
 
     data_dir: str | None = _flag("data", "default: $CIFAR_LAB_DATA, else ./data")
     source: Literal["auto", "cifar10", "synthetic"] = _flag(

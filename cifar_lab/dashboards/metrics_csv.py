@@ -42,6 +42,8 @@ class MetricsCSV(Logger):
         rows = self._read()
         self._columns = list(rows[0]) if rows else list(COLUMNS)
         self._row: dict[str, Any] = {}
+        self._written: dict[str, Any] = {}  # the last row on disk
+        self._offset = 0  # where it begins
 
     @property
     def name(self) -> str:
@@ -67,6 +69,8 @@ class MetricsCSV(Logger):
         """Adds scalars to the row of ``step``."""
         if self._row and self._row["step"] != step:
             self._flush()
+        if not self._row and self._written.get("step") == step:
+            self._take_back()
         self._row.update(metrics, step=step)
 
     @rank_zero_only
@@ -86,7 +90,16 @@ class MetricsCSV(Logger):
             writer = csv.DictWriter(file, self._columns)
             if file.tell() == 0:
                 writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows(rows[:-1])
+            self._offset = file.tell()
+            writer.writerow(row)
+        self._written = row
+
+    def _take_back(self) -> None:
+        """Reopens the last row: a test at the end of training belongs to its last step."""
+        self._row, self._written = self._written, {}
+        with self.path.open("r+b") as file:
+            file.truncate(self._offset)
 
     def _read(self) -> list[dict[str, Any]]:
         if not self.path.exists():

@@ -19,7 +19,9 @@ def make_progress(kind: str) -> Callback | None:
     """Gives the callback for ``--progress``: "bar", "line", "none", or "auto" to choose."""
     if kind == "auto":
         kind = "bar" if sys.stdout.isatty() else "line"
-    return {"bar": ProgressBar, "line": ProgressLines, "none": lambda: None}[kind]()
+    if kind == "none":
+        return None
+    return ProgressBar() if kind == "bar" else ProgressLines()
 
 
 class ProgressLines(Callback):

@@ -62,7 +62,8 @@ def store(path: Path, key: str, arrays: dict[str, np.ndarray], facts: dict[str, 
         return False
     try:
         with os.fdopen(handle, "wb") as file:
-            np.savez(file, facts=np.frombuffer(text.encode(), dtype=np.uint8), **arrays)
+            stored = {"facts": np.frombuffer(text.encode(), dtype=np.uint8), **arrays}
+            np.savez(file, **stored)  # type: ignore[arg-type]  # a bool is meant for another
         os.replace(name, path)
     except OSError:
         return False

@@ -63,7 +63,7 @@ def read_tree(root: Path, verify: bool, report: Callable[[str], None]) -> ImageS
         facts = {"contents": _contents(splits)}
         if not cache.store(path, key, arrays, facts):
             report(f"{path.parent} cannot be written: the images will be decoded again next time")
-    return ImageSet(**arrays, class_names=class_names, source="folder", location=str(root))  # type: ignore[arg-type]
+    return ImageSet(**arrays, class_names=class_names, source="folder", location=str(root))
 
 
 def _class_names(root: Path) -> tuple[str, ...]:
@@ -136,7 +136,7 @@ def _decode(
         for split, files in splits.items():
             images = np.empty((len(files), *IMAGE_SHAPE), dtype=np.uint8)
             blocks = range(0, len(files), _BLOCK)
-            for _ in pool.map(lambda start, f=files, i=images: _fill(f, i, start), blocks):  # type: ignore[misc]
+            for _ in pool.map(lambda start, f=files, i=images: _fill(f, i, start), blocks):
                 pass
             arrays[f"{split}_images"] = images
             arrays[f"{split}_labels"] = np.array([file.label for file in files], dtype=np.int64)

@@ -92,13 +92,18 @@ def _read(path: Path) -> bytes:
 
 
 def _check(content: bytes, expected: str, path: Path) -> None:
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    found = md5(content)
     if found != expected:
         raise UserError(
             f"{path}: {len(content):,} bytes with MD5 {found}, expected {expected}; "
             "the file is truncated or altered.\n"
             f"Remove it (rm -r '{path}'), and it is downloaded again."
         )
+
+
+def md5(content: bytes) -> str:
+    """The checksum of a file's content: against accidents, not against an attacker."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def _image_set(files: Mapping[str, bytes], location: Path) -> ImageSet:
@@ -131,7 +136,7 @@ class _ArrayUnpickler(pickle.Unpickler):
     """Unpickles dictionaries, lists, numbers, strings and NumPy arrays, and refuses the rest."""
 
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
-        allowed = {
+        allowed: dict[tuple[str, str], Callable[..., Any]] = {
             ("numpy.core.multiarray", "_reconstruct"): np.ndarray.__new__,
             ("numpy._core.multiarray", "_reconstruct"): np.ndarray.__new__,
             ("numpy", "ndarray"): np.ndarray,

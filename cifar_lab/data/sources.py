@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from cifar_lab.data import folder, original
+from cifar_lab.data import folder, original, synthetic
 from cifar_lab.data.download import ARCHIVE_NAME, DownloadError, download_archive
 from cifar_lab.data.image_set import ImageSet
 from cifar_lab.errors import UserError
@@ -104,8 +104,6 @@ def find(data_dir: Path, *, verify: bool = False, report: Report = print) -> Rea
 
 def synthetic_set() -> ImageSet:
     """The embedded set with its default seed; see synthetic.py."""
-    from cifar_lab.data import synthetic
-
     arrays = synthetic.generate()
     return ImageSet(*arrays, class_names=synthetic.CLASS_NAMES, source="synthetic")
 

@@ -23,7 +23,8 @@ class Normalize(nn.Module):
     the channel means for every pixel, and no division).
 
     Args:
-        kind: "mean_image" (mean (3, 32, 32), std 1: the report's) or "standardize" (both (3, 1, 1)).
+        kind: "mean_image" (the report's: mean (3, 32, 32), std 1) or "standardize" (both
+            (3, 1, 1)).
 
     Raises:
         UserError: another ``kind``.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import prod
 
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ class BatchNormMLPNetwork(nn.Sequential):
     def __init__(self, hidden_units: Sequence[int], num_classes: int) -> None:
         sizes = [prod(IMAGE_SHAPE), *check_units(hidden_units)]
         layers: list[nn.Module] = [nn.Flatten()]
-        for fan_in, units in zip(sizes, sizes[1:], strict=False):
+        for fan_in, units in pairwise(sizes):
             layers += [nn.Linear(fan_in, units, bias=False), BatchNorm1d(units), nn.ReLU()]
         super().__init__(*layers, nn.Linear(sizes[-1], num_classes))
 

@@ -10,6 +10,7 @@ the rate was chosen on the validation split (recipes/deep_mlp.yaml).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import prod
 
 from torch import Tensor, nn
@@ -41,7 +42,7 @@ class DeepMLPNetwork(nn.Sequential):
             raise UserError(f"dropout {dropout}: expected at least 0 and below 1")
         sizes = [prod(IMAGE_SHAPE), *check_units(hidden_units)]
         layers: list[nn.Module] = [nn.Flatten()]
-        for fan_in, units in zip(sizes, sizes[1:], strict=False):
+        for fan_in, units in pairwise(sizes):
             linear = nn.Linear(fan_in, units)
             layers += [normalize_weight(linear) if weight_norm else linear, nn.ReLU()]
             if dropout:

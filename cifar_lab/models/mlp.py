@@ -6,6 +6,7 @@ Its second initialisation is that of the NumPy MLP (system 1), so that the two c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import prod
 
 from torch import Tensor, nn
@@ -35,7 +36,7 @@ class MLPNetwork(nn.Sequential):
         if init not in INITS:
             raise UserError(f"init {init!r}: expected {' or '.join(INITS)}")
         layers: list[nn.Module] = [nn.Flatten()]
-        for fan_in, units in zip(sizes, sizes[1:], strict=False):
+        for fan_in, units in pairwise(sizes):
             layers += [nn.Linear(fan_in, units), nn.ReLU()]
         super().__init__(*layers, nn.Linear(sizes[-1], num_classes))
         if init == "report":
@@ -60,7 +61,7 @@ def _report_init(module: nn.Module) -> None:
 
 
 class MLP(ImageClassifier):
-    """The report's PyTorch MLP as a LightningModule; settings as in MLPNetwork and ImageClassifier."""
+    """The report's PyTorch MLP as a LightningModule; settings as in MLPNetwork."""
 
     def __init__(
         self,

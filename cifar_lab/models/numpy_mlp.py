@@ -46,16 +46,11 @@ class NumpyNetwork(nn.Module):
             dtype="float32",
         )
         for position, layer in self.reference:
-            arrays = {name: torch.from_numpy(array) for name, array in layer.params.items()}
-            self.add_module(
-                f"linear{position}",
-                nn.ParameterDict(
-                    {
-                        name: nn.Parameter(array, requires_grad=False)
-                        for name, array in arrays.items()
-                    }
-                ),
-            )
+            linear = nn.Module()
+            for name, array in layer.params.items():
+                parameter = nn.Parameter(torch.from_numpy(array), requires_grad=False)
+                linear.register_parameter(name, parameter)
+            self.add_module(f"linear{position}", linear)
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps float32 images (B, 3, 32, 32) to logits (B, num_classes)."""
@@ -65,7 +60,7 @@ class NumpyNetwork(nn.Module):
     def share_memory_with_reference(self) -> None:
         """Makes NumPy see the parameters' present memory; a copy of the module has its own."""
         for position, layer in self.reference:
-            for name, parameter in self.get_submodule(f"linear{position}").items():  # type: ignore[operator]
+            for name, parameter in self.get_submodule(f"linear{position}").named_parameters():
                 layer.params[name] = parameter.detach().numpy()
 
 
@@ -81,7 +76,7 @@ class NumpySGD(torch.optim.Optimizer):
         super().__init__(network.parameters(), {"lr": lr})
         self._sgd = SGD(network.reference, lr)
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Updates the parameters from the gradients of the last backward pass."""
         result = closure() if closure is not None else None
         self._sgd.lr = self.param_groups[0]["lr"]
@@ -114,10 +109,9 @@ class NumpyMLP(ImageClassifier):
         """One step of SGD, in NumPy from the pixels' floats to the new weights."""
         images, labels = batch
         logits = self(images)
-        loss = self.criterion.forward(logits.numpy(), labels.numpy())
+        loss = torch.tensor(self.criterion.forward(logits.numpy(), labels.numpy()))
         self.numpy_network.backward(self.criterion.backward())
-        self.optimizers().step()  # type: ignore[union-attr]
-        loss = torch.tensor(loss)
+        self.optimizers().step()
         self.meter.update(loss, logits, labels)
         return loss
 

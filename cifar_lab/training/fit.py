@@ -99,7 +99,7 @@ def build_data(plan: FitPlan) -> CIFAR10DataModule:
 
 def build_model(plan: FitPlan, data: CIFAR10DataModule) -> ImageClassifier:
     """The model that the settings describe, for the number of classes of the data."""
-    return REGISTRY[plan.recipe.model](**plan.model_settings, num_classes=data.num_classes)  # type: ignore[call-arg]
+    return REGISTRY[plan.recipe.model](**plan.model_settings, num_classes=data.num_classes)
 
 
 def _fit(trainer: Trainer, model: ImageClassifier, data: CIFAR10DataModule) -> tuple[int, float]:
@@ -129,13 +129,13 @@ def _claim_folder(plan: FitPlan, data: CIFAR10DataModule) -> RunFolder:
     name = plan.recipe.model
     if data.image_set.source == "synthetic":
         name += "-synthetic"  # so that nobody takes its numbers for CIFAR-10's
-    create = run_folder.claim if rank_zero_only.rank == 0 else run_folder.placeholder  # type: ignore[attr-defined]
+    create = run_folder.claim if rank_zero_only.rank == 0 else run_folder.placeholder
     return create(plan.settings.log_dir, name)
 
 
 def _open_loggers(plan: FitPlan, data: CIFAR10DataModule, folder: RunFolder) -> list[Logger]:
     """TensorBoard and CSV; writes config.yaml too."""
-    if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+    if rank_zero_only.rank == 0:
         folder.config.write_text(plan.as_yaml(), "utf-8")
     tensorboard = TensorBoardLogger(
         folder.log_dir, folder.name, folder.version, default_hp_metric=False
@@ -184,3 +184,5 @@ def _quiet() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # Lightning 2.6.6 calls a function that torch 2.14 deprecates; nothing a user could change.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    # Its advice on its own logging, which our curves do not use (models/classifier.py).
+    warnings.filterwarnings("ignore", message="The number of training batches")

@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Trainer
+from pytorch_lightning.strategies import StrategyRegistry
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from cifar_lab.errors import UserError
+from cifar_lab.parsing import unknown
 from cifar_lab.settings import FitSettings
 from cifar_lab.training.checkpoints import AtomicCheckpointIO
 from cifar_lab.training.precision import resolve_precision
@@ -28,6 +30,9 @@ def build_trainer(settings: FitSettings, *, cpu_only: bool) -> Trainer:
     if cpu_only:
         accelerator = "cpu" if accelerator == "auto" else accelerator
         precision = "32-true" if precision == "auto" else precision
+    strategies = ["auto", *StrategyRegistry.available_strategies()]
+    if settings.strategy not in strategies:
+        raise UserError(unknown("--strategy", settings.strategy, strategies))
     device = device_kind(accelerator)
     try:
         return Trainer(
@@ -35,7 +40,7 @@ def build_trainer(settings: FitSettings, *, cpu_only: bool) -> Trainer:
             devices=_devices(settings.devices),
             strategy=settings.strategy,
             num_nodes=settings.num_nodes,
-            precision=resolve_precision(precision, device),  # type: ignore[arg-type]
+            precision=resolve_precision(precision, device),
             max_steps=settings.max_steps or -1,
             max_epochs=settings.max_epochs or -1,
             # Batches, counted across epochs; an optimizer step takes several when accumulating.
@@ -82,7 +87,7 @@ def device_kind(accelerator: str) -> str:
 
 
 def _devices(text: str) -> Any:
-    """ "2" is a number of devices, "0,1" a list of them, "auto" itself."""
+    """Reads "2" as a number of devices, "0,1" as a list of them, and "auto" as itself."""
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError:

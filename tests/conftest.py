@@ -1,0 +1,95 @@
+"""What all tests share: no network, no traces, and small data in every layout.
+
+Real CIFAR-10 is used where ``$CIFAR_LAB_DATA`` names it (fixture ``real_data``).
+"""
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifar_lab.data import original
+
+REAL_DATA = os.environ.get("CIFAR_LAB_DATA")
+CLASSES = ("bird", "cat", "frog")
+TRAIN_PER_CLASS, TEST_PER_CLASS = 40, 15
+
+
+@pytest.fixture(autouse=True)
+def _no_network_no_traces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Runs each test in its own folder, with its own cache and a mirror that refuses."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CIFAR_LAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CIFAR_LAB_MIRROR", "http://127.0.0.1:9/cifar-10-python.tar.gz")
+    monkeypatch.delenv("CIFAR_LAB_DATA", raising=False)
+
+
+@pytest.fixture
+def real_data() -> str:
+    """The folder of a real CIFAR-10."""
+    if not REAL_DATA:
+        pytest.skip("needs real CIFAR-10: set CIFAR_LAB_DATA to its folder")
+    return REAL_DATA
+
+
+def make_images(labels: np.ndarray, seed: int) -> np.ndarray:
+    """Noise with one quadrant brightened by class: easy to learn, uint8 (N, 3, 32, 32)."""
+    images = np.random.RandomState(seed).randint(0, 160, (len(labels), 3, 32, 32)).astype(np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        top, left = 16 * (label // 2 % 2), 16 * (label % 2)
+        image[:, top : top + 16, left : left + 16] += 80
+    return images
+
+
+@pytest.fixture
+def write_tree(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a folder-per-class tree and gives its root."""
+
+    def write(
+        name: str = "tree",
+        classes: tuple[str, ...] = CLASSES,
+        train: int = TRAIN_PER_CLASS,
+        test: int = TEST_PER_CLASS,
+    ) -> Path:
+        root = tmp_path / name
+        for seed, (split, count) in enumerate({"train": train, "test": test}.items()):
+            for label, class_name in enumerate(classes):
+                folder = root / split / class_name
+                folder.mkdir(parents=True)
+                images = make_images(np.full(count, label), seed=10 * seed + label)
+                for number, image in enumerate(images):
+                    Image.fromarray(image.transpose(1, 2, 0)).save(folder / f"{number:04}.png")
+        return root
+
+    return write
+
+
+@pytest.fixture
+def tree(write_tree: Callable[..., Path]) -> Path:
+    """A tree of three classes, 120 training and 45 test images."""
+    return write_tree()
+
+
+@pytest.fixture
+def write_original(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Writes the original layout, with the checksums patched to what was written."""
+
+    def write(name: str = "data", per_file: int = 20) -> Path:
+        folder = tmp_path / name / original.FOLDER_NAME
+        folder.mkdir(parents=True)
+        for seed, file in enumerate((*original.TRAIN_FILES, original.TEST_FILE)):
+            labels = np.arange(per_file) % 10
+            images = make_images(labels, seed).reshape(per_file, -1)
+            batch = {b"data": images, b"labels": labels.tolist()}
+            (folder / file).write_bytes(pickle.dumps(batch, protocol=2))
+        names = {b"label_names": [f"class{number}".encode() for number in range(10)]}
+        (folder / original.META_FILE).write_bytes(pickle.dumps(names, protocol=2))
+        checksums = {path.name: original.md5(path.read_bytes()) for path in folder.iterdir()}
+        monkeypatch.setattr(original, "CHECKSUMS", checksums)
+        return folder.parent
+
+    return write

@@ -1,0 +1,60 @@
+"""metrics.csv: one row a step, continued and never lost."""
+
+import csv
+from pathlib import Path
+
+from cifar_lab.dashboards.metrics_csv import COLUMNS, MetricsCSV
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_training_and_evaluation_of_a_step_share_a_row() -> None:
+    logger = MetricsCSV(Path("metrics.csv"))
+    logger.log_metrics({"loss/train": 2.0}, step=1)
+    logger.log_metrics({"loss/train": 1.0}, step=100)
+    logger.log_metrics({"acc/val": 0.5}, step=100)
+    logger.finalize("success")
+    rows = _rows(Path("metrics.csv"))
+    assert list(rows[0]) == COLUMNS
+    assert [row["step"] for row in rows] == ["1", "100"]
+    assert (rows[1]["loss/train"], rows[1]["acc/val"]) == ("1.0", "0.5")
+
+
+def test_an_existing_file_is_continued_without_a_second_header() -> None:
+    for step in (1, 2):
+        logger = MetricsCSV(Path("metrics.csv"))
+        logger.log_metrics({"loss/train": 2.0}, step=step)
+        logger.finalize("success")
+    assert [row["step"] for row in _rows(Path("metrics.csv"))] == ["1", "2"]
+
+
+def test_a_new_metric_gets_a_column_and_keeps_the_rows() -> None:
+    logger = MetricsCSV(Path("metrics.csv"))
+    logger.log_metrics({"loss/train": 2.0}, step=1)
+    logger.log_metrics({"grad_norm": 7.0}, step=2)
+    logger.finalize("success")
+    rows = _rows(Path("metrics.csv"))
+    assert list(rows[0]) == [*COLUMNS, "grad_norm"]
+    assert (rows[0]["loss/train"], rows[1]["grad_norm"]) == ("2.0", "7.0")
+
+
+def test_a_row_is_on_disk_when_the_next_step_begins() -> None:
+    logger = MetricsCSV(Path("metrics.csv"))
+    for step in (1, 2, 3):
+        logger.log_metrics({"loss/train": 2.0}, step=step)
+    assert [row["step"] for row in _rows(Path("metrics.csv"))] == ["1", "2"]
+
+
+def test_a_test_after_the_end_of_training_shares_the_last_row() -> None:
+    logger = MetricsCSV(Path("metrics.csv"))
+    logger.log_metrics({"loss/train": 2.0}, step=1)
+    logger.log_metrics({"loss/train": 1.0}, step=2)
+    logger.finalize("success")
+    logger.log_metrics({"acc/test": 0.5}, step=2)
+    logger.finalize("success")
+    rows = _rows(Path("metrics.csv"))
+    assert [row["step"] for row in rows] == ["1", "2"]
+    assert (rows[1]["loss/train"], rows[1]["acc/test"]) == ("1.0", "0.5")

@@ -1,0 +1,26 @@
+"""Progress: a bar on a terminal, lines elsewhere."""
+
+import sys
+
+import pytest
+
+from cifar_lab.dashboards.progress import ProgressBar, ProgressLines, clock, make_progress
+
+
+@pytest.mark.parametrize(("terminal", "kind"), [(True, ProgressBar), (False, ProgressLines)])
+def test_auto_shows_a_bar_on_a_terminal_only(
+    terminal: bool, kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
+    assert isinstance(make_progress("auto"), kind)
+
+
+def test_none_shows_nothing() -> None:
+    assert make_progress("none") is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3661, "1:01:01")]
+)
+def test_clock(seconds: float, text: str) -> None:
+    assert clock(seconds) == text

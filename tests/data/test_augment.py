@@ -1,0 +1,84 @@
+"""Augmentation: what each function does to an image, and that it does it from its generator."""
+
+import pytest
+import torch
+
+from cifar_lab.data import augment
+from cifar_lab.errors import UserError
+
+
+def _images(count: int = 64) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, 3, 32, 32), generator=generator, dtype=torch.uint8)
+
+
+def _apply(name: str, images: torch.Tensor, seed: int = 1) -> torch.Tensor:
+    return augment.AUGMENTATIONS[name](images, torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("name", augment.AUGMENTATIONS)
+def test_keeps_shape_and_dtype_and_depends_on_the_generator_alone(name: str) -> None:
+    images = _images()
+    first, again, other = (_apply(name, images, seed) for seed in (1, 1, 2))
+    assert first.shape == images.shape
+    assert first.dtype == torch.uint8
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(images, _images())  # the input is left alone
+
+
+def test_flip_mirrors_about_half_of_the_images_and_leaves_the_rest() -> None:
+    images = _images(400)
+    flipped = _apply("flip", images)
+    mirrored = (flipped == images.flip(-1)).flatten(1).all(1)
+    kept = (flipped == images).flatten(1).all(1)
+    assert torch.all(mirrored ^ kept)
+    assert 150 < mirrored.sum() < 250
+
+
+def test_crop_shifts_each_image_by_at_most_the_padding() -> None:
+    images = _images()
+    shifts = set()
+    for image, moved in zip(images, _apply("crop", images), strict=True):
+        # The middle 16 × 16 pixels are found again somewhere within ±4.
+        middle = moved[:, 8:24, 8:24]
+        found = [
+            (y, x)
+            for y in range(-4, 5)
+            for x in range(-4, 5)
+            if torch.equal(image[:, 8 + y : 24 + y, 8 + x : 24 + x], middle)
+        ]
+        assert len(found) == 1
+        shifts.add(found[0])
+    assert len(shifts) > 20
+
+
+def test_crop_without_a_shift_would_be_the_image_and_borders_are_reflected() -> None:
+    image = torch.arange(32 * 32, dtype=torch.int64).remainder(251).to(torch.uint8)
+    image = image.reshape(1, 1, 32, 32).repeat(50, 3, 1, 1)
+    moved = _apply("crop", image)
+    known = set(image[0, 0].unique().tolist())
+    assert all(set(one.unique().tolist()) <= known for one in moved)  # nothing black is added
+
+
+def test_cutout_covers_one_square_with_the_mean_colour() -> None:
+    images = _images()
+    covered = _apply("cutout", images)
+    changed = (covered != images).any(1)
+    assert changed.flatten(1).sum(1).max() <= augment.CUTOUT_SIZE**2
+    assert changed.flatten(1).sum(1).min() >= (augment.CUTOUT_SIZE // 2) ** 2 * 0.9  # in a corner
+    for index in range(len(images)):
+        rows, columns = changed[index].any(1).nonzero(), changed[index].any(0).nonzero()
+        assert rows.max() - rows.min() < augment.CUTOUT_SIZE
+        assert columns.max() - columns.min() < augment.CUTOUT_SIZE
+
+
+def test_compose_applies_in_order_and_names_what_it_does_not_know() -> None:
+    images, generator = _images(), torch.Generator().manual_seed(3)
+    both = augment.compose(["flip", "crop"])
+    assert both is not None
+    same = torch.Generator().manual_seed(3)
+    assert torch.equal(both(images, generator), augment.crop(augment.flip(images, same), same))
+    assert augment.compose([]) is None
+    with pytest.raises(UserError, match=r"'blur'.*flip, crop, cutout"):
+        augment.compose(["flip", "blur"])

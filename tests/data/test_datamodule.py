@@ -1,0 +1,126 @@
+"""CIFAR10DataModule: splits, protocols, and what a Trainer gets from it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cifar_lab import CIFAR10DataModule
+from cifar_lab.data import sources
+from cifar_lab.data.statistics import CIFAR10_MEAN, CIFAR10_STD
+from cifar_lab.errors import UserError
+
+
+def _data(root: Path, **options) -> CIFAR10DataModule:
+    data = CIFAR10DataModule(root, **{"batch_size": 10, **options})
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def test_a_constructor_reads_and_downloads_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("find", "download_archive"):
+        monkeypatch.setattr(sources, name, lambda *a, **k: pytest.fail("looked"))
+    data = CIFAR10DataModule(tmp_path / "nowhere")
+    with pytest.raises(RuntimeError, match="before setup"):
+        _ = data.num_classes
+
+
+def test_batches_are_raw_and_splits_do_not_overlap(tree: Path) -> None:
+    data = _data(tree)
+    images, labels = next(iter(data.train_dataloader()))
+    assert (images.dtype, tuple(images.shape)) == (torch.uint8, (10, 3, 32, 32))
+    assert (labels.dtype, tuple(labels.shape)) == (torch.int64, (10,))
+    assert data.sizes == {"train": 108, "val": 12, "test": 45}
+    assert not set(data.train_indices) & set(data.val_indices)
+
+
+def _count(loader) -> int:
+    return sum(len(labels) for _, labels in loader)
+
+
+@pytest.mark.parametrize("eval_batch_size", [1, 7, 45, 1000])
+def test_every_image_of_a_split_is_evaluated_once(tree: Path, eval_batch_size: int) -> None:
+    data = _data(tree, eval_batch_size=eval_batch_size)
+    assert _count(data.val_dataloader()) == 12
+    assert _count(data.test_dataloader()) == 45
+
+
+def test_val_size_0_trains_on_all_and_validates_on_the_test_set(tree: Path) -> None:
+    data = _data(tree, val_size=0)
+    assert data.evaluates_on_test
+    assert data.sizes["train"] == 120
+    ours, test = (
+        torch.cat([x for x, _ in loader])
+        for loader in (data.val_dataloader(), data.test_dataloader())
+    )
+    assert torch.equal(ours, test)
+
+
+def test_images_are_held_once_as_uint8(tree: Path) -> None:
+    data = _data(tree)
+    train, val = data.train_dataloader(), data.val_dataloader()
+    assert train.images.data_ptr() == val.images.data_ptr()
+    assert train.images.data_ptr() == data.image_set.train_images.ctypes.data
+    assert train.images.dtype == torch.uint8
+
+
+def test_the_seed_changes_the_batches_and_leaves_the_split(tree: Path) -> None:
+    first, second = _data(tree, seed=1), _data(tree, seed=2)
+    assert np.array_equal(first.val_indices, second.val_indices)
+    orders = [torch.cat([y for _, y in d.train_dataloader()]) for d in (first, second)]
+    assert not torch.equal(*orders)
+
+
+def test_mean_image_statistics_come_from_the_training_split(tree: Path) -> None:
+    data = _data(tree)
+    mean, std = data.statistics("mean_image")
+    expected = data.image_set.train_images[data.train_indices].mean(0, dtype=np.float64)
+    torch.testing.assert_close(mean.double(), torch.from_numpy(expected), rtol=1e-6, atol=0)
+    assert torch.all(std == 1)
+
+
+def test_standardize_uses_the_published_values_for_the_original_files_only(
+    tree: Path, write_original: Callable[..., Path]
+) -> None:
+    mean, std = _data(write_original(), batch_size=5).statistics("standardize")
+    torch.testing.assert_close(mean.ravel() / 255, torch.tensor(CIFAR10_MEAN))
+    torch.testing.assert_close(std.ravel() / 255, torch.tensor(CIFAR10_STD))
+    mean, _ = _data(tree).statistics("standardize")
+    assert (mean.ravel() / 255 - torch.tensor(CIFAR10_MEAN)).abs().min() > 1e-3
+
+
+def test_normalize_gives_standardised_floats_to_foreign_models(tree: Path) -> None:
+    data = _data(tree, normalize=True)
+    batches = [data.on_after_batch_transfer(batch, 0)[0] for batch in data.train_dataloader()]
+    images = torch.cat(batches)
+    assert images.dtype == torch.float32
+    torch.testing.assert_close(images.mean((0, 2, 3)), torch.zeros(3), atol=0.05, rtol=0)
+    torch.testing.assert_close(images.std((0, 2, 3)), torch.ones(3), atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size 0: expected a positive"),
+        ({"batch_size": 109}, "batch_size 109: larger than the 108 training images"),
+        ({"eval_batch_size": -1}, "eval_batch_size -1"),
+        ({"val_size": 120}, "val_size 120: expected 0 to 119"),
+        ({"augment": ["blur"]}, "augment 'blur'"),
+        ({"source": "imagenet"}, "source 'imagenet'"),
+    ],
+)
+def test_values_out_of_range_are_refused(tree: Path, options: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        _data(tree, **options)
+
+
+def test_real_data_are_read_whole(real_data: str) -> None:
+    data = _data(Path(real_data), val_size=None, eval_batch_size=333)
+    assert data.sizes == {"train": 45_000, "val": 5_000, "test": 10_000}
+    assert _count(data.test_dataloader()) == 10_000
+    assert np.bincount(data.image_set.train_labels[data.val_indices]).tolist() == [500] * 10

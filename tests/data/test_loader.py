@@ -1,0 +1,114 @@
+"""The loader: which images a batch holds, over epochs, processes and interruptions."""
+
+from itertools import chain
+
+import pytest
+import torch
+
+from cifar_lab.data.augment import compose
+from cifar_lab.data.loader import BatchLoader, derive_seed
+
+
+def _loader(count: int = 23, batch_size: int = 5, **options) -> BatchLoader:
+    """A loader whose labels are the numbers of the images."""
+    images = torch.arange(count, dtype=torch.uint8).reshape(-1, 1, 1, 1).repeat(1, 3, 8, 8)
+    return BatchLoader(images, torch.arange(count), torch.arange(count), batch_size, **options)
+
+
+def _seen(loader: BatchLoader) -> list[int]:
+    return [label for _, labels in loader for label in labels.tolist()]
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 23, 100])
+def test_every_image_comes_exactly_once_whatever_the_batch_size(batch_size: int) -> None:
+    loader = _loader(batch_size=batch_size)
+    assert _seen(loader) == list(range(23))
+    assert len(loader) == -(-23 // batch_size)
+
+
+def test_images_and_labels_stay_together_when_shuffled() -> None:
+    for images, labels in _loader(shuffle=True):
+        assert torch.equal(images[:, 0, 0, 0].long(), labels)
+        assert images.dtype == torch.uint8
+
+
+def test_drop_last_leaves_out_the_smaller_batch() -> None:
+    loader = _loader(drop_last=True, shuffle=True)
+    batches = list(loader)
+    assert [len(labels) for _, labels in batches] == [5, 5, 5, 5]
+    assert len(loader) == 4
+
+
+def test_the_order_depends_on_seed_and_epoch_alone() -> None:
+    first, second = _loader(shuffle=True), _loader(shuffle=True)
+    epochs = [_seen(first) for _ in range(3)]
+    assert len({tuple(order) for order in epochs}) == 3
+    torch.manual_seed(99)  # nobody else's random numbers matter
+    second.set_epoch(2)
+    assert _seen(second) == epochs[2]
+    assert _seen(_loader(shuffle=True, seed=1)) != epochs[0]
+
+
+def test_lightning_can_tell_the_epoch_of_a_shuffled_loader_only() -> None:
+    shuffled = _loader(shuffle=True)
+    shuffled.sampler.set_epoch(4)
+    assert shuffled.epoch == 4
+    assert not hasattr(_loader(), "sampler")
+
+
+def test_a_loaded_state_continues_in_the_middle_of_an_epoch_with_the_same_batches() -> None:
+    options = {"shuffle": True, "augment": compose(["flip", "crop"])}
+    whole = _loader(**options)
+    whole.set_epoch(3)
+    expected = list(whole)
+    stopped = _loader(**options)
+    stopped.set_epoch(3)
+    batches = iter(stopped)
+    next(batches), next(batches)
+    state = stopped.state_dict()
+    assert state == {"epoch": 3, "batches": 2}
+    resumed = _loader(**options)
+    resumed.load_state_dict(state)
+    assert len(resumed) == 5  # of the full epoch
+    for ours, theirs in zip(resumed, expected[2:], strict=True):
+        assert torch.equal(ours[0], theirs[0])
+        assert torch.equal(ours[1], theirs[1])
+    assert len(list(resumed)) == 5  # the next epoch is whole again
+
+
+def test_a_state_at_the_end_of_an_epoch_continues_with_a_whole_one() -> None:
+    loader = _loader(shuffle=True)
+    batches = iter(loader)
+    for _ in range(5):
+        next(batches)
+    resumed = _loader(shuffle=True)
+    resumed.load_state_dict(loader.state_dict())
+    assert len(list(resumed)) == 5
+
+
+@pytest.mark.parametrize("count", [22, 23, 24])
+def test_processes_share_an_evaluation_without_loss_or_repetition(count: int) -> None:
+    loaders = [_loader(count, rank=rank, world_size=3) for rank in range(3)]
+    seen = [_seen(loader) for loader in loaders]
+    assert sorted([*chain(*seen)]) == list(range(count))
+    assert [len(loader) for loader in loaders] == [-(-len(part) // 5) for part in seen]
+
+
+def test_processes_share_an_epoch_in_equal_parts_without_repetition() -> None:
+    seen = [_seen(_loader(24, shuffle=True, rank=rank, world_size=2)) for rank in range(2)]
+    assert [len(part) for part in seen] == [12, 12]
+    assert sorted([*chain(*seen)]) == list(range(24))
+
+
+def test_each_batch_and_process_is_augmented_differently() -> None:
+    seeds = {
+        derive_seed(0, epoch, batch, rank)
+        for epoch in (0, 1)
+        for batch in (0, 1)
+        for rank in (0, 1)
+    }
+    assert len(seeds) == 8
+    images = torch.arange(64, dtype=torch.uint8).reshape(1, 1, 8, 8).repeat(40, 3, 1, 1)
+    loader = BatchLoader(images, torch.zeros(40), torch.arange(40), 20, augment=compose(["flip"]))
+    (first, _), (second, _) = loader
+    assert not torch.equal(first, second)

@@ -1,0 +1,225 @@
+"""Every model of the registry: its shape, its settings, and what Lightning can do with it."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+from pytorch_lightning import Trainer, seed_everything
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from cifar_lab import CIFAR10DataModule
+from cifar_lab.errors import UserError
+from cifar_lab.models import CNN, MLP, REGISTRY, DeepMLP, ImageClassifier
+from cifar_lab.models.cnn import CNNNetwork
+
+MODELS = pytest.mark.parametrize("name", REGISTRY)
+
+
+def _small(name: str, **settings) -> ImageClassifier:
+    """A model of three classes, small where it can be."""
+    model = REGISTRY[name]
+    if "hidden_units" in inspect.signature(model).parameters:
+        # Weights of 0.0001 pass next to nothing through a second hidden layer.
+        settings = {"hidden_units": [12] if name == "numpy_mlp" else [12, 8], **settings}
+    return model(num_classes=3, **settings)
+
+
+def _trainer(**options) -> Trainer:
+    options = {"max_steps": 4, "logger": False, "enable_checkpointing": False, **options}
+    return Trainer(
+        accelerator="cpu",
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+        **options,
+    )
+
+
+def _data(tree: Path, **options) -> CIFAR10DataModule:
+    return CIFAR10DataModule(tree, **{"batch_size": 20, **options})
+
+
+@MODELS
+def test_a_model_maps_raw_images_to_logits(name: str) -> None:
+    model = _small(name)
+    logits = model(torch.randint(0, 256, (5, 3, 32, 32)).byte())
+    assert logits.shape == (5, 3)
+    assert torch.isfinite(logits).all()
+
+
+@MODELS
+def test_training_lowers_the_loss(name: str, tree: Path) -> None:
+    seed_everything(0, verbose=False)
+    model = _small(name, lr=1e-2 if name == "numpy_mlp" else 1e-3)
+    data, trainer = _data(tree, val_size=0), _trainer(max_steps=30, limit_val_batches=0)
+    losses = []
+    model.on_train_batch_end = lambda outputs, batch, batch_idx: losses.append(
+        outputs["loss"].item()
+    )
+    trainer.fit(model, data)
+    assert len(losses) == 30 == trainer.global_step
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
+@MODELS
+def test_a_checkpoint_rebuilds_the_model_without_being_told_anything(name: str, tree: Path) -> None:
+    model, data = _small(name), _data(tree)
+    trainer = _trainer()
+    trainer.fit(model, data)
+    trainer.save_checkpoint("model.ckpt")
+    content = torch.load("model.ckpt", weights_only=True)  # plain values and tensors only
+    assert "numpy" not in repr(content["hyper_parameters"])
+    assert str(tree) not in repr({k: v for k, v in content.items() if k != "state_dict"})
+    loaded = REGISTRY[name].load_from_checkpoint("model.ckpt", weights_only=True)
+    assert loaded.class_names == ("bird", "cat", "frog")
+    assert loaded.normalize.filled
+    images = torch.randint(0, 256, (6, 3, 32, 32)).byte()
+    torch.testing.assert_close(loaded.eval()(images), model.eval()(images), rtol=0, atol=0)
+
+
+@MODELS
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(name: str, tree: Path) -> None:
+    def weights(seed: int) -> torch.Tensor:
+        seed_everything(seed, verbose=False)
+        model = _small(name)
+        _trainer(max_steps=8).fit(model, _data(tree, seed=seed, augment=["flip", "crop"]))
+        return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+    first, again, other = weights(1), weights(1), weights(2)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@MODELS
+def test_another_number_of_classes_is_refused_with_both(name: str, tree: Path) -> None:
+    with pytest.raises(UserError, match="the model has 10 classes, the data have 3"):
+        _trainer().fit(REGISTRY[name](), _data(tree))
+
+
+def test_overfit_batches_sees_the_same_two_batches_every_epoch(tree: Path) -> None:
+    seen: list[tuple] = []
+
+    class Watched(MLP):
+        def training_step(self, batch, batch_idx):
+            seen.append((batch_idx, batch[0].sum().item(), *batch[1].tolist()))
+            return super().training_step(batch, batch_idx)
+
+    _trainer(max_steps=6, overfit_batches=2).fit(Watched(num_classes=3), _data(tree))
+    assert seen[0:2] == seen[2:4] == seen[4:6]
+    assert seen[0] != seen[1]
+
+
+def test_epochs_differ_without_overfit_batches(tree: Path) -> None:
+    seen: list[list] = []
+
+    class Watched(MLP):
+        def training_step(self, batch, batch_idx):
+            seen.append(batch[1].tolist())
+            return super().training_step(batch, batch_idx)
+
+    _trainer(max_steps=10).fit(Watched(num_classes=3), _data(tree))
+    assert seen[:5] != seen[5:]
+
+
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [
+        ({"fast_dev_run": True, "max_steps": -1}, 1),
+        ({"limit_train_batches": 3, "max_epochs": 2, "max_steps": -1}, 6),
+        ({"accumulate_grad_batches": 2, "max_epochs": 1, "max_steps": -1}, 3),
+        ({"gradient_clip_val": 0.5}, 4),
+        ({"profiler": "simple"}, 4),
+        ({"precision": "bf16-mixed"}, 4),
+        ({"precision": "64-true"}, 4),
+    ],
+)
+def test_the_usual_options_of_the_trainer_work(options: dict, steps: int, tree: Path) -> None:
+    trainer = _trainer(**options)
+    trainer.fit(MLP(num_classes=3), _data(tree))
+    assert trainer.global_step == steps
+
+
+def test_barebones_works(tree: Path) -> None:
+    trainer = Trainer(accelerator="cpu", barebones=True, max_steps=3)
+    trainer.fit(MLP(num_classes=3), _data(tree))
+    assert trainer.global_step == 3
+
+
+def test_evaluation_counts_every_image_once_and_predicts_in_order(tree: Path) -> None:
+    data = _data(tree, eval_batch_size=7)
+    model, trainer = _small("mlp"), _trainer()
+    trainer.fit(model, data)
+    trainer.test(model, data, verbose=False)
+    counted = trainer.callback_metrics["acc/test"].item()
+    probabilities = torch.cat(trainer.predict(model, data))
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(45))
+    right = (probabilities.argmax(1).numpy() == data.image_set.test_labels).mean()
+    assert counted == pytest.approx(right, abs=1e-6)
+
+
+def test_a_monitor_of_lightning_can_follow_our_metrics(tree: Path) -> None:
+    monitor = ModelCheckpoint("top", monitor="acc/val", mode="max", filename="top")
+    trainer = _trainer(callbacks=[monitor], enable_checkpointing=True, max_epochs=2, max_steps=-1)
+    trainer.fit(_small("mlp"), _data(tree))
+    assert monitor.best_model_score == pytest.approx(
+        trainer.callback_metrics["acc/val"].item(), abs=1
+    )
+    assert Path("top", "top.ckpt").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "message"),
+    [
+        (MLP, {"hidden_units": [0]}, r"hidden_units \[0\]"),
+        (MLP, {"init": "zero"}, "init 'zero': expected pytorch or report"),
+        (MLP, {"lr": 0.0}, "lr 0.0"),
+        (MLP, {"lr": float("nan")}, "lr nan"),
+        (MLP, {"weight_decay": -1.0}, "weight_decay -1.0"),
+        (MLP, {"optimizer": "sdg"}, "optimizer 'sdg'"),
+        (MLP, {"normalization": "zca"}, "normalization 'zca'"),
+        (DeepMLP, {"dropout": 1.0}, "dropout 1.0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(model: type, settings: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        model(**settings)
+
+
+def test_the_cnn_is_the_one_of_the_report() -> None:
+    network = CNNNetwork(10)
+    convolutions = [m for m in network if isinstance(m, torch.nn.Conv2d)]
+    assert [(m.in_channels, m.out_channels) for m in convolutions] == [
+        (3, 64), (64, 128), (128, 256), (256, 256), (256, 512), (512, 512), (512, 512), (512, 512),
+    ]  # fmt: skip
+    assert {(m.kernel_size, m.stride, m.padding) for m in convolutions} == {
+        ((3, 3), (1, 1), (1, 1))
+    }
+    pools = [m for m in network if isinstance(m, torch.nn.MaxPool2d)]
+    assert [(m.kernel_size, m.stride, m.padding) for m in pools] == [(3, 2, 1)] * 5
+    sizes = []
+    x = torch.zeros(1, 3, 32, 32)
+    for layer in network:
+        x = layer(x)
+        sizes += [x.shape[-1]] if isinstance(layer, torch.nn.MaxPool2d) else []
+    assert sizes == [16, 8, 4, 2, 1]
+    assert isinstance(network[-1], torch.nn.Linear)
+
+
+def test_the_report_init_is_that_of_the_numpy_mlp() -> None:
+    first = MLP(init="report").network[1]
+    assert first.weight.std().item() == pytest.approx(1e-4, rel=0.02)
+    assert torch.all(first.bias == 0)
+
+
+def test_weight_normalisation_trains_a_length_and_a_direction_of_each_unit() -> None:
+    hidden = DeepMLP(hidden_units=[6]).network[1]
+    g, v = hidden.parametrizations.weight.original0, hidden.parametrizations.weight.original1
+    assert (tuple(g.shape), tuple(v.shape)) == ((6, 1), (6, 3072))
+    torch.testing.assert_close(hidden.weight, g * v / v.norm(dim=1, keepdim=True))
+
+
+def test_a_cnn_works_in_the_layout_that_is_fast() -> None:
+    model = CNN()
+    weight = model.network[0].weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)

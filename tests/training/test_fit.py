@@ -1,0 +1,227 @@
+"""Whole runs through the command line, on small images."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import cifar_lab
+from cifar_lab.cli import fit
+from cifar_lab.models import MLP
+
+RUN = Path("logs/mlp/version_0")
+SCALARS = {"loss/train", "acc/train", "lr", "speed/images_per_second"}
+
+
+@pytest.fixture
+def run(tree: Path, capsys: pytest.CaptureFixture[str]):
+    """Runs fit.py in this process on the tree; gives status, output and errors."""
+
+    def run_fit(*words: str) -> tuple[int, str, str]:
+        given = {"--data_dir": str(tree), "--model": "mlp", "--log_dir": "logs"}
+        given |= {"--batch_size": "20", "--max_steps": "25", "--eval_every": "10"}
+        given = {flag: value for flag, value in given.items() if flag not in words}
+        status = fit([*words, *(word for pair in given.items() for word in pair)])
+        return status, *capsys.readouterr()
+
+    return run_fit
+
+
+def _summary(folder: Path = RUN) -> dict:
+    return json.loads((folder / "summary.json").read_text("utf-8"))
+
+
+def _table(folder: Path = RUN) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def test_a_run_leaves_the_folder_that_the_design_names(run) -> None:
+    status, out, _ = run()
+    assert status == 0
+    names = {path.name for path in RUN.iterdir()}
+    assert {"config.yaml", "metrics.csv", "summary.json", "checkpoints"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert {path.name for path in (RUN / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert out.splitlines()[-1] == "tensorboard --logdir logs"
+    assert f"run folder: {RUN}" in out
+
+
+def test_scalars_have_the_tags_and_the_steps_of_the_design(run) -> None:
+    run("--log_every", "10")
+    events = EventAccumulator(str(RUN))
+    events.Reload()
+    assert set(events.Tags()["scalars"]) == SCALARS | {
+        "loss/val",
+        "acc/val",
+        "loss/test",
+        "acc/test",
+    }
+    steps = {tag: [e.step for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    assert steps["loss/train"] == [1, 10, 20, 25]  # the first, every tenth and the last
+    assert steps["acc/val"] == [10, 20, 25]
+    assert steps["acc/test"] == [25]  # the test set is touched once
+    assert [int(row["step"]) for row in _table()] == [1, 10, 20, 25]
+
+
+def test_the_summary_says_what_came_out(run) -> None:
+    run()
+    summary, last = _summary(), _table()[-1]
+    assert summary["accuracy"]["val"]["last"] == float(last["acc/val"])
+    assert summary["accuracy"]["test"]["of_best_checkpoint"] == float(last["acc/test"])
+    best = max(float(row["acc/val"]) for row in _table() if row["acc/val"])
+    assert summary["accuracy"]["val"]["best"] == best
+    assert (summary["steps"], summary["seed"], summary["model"]) == (25, 0, "mlp")
+    assert summary["data"]["source"] == "folder"
+    assert summary["data"]["images"] == {"train": 108, "val": 12, "test": 45}
+    assert summary["images_per_second"] > 0
+    assert set(summary["versions"]) == {"cifar_lab", "torch", "pytorch_lightning", "python"}
+
+
+def test_the_protocol_of_the_report_selects_nothing(run) -> None:
+    _, out, _ = run("--val_size", "0")
+    assert [path.name for path in (RUN / "checkpoints").iterdir()] == ["last.ckpt"]
+    accuracy = _summary()["accuracy"]
+    curve = {int(row["step"]): float(row["acc/test"]) for row in _table() if row["acc/test"]}
+    assert list(curve) == [10, 20, 25]
+    assert set(accuracy) == {"test"}
+    assert (accuracy["test"]["best"], accuracy["test"]["last"]) == (max(curve.values()), curve[25])
+    assert "test accuracy, best point" in out
+    assert "test accuracy, last point" in out
+    assert "42.30 %   recipe mlp" in out  # the report's figure beside ours
+
+
+def test_the_test_accuracy_is_that_of_the_best_checkpoint(run, tree: Path) -> None:
+    run()
+    model = MLP.load_from_checkpoint(RUN / "checkpoints" / "best.ckpt", weights_only=True).eval()
+    data = cifar_lab.CIFAR10DataModule(tree, batch_size=20)
+    data.setup()
+    images, labels = (
+        torch.from_numpy(a) for a in (data.image_set.test_images, data.image_set.test_labels)
+    )
+    right = (model(images).argmax(1) == labels).double().mean().item()
+    assert _summary()["accuracy"]["test"]["of_best_checkpoint"] == pytest.approx(right, abs=1e-6)
+
+
+def test_the_configuration_repeats_the_run_bit_for_bit(run) -> None:
+    run("--seed", "4", "--augment", "flip")
+    config = yaml.safe_load((RUN / "config.yaml").read_text())
+    assert config["seed"] == 4
+    assert fit(["--config", str(RUN / "config.yaml")]) == 0
+    first, second = _weights(RUN), _weights(Path("logs/mlp/version_1"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_another_seed_gives_other_weights(run) -> None:
+    run("--seed", "1"), run("--seed", "2")
+    first, second = _weights(RUN), _weights(Path("logs/mlp/version_1"))
+    assert not torch.equal(first["network.1.weight"], second["network.1.weight"])
+
+
+def test_max_epochs_overrides_the_steps_of_the_recipe(run) -> None:
+    run("--max_epochs", "2", "--max_steps", "null")
+    assert _summary()["steps"] == 2 * (108 // 20)
+
+
+def test_output_that_is_no_terminal_gets_a_line_an_evaluation(run) -> None:
+    _, out, err = run()
+    lines = [line for line in out.splitlines() if line.startswith("step ")]
+    assert [line.split()[1] for line in lines] == ["10", "20", "25"]
+    assert all("images/s" in line and " left" in line for line in lines)
+    assert "\r" not in out
+    assert "Warning" not in err
+
+
+def test_fast_dev_run_writes_nothing(run) -> None:
+    status, out, _ = run("--fast_dev_run")
+    assert status == 0
+    assert "nothing was written" in out
+    assert not Path("logs").exists()
+
+
+def test_synthetic_runs_are_named_for_it(run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    status, out, err = run("--data_dir", str(tmp_path / "empty"), "--max_steps", "2")
+    assert status == 0
+    assert "WARNING: training on SYNTHETIC images" in err
+    assert "SYNTHETIC" in out
+    folder = Path("logs/mlp-synthetic/version_0")
+    assert _summary(folder)["data"]["source"] == "synthetic"
+    assert "SYNTHETIC" in (folder / "hparams.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--batch_size", "5000"], "batch_size 5,000: larger than the 108 training images"),
+        (["--log_dir", "file"], "log_dir file: cannot be written"),
+        (["--data_dir", "missing", "--source", "cifar10"], "data_dir missing: no such folder"),
+        (["--strategy", "dpp"], "--strategy dpp: unknown; did you mean ddp?"),
+        (["--devices", "two"], "--devices two: expected a number"),
+        (["--init", "zeros"], "init 'zeros': expected pytorch or report"),
+        (["--model", "numpy_mlp", "--precision", "bf16-mixed"], "numpy_mlp computes in NumPy"),
+        (["--model", "numpy_mlp", "--gradient_clip_val", "1"], "numpy_mlp computes in NumPy"),
+        (["--augment", "blur"], "augment 'blur'"),
+        (["--val_size", "120"], "val_size 120: expected 0 to 119"),
+    ],
+)
+def test_wrong_input_gets_a_line_status_2_and_leaves_nothing(
+    run, words: list[str], message: str
+) -> None:
+    Path("file").touch()
+    status, _, err = run(*words)
+    told = [line for line in err.splitlines() if not line.startswith("decoding")]
+    assert status == 2
+    assert message in told[0]
+    assert len(told) <= 2
+    assert "Traceback" not in err
+    assert not Path("logs").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_is_wrong_input(run) -> None:
+    status, _, err = run("--accelerator", "gpu")
+    assert status == 2
+    assert "--accelerator gpu: torch" in err
+
+
+@pytest.mark.parametrize("script", ["fit.py"])
+def test_the_scripts_print_help(script: str) -> None:
+    path = Path(__file__).parents[2] / "scripts" / script
+    done = subprocess.run([sys.executable, path, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"usage: python scripts/{script}")
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_images_and_one_run_folder(tree: Path) -> None:
+    script = Path(__file__).parents[2] / "scripts" / "fit.py"
+    words = ["--model", "mlp", "--data_dir", str(tree), "--log_dir", "logs", "--max_steps", "10"]
+    words += ["--batch_size", "10", "--devices", "2", "--strategy", "ddp", "--accelerator", "cpu"]
+    done = subprocess.run(
+        [sys.executable, str(script), *words],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in Path("logs/mlp").iterdir()] == ["version_0"]
+    summary = _summary()
+    assert summary["device"]["processes"] == 2
+    assert summary["steps"] == 10
+    # 45 test images on two processes: an image counted twice or left out would show in the sum.
+    correct = summary["accuracy"]["test"]["of_best_checkpoint"] * 45
+    assert correct == pytest.approx(round(correct), abs=1e-3)
+    assert done.stdout.count("cifar_lab ") == 1

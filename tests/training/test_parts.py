@@ -1,0 +1,106 @@
+"""The parts of a run: its folder, its checkpoints, its precision."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from cifar_lab.errors import UserError
+from cifar_lab.training import precision, run_folder
+from cifar_lab.training.checkpoints import AtomicCheckpointIO, Checkpoints
+from cifar_lab.training.run_folder import RunFolder
+from cifar_lab.training.summary import accuracies
+from cifar_lab.training.trainer import device_kind
+
+# --- run folder -------------------------------------------------------------------------------
+
+
+def test_versions_count_up_and_leave_gaps_alone() -> None:
+    assert run_folder.claim("logs", "mlp").version == "version_0"
+    Path("logs/mlp/version_7").mkdir()
+    Path("logs/mlp/notes").mkdir()
+    assert run_folder.claim("logs", "mlp").path == Path("logs/mlp/version_8")
+    assert run_folder.claim("logs", "cnn").version == "version_0"
+
+
+def test_runs_that_start_together_get_different_folders() -> None:
+    with ThreadPoolExecutor(16) as pool:
+        folders = list(pool.map(lambda _: run_folder.claim("logs", "mlp").path, range(32)))
+    assert len(set(folders)) == 32
+
+
+def test_a_log_folder_that_cannot_be_written_is_named() -> None:
+    Path("file").touch()
+    with pytest.raises(UserError, match=r"log_dir file/runs: cannot be written .*--log_dir"):
+        run_folder.claim("file/runs", "mlp")
+
+
+# --- checkpoints ------------------------------------------------------------------------------
+
+
+def test_a_failed_save_leaves_the_old_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    io = AtomicCheckpointIO()
+    io.save_checkpoint({"step": 1}, "last.ckpt")
+    with pytest.raises(AttributeError):
+        io.save_checkpoint({"step": lambda: 2}, "last.ckpt")  # no pickle of a lambda
+    assert torch.load("last.ckpt", weights_only=True) == {"step": 1}
+    assert [path.name for path in Path().iterdir()] == ["last.ckpt"]
+
+
+def test_the_best_point_is_the_first_of_the_highest() -> None:
+    checkpoints = Checkpoints(RunFolder(Path("logs"), "mlp", "version_0"), "val")
+    values = [0.2, 0.5, 0.5, 0.4]
+    checkpoints.points = [{"step": i, "accuracy": v, "loss": 1.0} for i, v in enumerate(values)]
+    assert checkpoints.best["step"] == 1
+    assert checkpoints.last["step"] == 3
+
+
+def test_accuracies_name_the_split_that_they_are_of() -> None:
+    best, last = ({"step": s, "accuracy": a, "loss": 0.0} for s, a in ((3, 0.6), (5, 0.5)))
+    assert accuracies("test", best, last, None) == {
+        "test": {"best": 0.6, "best_step": 3, "last": 0.5, "last_step": 5}
+    }
+    found = accuracies("val", best, last, 0.55)
+    assert found["val"]["last"] == 0.5
+    assert found["test"] == {"of_best_checkpoint": 0.55, "of_best_checkpoint_step": 3}
+
+
+# --- hardware ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_auto_precision_is_bf16_only_where_the_hardware_has_it(
+    native: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "_cpu_computes_in_bf16", lambda: native)
+    assert precision.resolve_precision("auto", "cpu") == expected
+    assert precision.resolve_precision("64-true", "cpu") == "64-true"
+    assert precision.resolve_precision("auto", "mps") == "32-true"
+
+
+@pytest.mark.parametrize("capability", ["avx512_bf16", "amx_bf16", None])
+def test_a_cpu_computes_in_bf16_with_avx512_bf16_or_amx(
+    capability: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {"avx512_bf16": False, "amx_bf16": False, capability: True}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
+    assert precision._cpu_computes_in_bf16() == (capability is not None)
+
+
+def test_a_torch_without_capabilities_is_asked_another_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    for name, found in (("_is_avx512_bf16_supported", True), ("_is_amx_tile_supported", False)):
+        monkeypatch.setattr(torch.cpu, name, lambda found=found: found, raising=False)
+    assert precision._cpu_computes_in_bf16()
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert device_kind("auto") == device_kind("cpu") == "cpu"
+    for name in ("gpu", "mps"):
+        with pytest.raises(UserError, match=f"--accelerator {name}: torch .* no such device"):
+            device_kind(name)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert device_kind("auto") == device_kind("gpu") == "cuda"
