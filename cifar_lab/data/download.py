@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cifar_lab.data.file_lock import own_part
-from cifar_lab.data.mirror import CHUNK_BYTES, Mirror, MirrorError, is_web_address, words
+from cifar_lab.data.mirror import CHUNK_BYTES, Mirror, MirrorError, words
 from cifar_lab.data.progress import Progress, Report, print_line
 from cifar_lab.errors import UserError
 
@@ -74,12 +74,20 @@ def _mirror_urls(mirrors: Sequence[str] | None) -> list[str]:
     listed = [url.strip() for url in os.environ.get("CIFAR_LAB_MIRROR", "").split(",")]
     urls = list(dict.fromkeys(mirrors or filter(None, listed))) or list(MIRRORS)
     for url in urls:
-        if not is_web_address(url):
+        if not _is_web_address(url):
             raise UserError(
                 f"mirror {url!r} is not the http:// or https:// address of an archive.\n"
                 "Correct it (the environment variable CIFAR_LAB_MIRROR replaces the mirrors)."
             )
     return urls
+
+
+def _is_web_address(url: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def _download(part: Path, urls: list[str], report: Report) -> None:

@@ -1,7 +1,7 @@
 """A partly downloaded file for one process alone, and the operating system's lock behind it.
 
-The lock is on ``NAME.lock`` beside the file: a second process waits, on Posix and on Windows. It
-ends with the process that holds it, so one that died leaves nothing to clear away by hand.
+The lock is on ``NAME.lock`` beside the file: a second process waits, on Posix and on Windows. A
+lock ends with its process, so one that died leaves nothing to clear away by hand.
 """
 
 import contextlib
@@ -75,9 +75,8 @@ def _wait_for_lock(file: IO[bytes], report: Report) -> bool:
             return True
         except (BlockingIOError, PermissionError):  # Posix, Windows: another process has it
             if not is_told:
-                report(
-                    f"Waiting for another process that downloads {Path(file.name).stem} ({file.name})"
-                )
+                name = Path(file.name).stem
+                report(f"Waiting for another process that downloads {name} ({file.name})")
             is_told = True
             time.sleep(LOCK_POLL_SECONDS)
         except OSError:

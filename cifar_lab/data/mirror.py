@@ -9,7 +9,6 @@ import http.client
 import threading
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -129,14 +128,6 @@ def _read(response: http.client.HTTPResponse, count: int) -> bytes:
         raise MirrorError(f"sent nothing for {STALL_SECONDS:g} s") from error
     except (OSError, http.client.HTTPException) as error:
         raise MirrorError(words(error)) from error
-
-
-def is_web_address(url: str) -> bool:
-    try:
-        parts = urllib.parse.urlsplit(url)
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def words(error: Exception) -> str:

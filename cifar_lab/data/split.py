@@ -29,7 +29,7 @@ def split_indices(
         UserError: ``val_size`` leaves nothing to train on.
     """
     if val_size is None:
-        val_size = int(len(labels) * VAL_FRACTION)
+        val_size = max(1, int(len(labels) * VAL_FRACTION))
     if not 0 <= val_size < len(labels):
         raise UserError(
             f"val_size {val_size:,}: expected 0 to {len(labels) - 1:,}, as the training set has "

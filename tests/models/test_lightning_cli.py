@@ -1,0 +1,43 @@
+"""The pieces work with Lightning's own command line, without ours."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from pytorch_lightning.cli import LightningCLI
+
+from cifar_lab import CIFAR10DataModule
+from cifar_lab.models import MLP, REGISTRY
+
+
+# LightningCLI 2.6.6 calls what jsonargparse 4.5 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+@pytest.fixture(autouse=True)
+def _no_words_of_the_test_runner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["main.py"])  # LightningCLI warns of any others
+
+
+def _run(model: type, tree: Path, *words: str) -> LightningCLI:
+    quiet = ["logger=false", "enable_progress_bar=false", "enable_model_summary=false"]
+    flags = [f"--trainer.{option}" for option in ("accelerator=cpu", "log_every_n_steps=1", *quiet)]
+    data = [f"--data.data_dir={tree}", "--data.batch_size=20"]
+    words = ("fit", "--seed_everything=0", *flags, *data, *words)
+    return LightningCLI(model, CIFAR10DataModule, args=[*words])
+
+
+def test_lightning_cli_trains_a_model(tree: Path) -> None:
+    words = ["--trainer.max_steps=3", "--model.hidden_units=[7]", "--model.num_classes=3"]
+    cli = _run(MLP, tree, *words, "--data.augment=[flip]", "--data.val_size=0")
+    assert cli.trainer.global_step == 3
+    assert cli.model.network[1].out_features == 7
+    assert cli.datamodule.evaluates_on_test
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_lightning_cli_builds_every_model(name: str, tree: Path) -> None:
+    cli = _run(REGISTRY[name], tree, "--trainer.fast_dev_run=true", "--model.num_classes=3")
+    images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+    assert cli.model(images).shape == (2, 3)

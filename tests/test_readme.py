@@ -1,0 +1,66 @@
+"""The README says what the package does: its commands, its models, its flags."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from cifar_lab.recipes import Recipe, recipes
+from cifar_lab.settings import FitSettings
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def _block(name: str) -> str:
+    found = re.search(rf"<!-- {name} -->\n```\n(.*?)\n```\n<!-- end -->", README, re.DOTALL)
+    assert found, name
+    return found[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [("train", "scripts/fit.py --model cnn"), ("test", "python -m pytest")],
+)
+def test_a_command_is_one_line_with_its_own_virtual_environment(name: str, end: str) -> None:
+    command = _block(name)
+    assert "\n" not in command
+    assert command.startswith("python3 -m venv .venv && .venv/bin/pip install -e ")
+    assert command.endswith(end)
+
+
+def _row(recipe: Recipe) -> str:
+    settings = recipe.settings
+    report = "–" if recipe.report_accuracy is None else f"{100 * recipe.report_accuracy:.2f} %"
+    optimizer = f"{settings.get('optimizer', 'sgd')}, {settings['lr']:g}"
+    cells = (f"`{recipe.model}`", f"`{recipe.name}`", recipe.title, optimizer)
+    return (
+        "| "
+        + " | ".join([*cells, f"{settings['batch_size']}", f"{settings['max_steps']:,}", report])
+        + " |"
+    )
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_the_table_of_models_is_that_of_the_recipes(name: str) -> None:
+    assert _row(recipes()[name]) in README
+
+
+def test_the_flags_that_it_names_exist() -> None:
+    known = {field.name for field in fields(FitSettings)}
+    known |= {name for recipe in recipes().values() for name in recipe.settings}
+    known |= {"help", "config", "print_config", "logdir"}
+    known |= {"dnn_hidden_units", "learning_rate", "eval_freq"}
+    assert set(re.findall(r"--([a-z_]+)", README)) <= known
+
+
+def test_the_files_that_it_names_exist() -> None:
+    for link in re.findall(r"\]\(([^)#]+)\)", README):
+        assert link.startswith("http") or (ROOT / link).exists(), link
+
+
+def test_every_recipe_says_what_was_measured_on_which_data() -> None:
+    for path in (ROOT / "cifar_lab" / "recipes").glob("*.yaml"):
+        header = path.read_text("utf-8").partition("\ntitle:")[0]
+        assert re.search(r"Here: .*\d\d\.\d+ %.*JPEG copy.*seed", header.replace("\n# ", " ")), path
