@@ -1,7 +1,7 @@
-"""The decoded form of an image tree, kept in the user's cache folder.
+"""The decoded form of an image tree or of the archive, kept in the user's cache folder.
 
-One uncompressed ``.npz`` file a tree. It is used only while its key, made from every file's path,
-size and modification time, is that of the tree; NumPy reads it without unpickling, and the zip
+One uncompressed ``.npz`` file a source. It is used only while its key, made from every file's path,
+size and modification time, is that of the source; NumPy reads it without unpickling, and the zip
 format's checksums tell a damaged one. A cache that cannot be read is a cache that is not there.
 """
 
@@ -34,10 +34,10 @@ def cache_folder() -> Path:
     return base / "cifar_lab"
 
 
-def cache_path(tree: Path) -> Path:
-    """Where the tree at this path is kept; a changed tree replaces its older form there."""
-    name = hashlib.sha256(str(tree.resolve()).encode()).hexdigest()[:16]
-    return cache_folder() / "trees" / f"{name}.npz"
+def cache_path(source: Path) -> Path:
+    """Where the source at this path is kept; a changed one replaces its older form there."""
+    name = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:16]
+    return cache_folder() / "decoded" / f"{name}.npz"
 
 
 def load(path: Path, key: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:

@@ -2,7 +2,8 @@
 
 Each file is a pickle, and a pickle can run code; so its checksum is verified first, and it is then
 read by an unpickler that knows nothing but NumPy arrays. The archive is read in memory: nothing is
-extracted, so nothing can be written outside a folder.
+extracted, so nothing can be written outside a folder. That takes seconds, so what it holds is kept
+in the cache (cache.py).
 
 Source: https://www.cs.toronto.edu/~kriz/cifar.html; the checksums of the files are those that
 ``torchvision.datasets.CIFAR10`` holds (a test compares them).
@@ -16,12 +17,13 @@ import io
 import pickle
 import tarfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cifar_lab.data import cache
 from cifar_lab.data.download import ARCHIVE_MD5, ARCHIVE_NAME
 from cifar_lab.data.image_set import IMAGE_SHAPE, ImageSet
 from cifar_lab.errors import UserError
@@ -40,6 +42,8 @@ CHECKSUMS = {
     "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
 }
 
+Content = tuple[dict[str, np.ndarray], tuple[str, ...]]
+
 
 def read_folder(folder: Path) -> ImageSet:
     """Reads the extracted folder ``cifar-10-batches-py``.
@@ -47,23 +51,36 @@ def read_folder(folder: Path) -> ImageSet:
     Raises:
         UserError: a file is missing or is not the original one.
     """
-    return _image_set({name: _verified(folder / name) for name in CHECKSUMS}, folder)
+    arrays, class_names = _collect(lambda name: _verified(folder / name))
+    return ImageSet(**arrays, class_names=class_names, source="cifar10", location=str(folder))
 
 
 def read_archive(archive: Path) -> ImageSet:
-    """Reads ``cifar-10-python.tar.gz`` without extracting it.
+    """Reads ``cifar-10-python.tar.gz`` without extracting it; once, and then from the cache.
 
     Raises:
         UserError: the archive is not the original one.
     """
+    stat = archive.stat()
+    path = cache.cache_path(archive)
+    key = f"{ARCHIVE_MD5} {stat.st_size} {stat.st_mtime_ns}"
+    found = cache.load(path, key)
+    if found is not None:
+        arrays, class_names = found[0], tuple(found[1]["class_names"])
+    else:
+        arrays, class_names = _unpack(archive)
+        cache.store(path, key, arrays, {"class_names": class_names})
+    return ImageSet(**arrays, class_names=class_names, source="cifar10", location=str(archive))
+
+
+def _unpack(archive: Path) -> Content:
     content = _read(archive)
     _check(content, ARCHIVE_MD5, archive)
     try:
         with tarfile.open(fileobj=io.BytesIO(gzip.decompress(content))) as tar:
-            files = {name: _member(tar, f"{FOLDER_NAME}/{name}") for name in CHECKSUMS}
+            return _collect(lambda name: _member(tar, f"{FOLDER_NAME}/{name}"))
     except (tarfile.TarError, OSError, EOFError, zlib.error, KeyError) as error:
         raise UserError(f"{archive}: not a readable {ARCHIVE_NAME} ({error})") from error
-    return _image_set(files, archive)
 
 
 def _member(tar: tarfile.TarFile, name: str) -> bytes:
@@ -106,19 +123,18 @@ def md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-def _image_set(files: Mapping[str, bytes], location: Path) -> ImageSet:
-    names = _unpickle(files[META_FILE])[b"label_names"]
-    train = [_batch(files[name]) for name in TRAIN_FILES]
-    test_images, test_labels = _batch(files[TEST_FILE])
-    return ImageSet(
-        train_images=np.concatenate([images for images, _ in train]),
-        train_labels=np.concatenate([labels for _, labels in train]),
-        test_images=test_images,
-        test_labels=test_labels,
-        class_names=tuple(name.decode() for name in names),
-        source="cifar10",
-        location=str(location),
-    )
+def _collect(read: Callable[[str], bytes]) -> Content:
+    """Puts the batches together, one at a time: arrays by ImageSet's fields, and class names."""
+    class_names = tuple(name.decode() for name in _unpickle(read(META_FILE))[b"label_names"])
+    train = [_batch(read(name)) for name in TRAIN_FILES]
+    test_images, test_labels = _batch(read(TEST_FILE))
+    arrays = {
+        "train_images": np.concatenate([images for images, _ in train]),
+        "train_labels": np.concatenate([labels for _, labels in train]),
+        "test_images": test_images,
+        "test_labels": test_labels,
+    }
+    return arrays, class_names
 
 
 def _batch(content: bytes) -> tuple[np.ndarray, np.ndarray]:

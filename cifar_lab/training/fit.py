@@ -71,13 +71,15 @@ def run_fit(plan: FitPlan) -> int:
     if status:
         print(f"\nStopped at step {trainer.global_step:,}. Run folder: {folder.path}")
         return status
+    steps, best, last = trainer.global_step, checkpoints.best, checkpoints.last
+    # Loads the best checkpoint and with it the callbacks' states of that time.
     tested = None if data.evaluates_on_test else _test(trainer, model, data, folder)
     summary = Summary(
         model=plan.recipe.model,
         recipe=plan.recipe.name,
-        accuracy=accuracies(checkpoints.split, checkpoints.best, checkpoints.last, tested),
+        accuracy=accuracies(checkpoints.split, best, last, tested),
         report_accuracy=plan.recipe.report_accuracy,
-        steps=trainer.global_step,
+        steps=steps,
         seconds={"fit": seconds, "total": time.perf_counter() - start},
         images_per_second=model.meter.overall_speed,
         data=describe_data(data),

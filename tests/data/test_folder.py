@@ -154,4 +154,4 @@ def test_the_cache_folder_follows_the_environment(
 ) -> None:
     monkeypatch.setenv("CIFAR_LAB_CACHE", str(tmp_path / "mine"))
     _read(write_tree())
-    assert len(list((tmp_path / "mine" / "trees").iterdir())) == 1  # and no temporary file
+    assert len(list((tmp_path / "mine" / "decoded").iterdir())) == 1  # and no temporary file

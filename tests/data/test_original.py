@@ -57,9 +57,12 @@ def test_a_damaged_file_is_named_and_never_unpickled(
     content = (folder / "data_batch_3").read_bytes()
     damaged = {"truncated": content[:-1], "altered": b"\0" + content[1:], "empty": b""}[damage]
     (folder / "data_batch_3").write_bytes(damaged)
-    monkeypatch.setattr(original, "_unpickle", lambda content: pytest.fail("opened"))
+    opened: list[bytes] = []
+    unpickle = original._unpickle
+    monkeypatch.setattr(original, "_unpickle", lambda c: opened.append(c) or unpickle(c))
     with pytest.raises(UserError, match=r"data_batch_3: .* MD5 .*, expected ") as caught:
         original.read_folder(folder)
+    assert damaged not in opened
     assert str(caught.value).count("\n") == 1
 
 
@@ -88,6 +91,21 @@ def test_an_archive_without_the_files_is_refused(
         tar.addfile(tarfile.TarInfo("readme"), io.BytesIO())
     monkeypatch.setattr(original, "ARCHIVE_MD5", original.md5(archive.read_bytes()))
     with pytest.raises(UserError, match="not a readable"):
+        original.read_archive(archive)
+
+
+def test_an_archive_is_unpacked_once_and_anew_when_it_changes(
+    write_original: WriteOriginal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = _pack(write_original(), monkeypatch)
+    first = original.read_archive(archive)
+    with monkeypatch.context() as patch:
+        patch.setattr(tarfile, "open", lambda *a, **k: pytest.fail("opened"))
+        again = original.read_archive(archive)
+    assert again.fingerprint == first.fingerprint
+    assert again.class_names == first.class_names
+    archive.write_bytes(archive.read_bytes() + b"more")
+    with pytest.raises(UserError, match="truncated or altered"):
         original.read_archive(archive)
 
 

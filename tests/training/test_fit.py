@@ -89,6 +89,19 @@ def test_the_summary_says_what_came_out(run) -> None:
     assert set(summary["versions"]) == {"cifar_lab", "torch", "pytorch_lightning", "python"}
 
 
+def test_a_best_point_before_the_last_is_the_one_tested_and_both_are_told(run) -> None:
+    run("--lr", "0.05", "--eval_every", "1", "--limit_val_batches", "1")
+    accuracy, table = _summary()["accuracy"], _table()
+    curve = {int(row["step"]): float(row["acc/val"]) for row in table if row["acc/val"]}
+    val, best_step = accuracy["val"], max(curve, key=lambda step: curve[step])
+    assert best_step < 25  # or this would prove nothing
+    assert (val["best"], val["best_step"]) == (curve[best_step], best_step)
+    assert (val["last"], val["last_step"]) == (curve[25], 25)
+    assert accuracy["test"]["of_best_checkpoint_step"] == best_step
+    best = torch.load(RUN / "checkpoints" / "best.ckpt", weights_only=True)
+    assert best["global_step"] == best_step
+
+
 def test_the_protocol_of_the_report_selects_nothing(run) -> None:
     _, out, _ = run("--val_size", "0")
     assert [path.name for path in (RUN / "checkpoints").iterdir()] == ["last.ckpt"]

@@ -1,0 +1,125 @@
+"""Gradient descent: SGD with momentum, and Adam. Both update the arrays of `params` in place.
+
+In place, so that whoever shares their memory (a torch tensor, say) sees the new values. Their
+state is kept per parameter in the order of the layers; `params` and `grads` are read at each step.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from cifar_lab.numpy_reference.checks import Array
+from cifar_lab.numpy_reference.layer import Layer
+from cifar_lab.numpy_reference.network import Sequential
+
+
+class Optimizer:
+    """The parameters of some layers, and a learning rate that may be changed between steps.
+
+    Args:
+        network: a network, or its layers.
+        lr: the learning rate, at least 0.
+
+    Raises:
+        ValueError: `lr` is negative.
+    """
+
+    def __init__(self, network: Sequential | Sequence[Layer], lr: float) -> None:
+        if not lr >= 0:
+            raise ValueError(f"lr is {lr}; expected at least 0")
+        self.layers = list(network.layers if isinstance(network, Sequential) else network)
+        self.lr = lr
+        self.state: dict[tuple[int, str], list[Array]] = {}
+
+    def step(self) -> None:
+        """Update every parameter from the gradient that the last `backward` left."""
+        raise NotImplementedError
+
+    def _parameters(self, n_moments: int) -> Iterator[tuple[Array, Array, list[Array]]]:
+        """Yield each parameter with its gradient and its moments, which start at zero."""
+        for index, layer in enumerate(self.layers):
+            for name, param in layer.params.items():
+                if name not in layer.grads:
+                    raise RuntimeError(f"layer {index} has no gradient: call backward before step")
+                zeros = [np.zeros_like(param) for _ in range(n_moments)]
+                yield param, layer.grads[name], self.state.setdefault((index, name), zeros)
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with (heavy-ball) momentum.
+
+    `v ← μ v + g; w ← w − lr v`, PyTorch's convention: v starts at 0, g is not damped by 1 − μ, and
+    a change of `lr` acts at once. Source: Sutskever et al., "On the importance of initialization
+    and momentum in deep learning", https://proceedings.mlr.press/v28/sutskever13.html (there the
+    learning rate is inside v).
+
+    Args:
+        network: a network, or its layers.
+        lr: the learning rate, at least 0.
+        momentum: μ, in [0, 1).
+
+    Raises:
+        ValueError: `lr` or `momentum` is out of range.
+    """
+
+    def __init__(
+        self, network: Sequential | Sequence[Layer], lr: float, momentum: float = 0.0
+    ) -> None:
+        super().__init__(network, lr)
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum is {momentum}; expected at least 0 and below 1")
+        self.momentum = momentum
+
+    def step(self) -> None:
+        """Update every parameter in place."""
+        if self.momentum == 0:
+            for param, grad, _ in self._parameters(0):
+                param -= self.lr * grad
+            return
+        for param, grad, (velocity,) in self._parameters(1):
+            velocity *= self.momentum  # v ← μ v + g
+            velocity += grad
+            param -= self.lr * velocity
+
+
+class Adam(Optimizer):
+    """Adam: steps of about `lr` a parameter, whatever the size of its gradient.
+
+    Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization",
+    https://arxiv.org/abs/1412.6980, Algorithm 1, where epsilon is added outside the square root
+    (as in PyTorch).
+
+    Args:
+        network: a network, or its layers.
+        lr: the learning rate, at least 0.
+        betas: decay rates of the two moments, each in [0, 1).
+        eps: added to the denominator, above 0.
+
+    Raises:
+        ValueError: a setting is out of range.
+    """
+
+    def __init__(
+        self,
+        network: Sequential | Sequence[Layer],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__(network, lr)
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"betas is {betas}; expected two values of at least 0 and below 1")
+        if not eps > 0:
+            raise ValueError(f"eps is {eps}; expected more than 0")
+        self.betas, self.eps, self.t = betas, eps, 0
+
+    def step(self) -> None:
+        """Update every parameter in place."""
+        self.t += 1
+        beta1, beta2 = self.betas
+        # The moments start at 0; dividing by 1 − βᵗ makes up for it.
+        unbias1, unbias2 = 1 - beta1**self.t, 1 - beta2**self.t
+        for param, grad, (m, v) in self._parameters(2):
+            m += (1 - beta1) * (grad - m)  # m ← β₁ m + (1 − β₁) g
+            v += (1 - beta2) * (grad * grad - v)  # v ← β₂ v + (1 − β₂) g²
+            param -= self.lr / unbias1 * m / (np.sqrt(v / unbias2) + self.eps)

@@ -1,0 +1,1 @@
+"""The proof that gradients written by hand are right: against autograd and central differences."""

@@ -1,0 +1,55 @@
+"""SGD and Adam against torch.optim, from the same gradients."""
+
+import numpy as np
+import pytest
+import torch
+
+from cifar_lab.numpy_reference.network import MLP
+from cifar_lab.numpy_reference.optimizer import SGD, Adam
+
+OPTIMIZERS = {
+    "sgd": (SGD, torch.optim.SGD, {}),
+    "momentum": (SGD, torch.optim.SGD, {"momentum": 0.9}),
+    "adam": (Adam, torch.optim.Adam, {}),
+    "adam with its own settings": (Adam, torch.optim.Adam, {"betas": (0.8, 0.95), "eps": 1e-3}),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizer_takes_the_steps_of_torch_over_a_changing_rate(name):
+    ours_class, theirs_class, settings = OPTIMIZERS[name]
+    rng, network = np.random.default_rng(0), MLP(4, [3], 2, std=1.0, rng=0)
+    arrays = [array for _, layer in network for array in layer.params.values()]
+    tensors = [torch.tensor(array) for array in arrays]
+    ours, theirs = (
+        ours_class(network, lr=0.1, **settings),
+        theirs_class(tensors, lr=0.1, **settings),
+    )
+    for step in range(30):
+        ours.lr = theirs.param_groups[0]["lr"] = 0.1 / (1 + step // 10)
+        for _, layer in network:
+            layer.grads = {key: rng.normal(size=p.shape) for key, p in layer.params.items()}
+        for tensor, grad in zip(tensors, _gradients(network), strict=True):
+            tensor.grad = torch.tensor(grad)
+        ours.step()
+        theirs.step()
+    for array, tensor in zip(arrays, tensors, strict=True):
+        np.testing.assert_allclose(array, tensor, rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_step_writes_into_the_arrays_themselves_and_keeps_float32(name):
+    ours_class, _, settings = OPTIMIZERS[name]
+    network = MLP(4, [], 2, rng=0, dtype=np.float32)
+    layer = network.layers[0]
+    tensor = torch.from_numpy(layer.params["weight"])  # shares the memory
+    layer.forward(np.ones((1, 4), np.float32))
+    layer.backward(np.ones((1, 2), np.float32))
+    before = tensor.clone()
+    ours_class([layer], lr=0.1, **settings).step()
+    assert (tensor != before).all()
+    assert layer.params["weight"].dtype == np.float32
+
+
+def _gradients(network):
+    return [grad for _, layer in network for grad in layer.grads.values()]
