@@ -67,7 +67,8 @@ class Checkpoints(Callback):
         self.points.append(
             {
                 "step": trainer.global_step,
-                "accuracy": float(metrics[f"acc/{self.split}"]),
+                # Lightning holds it as float32; see ImageClassifier for the digits.
+                "accuracy": round(float(metrics[f"acc/{self.split}"]), 6),
                 "loss": float(metrics[f"loss/{self.split}"]),
             }
         )

@@ -124,7 +124,7 @@ def _test(
     """The test accuracy of the best checkpoint."""
     path = trainer.strategy.broadcast(str(folder.best_checkpoint))
     trainer.test(model, datamodule=data, ckpt_path=path, verbose=False, weights_only=True)
-    return float(trainer.callback_metrics["acc/test"])
+    return round(float(trainer.callback_metrics["acc/test"]), 6)
 
 
 def _claim_folder(plan: FitPlan, data: CIFAR10DataModule) -> RunFolder:
