@@ -74,11 +74,13 @@ def run_fit(plan: FitPlan) -> int:
     steps, best, last = trainer.global_step, checkpoints.best, checkpoints.last
     # Loads the best checkpoint and with it the callbacks' states of that time.
     tested = None if data.evaluates_on_test else _test(trainer, model, data, folder)
+    synthetic = data.image_set.source == "synthetic"
     summary = Summary(
         model=plan.recipe.model,
         recipe=plan.recipe.name,
         accuracy=accuracies(checkpoints.split, best, last, tested),
-        report_accuracy=plan.recipe.report_accuracy,
+        # The report has no figure for made-up images.
+        report_accuracy=None if synthetic else plan.recipe.report_accuracy,
         steps=steps,
         seconds={"fit": seconds, "total": time.perf_counter() - start},
         images_per_second=model.meter.overall_speed,
