@@ -12,7 +12,14 @@ It is the same to the byte on every machine and with every NumPy: PCG64's raw ou
 keeps stable, and from there on integers only. Lengths and coordinates are in sixteenths of a pixel.
 In the signatures below n counts images; pixels are int16 (n, 3, 32, 32) until the last step.
 
-ACCURACIES
+Test accuracy of three of the report's recipes cut to 1,000 steps, at the last step, float32 on a
+CPU, trained on 9,000 of the default set's training images:
+
+    mlp       49 %   48.8 to 50.2, four runs (51.2 on all 10,000)
+    deep_mlp  75 %   74.7 and 74.5, with dropout 0.2
+    cnn       94 %   CNNRUNS
+
+Chance is 10 %, and the nearest class mean colour gets 12 %.
 """
 
 import math

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
+from typing import Literal
 
 from torch import Tensor, nn
 
 from cifar_lab.data.image_set import IMAGE_SHAPE
-from cifar_lab.layers import BatchNorm1d
+from cifar_lab.errors import UserError
+from cifar_lab.layers import KINDS, batch_norm
 from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.models.mlp import check_units
 
@@ -22,18 +24,34 @@ class BatchNormMLPNetwork(nn.Sequential):
     Args:
         hidden_units: units of each hidden layer, each above 0.
         num_classes: of the output.
+        batchnorm: "manual" (backward pass by hand), "composed" (of elementary operations, their
+            backward pass by autograd) or "native" (``nn.BatchNorm1d``). All three compute the same.
+
+    Raises:
+        UserError: a value out of its range.
     """
 
-    def __init__(self, hidden_units: Sequence[int], num_classes: int) -> None:
+    def __init__(self, hidden_units: Sequence[int], num_classes: int, batchnorm: str) -> None:
         sizes = [prod(IMAGE_SHAPE), *check_units(hidden_units)]
         layers: list[nn.Module] = [nn.Flatten()]
         for fan_in, units in pairwise(sizes):
-            layers += [nn.Linear(fan_in, units, bias=False), BatchNorm1d(units), nn.ReLU()]
+            layers += [nn.Linear(fan_in, units, bias=False), batch_norm_layer(units, 1, batchnorm), nn.ReLU()]
         super().__init__(*layers, nn.Linear(sizes[-1], num_classes))
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps float images (B, 3, 32, 32) to logits (B, num_classes)."""
         return super().forward(images)
+
+
+def batch_norm_layer(num_features: int, dims: Literal[1, 2], kind: str) -> nn.Module:
+    """A batch normalization of the kind that the setting ``batchnorm`` names.
+
+    Raises:
+        UserError: another kind.
+    """
+    if kind not in KINDS:
+        raise UserError(f"batchnorm {kind!r}: expected one of {', '.join(KINDS)}")
+    return batch_norm(num_features, dims, kind)
 
 
 class BatchNormMLP(ImageClassifier):
@@ -42,6 +60,7 @@ class BatchNormMLP(ImageClassifier):
     def __init__(
         self,
         hidden_units: Sequence[int] = (100,),
+        batchnorm: str = "manual",
         normalization: str = "mean_image",
         optimizer: str = "adam",
         lr: float = 1e-3,
@@ -49,7 +68,7 @@ class BatchNormMLP(ImageClassifier):
         num_classes: int = 10,
     ) -> None:
         super().__init__(
-            BatchNormMLPNetwork(hidden_units, num_classes),
+            BatchNormMLPNetwork(hidden_units, num_classes, batchnorm),
             num_classes=num_classes,
             normalization=normalization,
             optimizer=optimizer,

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from cifar_lab.data.image_set import IMAGE_SHAPE
+from cifar_lab.models.batchnorm_mlp import batch_norm_layer
 from cifar_lab.models.classifier import ImageClassifier
 
 STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))  # channels of the convolutions
@@ -27,16 +28,21 @@ class CNNNetwork(nn.Sequential):
 
     Args:
         num_classes: of the output.
+        batchnorm: "native" (``nn.BatchNorm2d``), "manual" (backward pass by hand) or "composed";
+            see layers/factory.py. All three compute the same.
+
+    Raises:
+        UserError: another ``batchnorm``.
     """
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, batchnorm: str = "native") -> None:
         layers: list[nn.Module] = []
         channels = IMAGE_SHAPE[0]
         for stage in STAGES:
             for width in stage:
                 layers += [
                     nn.Conv2d(channels, width, 3, padding=1),
-                    nn.BatchNorm2d(width),
+                    batch_norm_layer(width, 2, batchnorm),
                     nn.ReLU(),
                 ]
                 channels = width
@@ -56,6 +62,7 @@ class CNN(ImageClassifier):
 
     def __init__(
         self,
+        batchnorm: str = "native",
         normalization: str = "mean_image",
         optimizer: str = "adam",
         lr: float = 1e-4,
@@ -63,7 +70,7 @@ class CNN(ImageClassifier):
         num_classes: int = 10,
     ) -> None:
         super().__init__(
-            CNNNetwork(num_classes),
+            CNNNetwork(num_classes, batchnorm),
             num_classes=num_classes,
             normalization=normalization,
             optimizer=optimizer,

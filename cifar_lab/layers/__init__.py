@@ -1,0 +1,15 @@
+"""Batch normalization by hand: composed, as an autograd Function, and as modules around it."""
+
+from .composed import batch_norm_composed
+from .factory import KINDS, batch_norm
+from .function import BatchNormFunction
+from .modules import BatchNorm1d, BatchNorm2d
+
+__all__ = [
+    "KINDS",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNormFunction",
+    "batch_norm",
+    "batch_norm_composed",
+]

@@ -1,0 +1,159 @@
+"""The modules are drop-in for PyTorch's: values, gradients, state, modes and errors."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+
+from cifar_lab.layers import (
+    KINDS,
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNormFunction,
+    batch_norm,
+    batch_norm_composed,
+)
+
+LAYERS = [
+    (BatchNorm1d, nn.BatchNorm1d, (6, 4)),
+    (BatchNorm1d, nn.BatchNorm1d, (5, 4, 3)),
+    (BatchNorm2d, nn.BatchNorm2d, (3, 4, 5, 2)),
+]
+SETTINGS = [
+    {},
+    {"affine": False},
+    {"momentum": None},
+    {"momentum": 0.3, "eps": 1e-2},
+    {"track_running_stats": False},
+]
+
+
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def twins(ours, theirs, **settings) -> tuple[nn.Module, nn.Module]:
+    """One of each with the same random gamma and beta, in float64."""
+    form = {"form": settings.pop("form", "manual")}
+    one, other = ours(4, **settings, **form).double(), theirs(4, **settings).double()
+    for parameter in one.parameters():
+        nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))
+    other.load_state_dict(one.state_dict())
+    return one, other
+
+
+@pytest.mark.parametrize("form", ["manual", "composed"])
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize(("ours", "theirs", "shape"), LAYERS)
+def test_three_steps_and_evaluation_agree(ours, theirs, shape, settings, form) -> None:
+    modules = twins(ours, theirs, form=form, **settings)
+    for step in range(3):
+        results = []
+        for module in modules:
+            x = (3 * randn(*shape, seed=step) + 2).requires_grad_()
+            y = module(x)
+            inputs = (x, *module.parameters())
+            gradients = torch.autograd.grad(y, inputs, randn(*shape, seed=step + 9))
+            results.append((y, *gradients, *module.buffers()))
+        for mine, other in zip(*results, strict=True):
+            torch.testing.assert_close(mine, other)
+    for module in modules:
+        module.eval()
+    x = randn(1, *shape[1:]) if settings.get("track_running_stats", True) else randn(*shape)
+    torch.testing.assert_close(modules[0](x), modules[1](x))
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_evaluation_has_the_gradients_of_torch(affine) -> None:
+    ours, theirs = twins(BatchNorm2d, nn.BatchNorm2d, affine=affine)
+    results = []
+    for module in (ours, theirs):
+        module(randn(3, 4, 2, 2))
+        x = randn(3, 4, 2, 2, seed=1).requires_grad_()
+        inputs = (x, *module.parameters())
+        gradients = torch.autograd.grad(module.eval()(x), inputs, randn(3, 4, 2, 2, seed=2))
+        results.append(gradients)
+    for mine, other in zip(*results, strict=True):
+        torch.testing.assert_close(mine, other)
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_state_dict_goes_both_ways(settings) -> None:
+    ours, theirs = BatchNorm1d(4, **settings), nn.BatchNorm1d(4, **settings)
+    for source, target in ((ours, theirs), (theirs, ours)):
+        source(torch.randn(5, 4))
+        target.load_state_dict(source.state_dict(), strict=True)
+        assert list(source.state_dict()) == list(target.state_dict())
+        for name, value in source.state_dict().items():
+            torch.testing.assert_close(target.state_dict()[name], value, rtol=0, atol=0)
+
+
+def test_code_that_looks_for_the_classes_of_torch_finds_these() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), BatchNorm1d(4))
+    update_bn([torch.randn(8, 4) + 7, torch.randn(8, 4) + 9], model)
+    assert isinstance(model[1], nn.BatchNorm1d)
+    assert model[1].num_batches_tracked == 2
+
+
+def test_copy_and_repr() -> None:
+    layer = BatchNorm2d(4, momentum=None, sync=True, form="composed")
+    layer(torch.randn(2, 4, 3, 3))
+    twin = copy.deepcopy(layer)
+    torch.testing.assert_close(twin.running_var, layer.running_var, rtol=0, atol=0)
+    assert "sync=True, form='composed'" in repr(twin)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("dims", "shape"), [(1, (5, 4)), (2, (5, 4, 2, 2))])
+def test_factory_builds_every_kind(kind, dims, shape) -> None:
+    assert batch_norm(4, dims, kind)(torch.randn(shape)).shape == shape
+
+
+def test_factory_names_the_choices() -> None:
+    with pytest.raises(ValueError, match=r"kind='auto'.*manual, composed, native"):
+        batch_norm(4, 1, "auto")
+    with pytest.raises(ValueError, match=r"dims=3.*1 .*2 "):
+        batch_norm(4, 3, "native")
+    with pytest.raises(ValueError, match=r"form='native'.*manual, composed"):
+        BatchNorm1d(4, form="native")
+
+
+@pytest.mark.parametrize("form", ["manual", "composed"])
+@pytest.mark.parametrize(
+    ("layer", "shape"), [(BatchNorm1d, (1, 4)), (BatchNorm2d, (1, 4, 1, 1)), (BatchNorm1d, (0, 4))]
+)
+def test_fewer_than_two_values_raise_in_training_only(layer, shape, form) -> None:
+    module = layer(4, form=form)
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
+        module(torch.randn(shape))
+    assert module.num_batches_tracked == 0
+    assert module.eval()(torch.randn(shape)).shape == shape
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "message"),
+    [
+        (BatchNorm1d, (2, 4, 3, 3), r"expected 2D or 3D input, \(B, C\).*4.*\(2, 4, 3, 3\)"),
+        (BatchNorm2d, (2, 4), r"expected 4D input, \(B, C, H, W\).*= 4.*\(2, 4\)"),
+        (BatchNorm1d, (2, 5), r"C = num_features = 4.*\(2, 5\)"),
+        (BatchNorm1d, (4,), r"expected 2D or 3D.*\(4,\)"),
+    ],
+)
+def test_wrong_shapes_are_named(layer, shape, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        layer(4)(torch.randn(shape))
+
+
+def test_function_names_both_shapes() -> None:
+    x, gamma = torch.randn(5, 4), torch.ones(3)
+    for function in (BatchNormFunction.apply, batch_norm_composed):
+        with pytest.raises(ValueError, match=r"gamma of shape \(3,\).*\(5, 4\).*\(4,\)"):
+            function(x, gamma)
+        with pytest.raises(ValueError, match=r"beta of shape \(4, 1\).*\(5, 4\)"):
+            function(x, None, torch.ones(4, 1))
+        with pytest.raises(ValueError, match=r"\(B, C, \.\.\.\).*\(4,\)"):
+            function(torch.randn(4))
+        with pytest.raises(ValueError, match=r"floating-point.*int64"):
+            function(torch.ones(5, 4, dtype=torch.int64))
