@@ -2,9 +2,9 @@
 
 An image shows one large shape, brighter than what is behind it (darker in one image of ten), with
 random position, size, tilt and colour, over a mottled background with strokes of clutter, under
-strong pixel noise. The shape is the class. It is the same after a left-right flip, and the colour
-says nothing about it. The noise is there for a reason: a shallow network learns it by heart, a
-deeper one with dropout less so, and a convolution averages it away.
+strong pixel noise. The shape is the class. It is the same after a left-right flip, and the mean
+colour says next to nothing about it. The noise is strong for a reason: a shallow network learns it
+by heart within a few hundred steps, and so stays behind the deeper ones.
 
 The set is made up, so that everything here runs offline. It is no measure of anything real.
 
@@ -17,7 +17,7 @@ CPU, trained on 9,000 of the default set's training images:
 
     mlp       49 %   48.8 to 50.2, four runs (51.2 on all 10,000)
     deep_mlp  75 %   74.7 and 74.5, with dropout 0.2
-    cnn       94 %   CNNRUNS
+    cnn       94 %   94.1 (96.2 on all 10,000)
 
 Chance is 10 %, and the nearest class mean colour gets 12 %.
 """
