@@ -35,7 +35,11 @@ class BatchNormMLPNetwork(nn.Sequential):
         sizes = [prod(IMAGE_SHAPE), *check_units(hidden_units)]
         layers: list[nn.Module] = [nn.Flatten()]
         for fan_in, units in pairwise(sizes):
-            layers += [nn.Linear(fan_in, units, bias=False), batch_norm_layer(units, 1, batchnorm), nn.ReLU()]
+            layers += [
+                nn.Linear(fan_in, units, bias=False),
+                batch_norm_layer(units, 1, batchnorm),
+                nn.ReLU(),
+            ]
         super().__init__(*layers, nn.Linear(sizes[-1], num_classes))
 
     def forward(self, images: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from pytorch_lightning.cli import LightningCLI
 from cifar_lab import CIFAR10DataModule
 from cifar_lab.models import MLP, REGISTRY
 
-
 # LightningCLI 2.6.6 calls what jsonargparse 4.5 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
