@@ -60,7 +60,8 @@ def test_the_files_that_it_names_exist() -> None:
         assert link.startswith("http") or (ROOT / link).exists(), link
 
 
-def test_every_recipe_says_what_was_measured_on_which_data() -> None:
+def test_every_recipe_says_what_was_measured_on_which_data_or_that_nothing_was() -> None:
     for path in (ROOT / "cifar_lab" / "recipes").glob("*.yaml"):
-        header = path.read_text("utf-8").partition("\ntitle:")[0]
-        assert re.search(r"Here: .*\d\d\.\d+ %.*JPEG copy.*seed", header.replace("\n# ", " ")), path
+        header = path.read_text("utf-8").partition("\ntitle:")[0].replace("\n# ", " ")
+        measured = re.search(r"Here: .*\d\d\.\d+ %.*seed.*JPEG copy.* s |min on .* --model", header)
+        assert measured or header.endswith("Not measured here yet."), path
