@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
@@ -67,30 +68,13 @@ def run_fit(plan: FitPlan) -> int:
     trainer.callbacks += [FinalEvaluation(), checkpoints, *([progress] if progress else [])]
     trainer.loggers = _open_loggers(plan, data, folder)
     _print_header(plan, model, data, trainer, folder)
-    status, seconds = _fit(trainer, model, data)
+    status, fit_seconds = _fit(trainer, model, data)
     if status:
         print(f"\nStopped at step {trainer.global_step:,}. Run folder: {folder.path}")
         return status
-    steps, best, last = trainer.global_step, checkpoints.best, checkpoints.last
-    # Loads the best checkpoint and with it the callbacks' states of that time.
-    tested = None if data.evaluates_on_test else _test(trainer, model, data, folder)
-    synthetic = data.image_set.source == "synthetic"
-    summary = Summary(
-        model=plan.recipe.model,
-        recipe=plan.recipe.name,
-        accuracy=accuracies(checkpoints.split, best, last, tested),
-        # The report has no figure for made-up images.
-        report_accuracy=None if synthetic else plan.recipe.report_accuracy,
-        steps=steps,
-        seconds={"fit": seconds, "total": time.perf_counter() - start},
-        images_per_second=model.meter.overall_speed,
-        data=describe_data(data),
-        seed=plan.settings.seed,
-        device=describe_device(trainer),
-        versions=versions(),
-        command=shlex.join([Path(sys.executable).name, *sys.argv]),
-    )
-    _print_end(summary, folder)
+    accuracy = _accuracies(trainer, model, data, checkpoints)
+    seconds = {"fit": fit_seconds, "total": time.perf_counter() - start}
+    _print_end(_summarise(plan, trainer, model, data, accuracy, seconds), folder)
     return 0
 
 
@@ -120,13 +104,44 @@ def _fit(trainer: Trainer, model: ImageClassifier, data: CIFAR10DataModule) -> t
     return 0, time.perf_counter() - start
 
 
-def _test(
-    trainer: Trainer, model: ImageClassifier, data: CIFAR10DataModule, folder: RunFolder
-) -> float:
-    """The test accuracy of the best checkpoint."""
-    path = trainer.strategy.broadcast(str(folder.best_checkpoint))
-    trainer.test(model, datamodule=data, ckpt_path=path, verbose=False, weights_only=True)
-    return round(float(trainer.callback_metrics["acc/test"]), 6)
+def _accuracies(
+    trainer: Trainer, model: ImageClassifier, data: CIFAR10DataModule, checkpoints: Checkpoints
+) -> dict[str, Any]:
+    """The accuracies of the run; tests the best checkpoint where one was selected."""
+    # Testing loads the checkpoint and with it the callbacks' states of that time.
+    best, last = checkpoints.best, checkpoints.last
+    tested = None
+    if not data.evaluates_on_test:
+        path = trainer.strategy.broadcast(str(checkpoints.folder.best_checkpoint))
+        trainer.test(model, datamodule=data, ckpt_path=path, verbose=False, weights_only=True)
+        tested = round(float(trainer.callback_metrics["acc/test"]), 6)
+    return accuracies(checkpoints.split, best, last, tested)
+
+
+def _summarise(
+    plan: FitPlan,
+    trainer: Trainer,
+    model: ImageClassifier,
+    data: CIFAR10DataModule,
+    accuracy: dict[str, Any],
+    seconds: dict[str, float],
+) -> Summary:
+    synthetic = data.image_set.source == "synthetic"
+    return Summary(
+        model=plan.recipe.model,
+        recipe=plan.recipe.name,
+        accuracy=accuracy,
+        # The report has no figure for made-up images.
+        report_accuracy=None if synthetic else plan.recipe.report_accuracy,
+        steps=trainer.global_step,
+        seconds=seconds,
+        images_per_second=model.meter.overall_speed,
+        data=describe_data(data),
+        seed=plan.settings.seed,
+        device=describe_device(trainer),
+        versions=versions(),
+        command=shlex.join([Path(sys.executable).name, *sys.argv]),
+    )
 
 
 def _claim_folder(plan: FitPlan, data: CIFAR10DataModule) -> RunFolder:
@@ -163,7 +178,8 @@ def _print_header(
         "model": f"{plan.recipe.model}, {count:,} parameters (recipe {plan.recipe.name}: "
         f"{plan.recipe.title})",
         "data": f"{data.image_set.description}; {sizes}",
-        "device": f"{device['name']}, {device['processes']} process(es), {device['precision']}",
+        "device": f"{device['name']}, {device['precision']}"
+        + (f", {device['processes']} processes" if device["processes"] > 1 else ""),
         "run": str(folder.path),
     }
     print(f"cifar_lab {__version__}")

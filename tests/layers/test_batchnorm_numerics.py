@@ -72,6 +72,14 @@ def test_one_outlier_among_many_is_accurate() -> None:
     torch.testing.assert_close(y.double(), exact(x), rtol=1e-3, atol=1e-4)
 
 
+def test_rounding_never_makes_a_variance_negative() -> None:
+    x = torch.zeros(2**24, 1)
+    x[0] = 1e6  # with so many values, the rounding of one outlier can outweigh the variance
+    y, _, var, _ = batch_norm_manual(x)
+    assert var >= 0
+    assert y.isfinite().all()
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("shape", [(40, 6), (20, 6, 7, 7), (3, 6, 200, 200)])
 def test_half_precision_has_float32_statistics_and_the_input_dtype(dtype, shape) -> None:
@@ -94,6 +102,13 @@ def test_half_precision_has_float32_statistics_and_the_input_dtype(dtype, shape)
     torch.testing.assert_close(dx.double(), gradients[0], rtol=resolution, atol=1e-4)
     torch.testing.assert_close(dgamma.double(), gradients[1], rtol=1e-4, atol=1e-2)
     torch.testing.assert_close(dbeta.double(), gradients[2], rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_form_keeps_the_dtype_of_the_input(kind) -> None:
+    layer, x = batch_norm(4, 1, kind), torch.randn(6, 4).bfloat16()
+    assert layer(x).dtype == torch.bfloat16
+    assert layer.eval()(x).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("training", [True, False])

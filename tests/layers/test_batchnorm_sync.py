@@ -54,6 +54,12 @@ def step(case: str, rows: slice, sync: bool) -> dict[str, Tensor]:
     }
 
 
+def evaluate(rows: slice) -> Tensor:
+    """Evaluation without running statistics takes those of the input: of this rank's alone."""
+    module = BatchNorm2d(3, track_running_stats=False, sync=True).double().eval()
+    return module(inputs(CASES["halves"][1])[0][rows]).detach()
+
+
 def part(case: str, rank: int) -> slice:
     split = CASES[case][2]
     return slice(0, split) if rank == 0 else slice(split, None)
@@ -63,6 +69,7 @@ def worker(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
     results = {case: step(case, part(case, rank), sync=True) for case in CASES}
+    results["evaluation"] = {"y": evaluate(part("halves", rank))}
     gradient = torch.full((2,), float(rank + 1), requires_grad=True)
     total = AllReduceSum.apply(gradient)
     total.backward(torch.tensor([1.0, 10.0]) * (rank + 1))
@@ -89,6 +96,11 @@ def test_two_processes_equal_one_with_the_whole_batch(case, ranks) -> None:
     for name in ("mean", "var"):  # the same on every rank
         for one in parts:
             torch.testing.assert_close(one[name], whole[name])
+
+
+def test_evaluation_does_not_synchronise(ranks) -> None:
+    for rank, results in enumerate(ranks):
+        torch.testing.assert_close(results["evaluation"]["y"], evaluate(part("halves", rank)))
 
 
 def test_without_sync_the_ranks_differ() -> None:

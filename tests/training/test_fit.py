@@ -95,6 +95,7 @@ def test_a_best_point_before_the_last_is_the_one_tested_and_both_are_told(run) -
     curve = {int(row["step"]): float(row["acc/val"]) for row in table if row["acc/val"]}
     val, best_step = accuracy["val"], max(curve, key=lambda step: curve[step])
     assert best_step < 25  # or this would prove nothing
+    assert _summary()["steps"] == 25
     assert (val["best"], val["best_step"]) == (curve[best_step], best_step)
     assert (val["last"], val["last_step"]) == (curve[25], 25)
     assert accuracy["test"]["of_best_checkpoint_step"] == best_step
