@@ -93,7 +93,8 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         if self.training and self.track_running_stats:
             values = x.numel() // x.shape[1]
             bessel = count / (count - 1).clamp(min=1) if sync else values / (values - 1)
-            self._track(mean, var * bessel)
+            # They carry no gradient; the compiler of PyTorch 2.11 forgets that.
+            self._track(mean.detach(), var.detach() * bessel)
         return y
 
     def _with_running_statistics(self, x: Tensor, mean: Tensor, var: Tensor) -> Tensor:
@@ -102,7 +103,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         return normalise(x, mean, var, self.weight, self.bias, self.eps, result_buffer(x))
 
     def _track(self, mean: Tensor, unbiased_var: Tensor) -> None:
-        """Move the running statistics towards those of a batch, which carry no gradient."""
+        """Move the running statistics towards those of a batch."""
         running_mean, running_var = self.running_mean, self.running_var
         batches = self.num_batches_tracked
         if running_mean is None or running_var is None or batches is None:

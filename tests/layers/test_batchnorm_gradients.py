@@ -11,7 +11,7 @@ from cifar_lab.layers import BatchNormFunction, batch_norm_composed, function
 from cifar_lab.layers.function import batch_norm_manual
 
 # PyTorch's own forward-mode rules are scripted when first used, and scripting is deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
 
 SHAPES = [(2, 3), (7, 1), (5, 4), (2, 3, 4), (1, 2, 3, 2), (3, 2, 2, 3)]
 

@@ -26,7 +26,7 @@ def peak_bytes(module: nn.Module, x: Tensor, dy: Tensor) -> int:
 
     step()  # gradients of parameters are allocated once
     x.grad = None
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as trace:
         step()
     events = trace.profiler.kineto_results.events()
     changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
