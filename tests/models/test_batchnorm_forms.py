@@ -16,7 +16,7 @@ def _model(name: str, kind: str) -> ImageClassifier:
 
 
 def _losses(name: str, kind: str, steps: int, batch: int, dtype: torch.dtype) -> list[float]:
-    """Losses of training from the same weights on the same batches, with the model's optimizer."""
+    """Losses of training from the same weights on the same batch, with the model's optimizer."""
     model = _model(name, kind)
     model.load_state_dict(_model(name, "native").state_dict(), strict=True)
     torch.manual_seed(0)
@@ -25,9 +25,9 @@ def _losses(name: str, kind: str, steps: int, batch: int, dtype: torch.dtype) ->
     model.to(dtype)
     optimizer, losses = model.configure_optimizers(), []
     generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (batch, 3, 32, 32), generator=generator).byte()
+    labels = torch.randint(0, 10, (batch,), generator=generator)
     for _ in range(steps):
-        images = torch.randint(0, 256, (batch, 3, 32, 32), generator=generator).byte()
-        labels = torch.randint(0, 10, (batch,), generator=generator)
         loss = F.cross_entropy(model(images), labels)
         optimizer.zero_grad()
         loss.backward()
@@ -48,7 +48,7 @@ def test_the_three_forms_give_the_same_losses_in_float64(name: str, steps: int, 
         torch.tensor(_losses(name, kind, steps, batch, torch.float64), dtype=torch.float64)
         for kind in ("native", "manual", "composed")
     )
-    assert native[-20:].mean() != native[:20].mean()  # it did train
+    assert native[-1] < 0.9 * native[0]  # it did train
     torch.testing.assert_close(manual, native, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(composed, native, rtol=1e-9, atol=1e-9)
 
