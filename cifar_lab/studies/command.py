@@ -1,0 +1,104 @@
+"""``scripts/study_initialisation.py``: runs what is missing, draws the figure, prints the tables.
+
+Nothing heavy is imported before the flags are read, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from cifar_lab.errors import UserError
+
+DESCRIPTION = """\
+Trains the report's MLP with its two initialisations and, one change at a time, with other rates,
+optimizers and input scales; draws the figure and prints the tables of docs/initialisation.md. Runs
+that --log_dir holds already are not run again. Any other flag goes to every run, as
+scripts/fit.py takes it. Exit status: 0 done, 2 wrong input, 130 interrupted."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+        argv: the words behind the script's name; default: the process's own.
+
+    Returns:
+        The exit status.
+    """
+    try:
+        options, others = _parse(argv)
+        _run(options, others)
+    except UserError as error:
+        print(f"study_initialisation.py: {error}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, SystemExit) as stop:  # the latter is how Lightning leaves
+        if isinstance(stop, SystemExit) and not stop.code:  # --help
+            return 0
+        print("\nInterrupted; the same command goes on.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    parser = _Parser(
+        prog="study_initialisation.py",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--seeds", default="0,1,2,3,4", metavar="N,N", help="of the runs (default: %(default)s)")
+    add("--data_dir", metavar="FOLDER", help="default: $CIFAR_LAB_DATA, else ./data")
+    add(
+        "--log_dir",
+        default="lightning_logs/initialisation",
+        type=Path,
+        metavar="FOLDER",
+        help="of the finished runs (default: %(default)s)",
+    )
+    add(
+        "--output",
+        default="initialisation.svg",
+        type=Path,
+        metavar="FILE",
+        help="the figure, .svg or .png (default: %(default)s)",
+    )
+    return parser.parse_known_args(argv)
+
+
+def _run(options: argparse.Namespace, flags: list[str]) -> None:
+    seeds = _seeds(options.seeds)
+    if options.output.suffix not in (".svg", ".png"):
+        raise UserError(f"--output {options.output}: expected a name that ends in .svg or .png")
+    if options.data_dir is not None:
+        flags = ["--data_dir", options.data_dir, *flags]
+
+    from cifar_lab.studies.figure import draw
+    from cifar_lab.studies.initialisation import run_study
+    from cifar_lab.studies.tables import tables
+
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    # Lightning 2.6.6 calls a function that torch 2.14 deprecates; nothing a user could change.
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    runs = run_study(seeds, options.log_dir, flags)
+    draw(runs, options.output)
+    print(tables(runs))
+    print(f"\nfigure: {options.output}")
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"--seeds {text}: expected integers separated by commas") from None

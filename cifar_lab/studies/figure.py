@@ -1,0 +1,87 @@
+"""The figure of the study of initialisations: accuracy, loss and weights over the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from cifar_lab.studies.initialisation import VARIANTS, Run, Variant
+
+Curve = Callable[[Run], tuple[np.ndarray, np.ndarray]]
+
+
+def draw(runs: dict[str, list[Run]], path: Path) -> None:
+    """Draws the runs of each variant: a line for the mean over the seeds, a band for their range.
+
+    Args:
+        runs: see ``run_study``.
+        path: of the figure; its suffix names the format.
+    """
+    # The same runs give the same file: no date, no random names.
+    with mpl.rc_context({"svg.hashsalt": "initialisation", "font.size": 9}):
+        figure = Figure(figsize=(10, 4.2), layout="constrained")
+        left, middle, right = figure.subplots(1, 3)
+        for variant in VARIANTS:
+            if variant.colour:
+                _add(left, variant, runs, _accuracy)
+                _add(middle, variant, runs, _loss)
+                _add(right, variant, runs, _learned)
+        _dress(left, "test accuracy (%)", "(a) test images")
+        _dress(middle, "loss of the batch (nats)", "(b) training batches")
+        _dress(right, "learned part of the variance (%)", "(c) output of the first layer")
+        middle.set(xscale="log", yscale="log")
+        for axis in (middle.xaxis, middle.yaxis):
+            axis.set_major_formatter("{x:g}")
+        right.set(ylim=(0, 105))
+        handles, labels = left.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        metadata: dict[str, Any] = {"Date": None} if path.suffix == ".svg" else {}
+        figure.savefig(path, metadata=metadata, dpi=120)
+
+
+def _add(axes: Axes, variant: Variant, runs: dict[str, list[Run]], curve: Curve) -> None:
+    steps = curve(runs[variant.name][0])[0]
+    values = np.array([curve(run)[1] for run in runs[variant.name]])  # (seeds, steps)
+    mean = values.mean(0)
+    axes.plot(steps, mean, variant.line, color=variant.colour, label=variant.label, linewidth=1.5)
+    lowest, highest = values.min(0), values.max(0)
+    axes.fill_between(steps, lowest, highest, color=variant.colour, alpha=0.2, linewidth=0)
+
+
+def _dress(axes: Axes, ylabel: str, title: str) -> None:
+    axes.set(xlabel="step", ylabel=ylabel)
+    axes.set_title(title, loc="left", fontsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _accuracy(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    points = [point for point in run["points"] if "accuracy" in point]
+    return _column(points, "step"), 100 * _column(points, "accuracy")
+
+
+def _loss(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """The mean loss between steps that are equally far apart on a logarithmic axis."""
+    losses = np.array(run["losses"])
+    edges = np.unique(np.geomspace(1, len(losses) + 1, 60).astype(int))
+    means = [losses[a - 1 : b - 1].mean() for a, b in pairwise(edges)]
+    return edges[:-1], np.array(means)
+
+
+def _learned(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    points = run["points"]
+    return _column(points, "step"), 100 * _column(points, "learned")
+
+
+def _column(points: list[dict[str, float]], name: str) -> np.ndarray:
+    return np.array([point[name] for point in points])
