@@ -93,3 +93,14 @@ def write_original(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
         return folder.parent
 
     return write
+
+
+@pytest.fixture
+def checkpoint(tree: Path) -> Path:
+    """``best.ckpt`` of a small MLP, trained for a few steps on the tree, in its run folder."""
+    from cifar_lab.cli import fit
+
+    flags = f"--model mlp --hidden_units 8 --data_dir {tree} --batch_size 12 --max_steps 20"
+    status = fit([*flags.split(), "--eval_every", "10", "--progress", "none"])
+    assert status == 0
+    return Path("lightning_logs/mlp/version_0/checkpoints/best.ckpt").resolve()

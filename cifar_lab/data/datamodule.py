@@ -127,6 +127,16 @@ class CIFAR10DataModule(LightningDataModule):
         }
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """What was trained on, in plain values: source, fingerprint, and how it was split."""
+        return {
+            "source": self.image_set.source,
+            "fingerprint": self.image_set.fingerprint,
+            "val_size": len(self.val_indices),
+            "split_seed": self.split_seed,
+        }
+
+    @property
     def evaluates_on_test(self) -> bool:
         """Whether validation runs on the test set: the report's protocol, ``val_size=0``."""
         return self.val_size == 0

@@ -22,12 +22,16 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from cifar_lab import __version__
 from cifar_lab.data.datamodule import CIFAR10DataModule
 from cifar_lab.data.image_set import IMAGE_SHAPE
 from cifar_lab.data.loader import Batch
 from cifar_lab.errors import UserError
 from cifar_lab.layers.normalize import Normalize
 from cifar_lab.models.meter import TrainingMeter
+
+# Of what ``on_save_checkpoint`` adds to Lightning's; another format is another number.
+CHECKPOINT_FORMAT = 1
 
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
@@ -73,6 +77,7 @@ class ImageClassifier(LightningModule):
         self.optimizer_name, self.lr, self.weight_decay = optimizer, lr, weight_decay
         self.num_classes = num_classes
         self.class_names: tuple[str, ...] = ()
+        self.data: dict[str, Any] = {}  # what it was trained on; see CIFAR10DataModule.identity
         self.normalize = Normalize(normalization)
         self.network = network
         self.meter = TrainingMeter()
@@ -204,16 +209,26 @@ class ImageClassifier(LightningModule):
                 f"build it with num_classes={data.num_classes}"
             )
         self.class_names = data.image_set.class_names
+        if stage == "fit":
+            self.data = data.identity
         if not self.normalize.filled:
             self.normalize.fill(*data.statistics(self.normalize.kind))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the class names."""
-        checkpoint["class_names"] = list(self.class_names)
+        """Adds what evaluation needs besides the weights: the class, its classes, its data."""
+        checkpoint["cifar_lab"] = {
+            "format": CHECKPOINT_FORMAT,
+            "version": __version__,
+            "model": type(self).__name__,
+            "class_names": list(self.class_names),
+            "data": self.data,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the class names."""
-        self.class_names = tuple(checkpoint.get("class_names", ()))
+        """Takes the class names and the description of the data."""
+        added = checkpoint.get("cifar_lab", {})
+        self.class_names = tuple(added.get("class_names", ()))
+        self.data = dict(added.get("data", {}))
 
     # --- writing ------------------------------------------------------------------------------
 

@@ -6,10 +6,10 @@ Nothing heavy is imported before the flags are read, so that `--help` answers at
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from cifar_lab.command_line import Parser, command
 from cifar_lab.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,12 +19,8 @@ DTYPES = ("float64", "float32")
 COLUMNS = "{:<26}{:<9}{:<15}{:>10}{:>13}  {}"
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
+@command("check_gradients.py")
+def main(argv: Sequence[str]) -> int:
     """Run the command; return its exit status.
 
     Args:
@@ -33,20 +29,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 if every gradient is right, 1 if one is wrong, 2 if a flag is.
     """
-    try:
-        args = _parse(argv)
-        return _check(args.layer, args.dtype)
-    except UserError as error:
-        print(f"check_gradients.py: {error}", file=sys.stderr)
-        return 2
+    args = _parse(argv)
+    return _check(args.layer, args.dtype)
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = _Parser(
-        prog="check_gradients.py",
-        description="Compare every gradient written by hand with autograd and with central "
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = Parser(
+        "check_gradients.py",
+        "Compare every gradient written by hand with autograd and with central\n"
         "differences. Exit status: 0 all right, 1 a gradient is wrong, 2 a flag is.",
-        allow_abbrev=False,
     )
     parser.add_argument("--layer", metavar="NAME", help="only this row of the table's first column")
     parser.add_argument(
@@ -55,10 +46,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="|".join(DTYPES),
         help="what the layers compute in (default: %(default)s)",
     )
-    flags = [flag for action in parser._actions for flag in action.option_strings]
-    args, words = parser.parse_known_args(argv)
-    if words:
-        raise _unknown("flag", words[0].split("=")[0], flags)
+    args = parser.parse(argv)
     if args.dtype not in DTYPES:
         raise _unknown("--dtype", args.dtype, DTYPES)
     return args

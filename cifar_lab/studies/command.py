@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from cifar_lab.command_line import Parser, command, underscored
 from cifar_lab.errors import UserError
 
 DESCRIPTION = """\
@@ -22,12 +21,8 @@ that --log_dir holds already are not run again. Any other flag goes to every run
 scripts/fit.py takes it. Exit status: 0 done, 2 wrong input, 130 interrupted."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
+@command("study_initialisation.py", "Interrupted; the same command goes on.")
+def main(argv: Sequence[str]) -> int:
     """Runs the command.
 
     Args:
@@ -36,27 +31,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    try:
-        options, others = _parse(argv)
-        _run(options, others)
-    except UserError as error:
-        print(f"study_initialisation.py: {error}", file=sys.stderr)
-        return 2
-    except (KeyboardInterrupt, SystemExit) as stop:  # the latter is how Lightning leaves
-        if isinstance(stop, SystemExit) and not stop.code:  # --help
-            return 0
-        print("\nInterrupted; the same command goes on.", file=sys.stderr)
-        return 130
+    options, others = _parse(argv)
+    _run(options, others)
     return 0
 
 
-def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    parser = _Parser(
-        prog="study_initialisation.py",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    parser = Parser("study_initialisation.py", DESCRIPTION)
     add = parser.add_argument
     add("--seeds", default="0,1,2,3,4", metavar="N,N", help="of the runs (default: %(default)s)")
     add("--data_dir", metavar="FOLDER", help="default: $CIFAR_LAB_DATA, else ./data")
@@ -74,7 +55,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
         metavar="FILE",
         help="the figure, .svg or .png (default: %(default)s)",
     )
-    return parser.parse_known_args(argv)
+    return parser.parse_known_args(underscored(argv))
 
 
 def _run(options: argparse.Namespace, flags: list[str]) -> None:

@@ -1,0 +1,164 @@
+"""What the small commands share: a parser that speaks like that of ``fit.py``, and exit statuses.
+
+Light to import, so that ``--help`` answers at once. A command is a function that takes the words
+behind the script's name and gives its exit status, decorated with ``command``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from cifar_lab.errors import UserError
+
+INTERRUPTED = 130  # exit status: 128 + the number of Ctrl-C's signal
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser without abbreviations that raises UserError, with the nearest match.
+
+    Args:
+        prog: name of the script.
+        description: what its help says first.
+    """
+
+    def __init__(self, prog: str, description: str) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        """Reads the words; dashes and underscores are the same.
+
+        Raises:
+            UserError: a flag that is not known, or a value of the wrong kind.
+        """
+        options, others = self.parse_known_args(underscored(argv))
+        for word in others:
+            raise unknown_flag(word, self.flags)
+        return options
+
+    @property
+    def flags(self) -> list[str]:
+        """All flags, with their dashes."""
+        return [flag for action in self._actions for flag in action.option_strings]
+
+    def error(self, message: str) -> NoReturn:
+        """Raises the error instead of leaving the process."""
+        raise UserError(message)
+
+
+def command(
+    prog: str, interrupted: str = "Interrupted."
+) -> Callable[[Callable[[Sequence[str]], int]], Callable[[Sequence[str] | None], int]]:
+    """Decorates a command: default words, errors in one or two lines, exit statuses.
+
+    0 is done, 2 wrong input, 130 interrupted; the command itself may give others.
+
+    Args:
+        prog: name of the script.
+        interrupted: what to say after Ctrl-C.
+    """
+
+    def decorate(main: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str] | None], int]:
+        @functools.wraps(main)
+        def run(argv: Sequence[str] | None = None) -> int:
+            try:
+                return main(sys.argv[1:] if argv is None else argv)
+            except UserError as error:
+                print(f"{prog}: {error}", file=sys.stderr)
+                return 2
+            except (KeyboardInterrupt, SystemExit) as stop:
+                if isinstance(stop, SystemExit) and not stop.code:  # --help
+                    return 0
+                print(f"\n{interrupted}", file=sys.stderr)  # how Lightning leaves after Ctrl-C
+                return INTERRUPTED
+
+        return run
+
+    return decorate
+
+
+def underscored(argv: Sequence[str]) -> list[str]:
+    """The words with the dashes inside of flags' names turned into underscores."""
+    words = []
+    for word in argv:
+        name, equals, value = word.partition("=")
+        if name.startswith("--"):
+            word = "--" + name[2:].replace("-", "_") + equals + value
+        words.append(word)
+    return words
+
+
+def unknown_flag(word: str, flags: Sequence[str]) -> UserError:
+    """The error for a word that no flag takes."""
+    from cifar_lab.parsing import unknown
+
+    if not word.startswith("-"):
+        return UserError(f"{word!r}: not expected here; --help shows what is")
+    return UserError(unknown("flag", word.partition("=")[0], flags))
+
+
+def add_checkpoint(parser: Parser) -> None:
+    """Adds the positional argument CKPT."""
+    parser.add_argument(
+        "checkpoint", metavar="CKPT", type=Path, help="checkpoint file, or the folder of a run"
+    )
+
+
+def add_device(parser: Parser, batch_size: int = 500) -> None:
+    """Adds ``--accelerator`` and ``--batch_size``."""
+    parser.add_argument(
+        "--accelerator",
+        choices=("auto", "cpu", "gpu", "mps"),
+        default="auto",
+        help="what computes; auto: the best there is",
+    )
+    parser.add_argument(
+        "--batch_size",
+        type=positive_int,
+        default=batch_size,
+        metavar="N",
+        help="images at a time (default: %(default)s)",
+    )
+
+
+def add_data(parser: Parser) -> None:
+    """Adds ``--data_dir`` and ``--source``."""
+    parser.add_argument(
+        "--data_dir", metavar="FOLDER", help="default: $CIFAR_LAB_DATA, else ./data"
+    )
+    parser.add_argument(
+        "--source",
+        choices=("auto", "cifar10", "synthetic"),
+        default="auto",
+        help="auto: find, else download, else synthetic",
+    )
+
+
+def add_output(parser: Parser, what: str) -> None:
+    """Adds ``--output`` and ``--json``; ``what`` is written, beside the checkpoint by default."""
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER", help=f"of {what} (default: beside the checkpoint)"
+    )
+    add_json(parser)
+
+
+def add_json(parser: Parser) -> None:
+    """Adds ``--json``."""
+    parser.add_argument("--json", action="store_true", help="print JSON, and nothing else")
+
+
+def positive_int(text: str) -> int:
+    """A positive integer, for ``type=``."""
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a positive integer, got {text!r}")
+    return number
