@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import NoReturn
 from cifar_lab.errors import UserError
 
 INTERRUPTED = 130  # exit status: 128 + the number of Ctrl-C's signal
+PIPE_CLOSED = 141  # the same of SIGPIPE
 
 
 class Parser(argparse.ArgumentParser):
@@ -60,7 +62,8 @@ def command(
 ) -> Callable[[Callable[[Sequence[str]], int]], Callable[[Sequence[str] | None], int]]:
     """Decorates a command: default words, errors in one or two lines, exit statuses.
 
-    0 is done, 2 wrong input, 130 interrupted; the command itself may give others.
+    0 is done, 2 wrong input, 130 interrupted, 141 when nobody reads the output any more; the
+    command itself may give others.
 
     Args:
         prog: name of the script.
@@ -71,7 +74,12 @@ def command(
         @functools.wraps(main)
         def run(argv: Sequence[str] | None = None) -> int:
             try:
-                return main(sys.argv[1:] if argv is None else argv)
+                status = main(sys.argv[1:] if argv is None else argv)
+                sys.stdout.flush()
+                return status
+            except BrokenPipeError:  # the reader of a pipe, `head` say, has had enough
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return PIPE_CLOSED
             except UserError as error:
                 print(f"{prog}: {error}", file=sys.stderr)
                 return 2
@@ -130,8 +138,8 @@ def add_device(parser: Parser, batch_size: int = 500) -> None:
     )
 
 
-def add_data(parser: Parser) -> None:
-    """Adds ``--data_dir`` and ``--source``."""
+def add_data(parser: Parser, auto: str = "find, else download, else synthetic") -> None:
+    """Adds ``--data_dir`` and ``--source``; ``auto`` is what its default does, for the help."""
     parser.add_argument(
         "--data_dir", metavar="FOLDER", help="default: $CIFAR_LAB_DATA, else ./data"
     )
@@ -139,7 +147,7 @@ def add_data(parser: Parser) -> None:
         "--source",
         choices=("auto", "cifar10", "synthetic"),
         default="auto",
-        help="auto: find, else download, else synthetic",
+        help=f"auto: {auto}",
     )
 
 

@@ -1,0 +1,115 @@
+"""``scripts/evaluate.py``: what a checkpoint is worth, as a table or as JSON, with a figure.
+
+Nothing heavy is imported before the flags are read, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from cifar_lab.command_line import (
+    Parser,
+    add_checkpoint,
+    add_data,
+    add_device,
+    add_output,
+    command,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cifar_lab.inference.known_data import KnownSplit
+    from cifar_lab.models.classifier import ImageClassifier
+
+SPLITS = ("test", "val", "train")
+TTA = ("none", "flip", "flip_shift")
+DESCRIPTION = """\
+Evaluates a checkpoint: accuracy, loss, expected calibration error (15 bins), accuracy and precision
+of each class, and the confusion matrix as a figure. Each image of the split counts once; all is
+computed in float32. Settings, classes and normalisation come from the checkpoint.
+Exit status: 0 done, 2 wrong input, 130 interrupted."""
+
+
+@command("evaluate.py")
+def main(argv: Sequence[str]) -> int:
+    """Runs the command.
+
+    Args:
+        argv: the words behind the script's name; default: the process's own.
+
+    Returns:
+        The exit status.
+    """
+    _run(_parse(argv))
+    return 0
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = Parser("evaluate.py", DESCRIPTION)
+    add_checkpoint(parser)
+    parser.add_argument(
+        "--split",
+        choices=SPLITS,
+        default=SPLITS[0],
+        help="val and train as the model's training had them (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--tta",
+        choices=TTA,
+        default=TTA[0],
+        help="mean logits of the image and its mirror image (flip), also shifted by a pixel "
+        "(flip_shift)",
+    )
+    add_device(parser)
+    add_data(parser, auto="the model's own kind, else stop")
+    add_output(parser, "confusion_SPLIT.png")
+    return parser.parse(argv)
+
+
+def _run(options: argparse.Namespace) -> None:
+    from cifar_lab.inference.confusion_file import open_folder, write_figure
+    from cifar_lab.inference.evaluation import evaluate_logits
+    from cifar_lab.inference.evaluation_report import Report
+    from cifar_lab.inference.known_data import load_split
+    from cifar_lab.inference.restore import find_checkpoint, load_classifier
+
+    path = find_checkpoint(options.checkpoint)
+    model = load_classifier(path, options.accelerator)
+    known = load_split(model, options.split, options.data_dir, options.source)
+    folder = open_folder(options.output, path)
+    start = time.perf_counter()
+    evaluation = evaluate_logits(*_predict(model, known, options))
+    seconds = time.perf_counter() - start
+    names = known.image_set.class_names
+    figure = write_figure(evaluation, names, folder / f"confusion_{options.split}.png")
+    report = Report(path, model, options.split, options.tta, evaluation, known, figure, seconds)
+    print(report.as_json() if options.json else report.as_text())
+
+
+def _predict(
+    model: ImageClassifier, known: KnownSplit, options: argparse.Namespace
+) -> tuple[Tensor, Tensor]:
+    """Logits (N, C) and labels (N,) of a split, on the CPU; images stay uint8 on the device."""
+    import torch
+    from tqdm import tqdm
+
+    from cifar_lab.data.loader import BatchLoader
+    from cifar_lab.inference.tta import tta_logits
+
+    loader = BatchLoader(
+        torch.from_numpy(known.images).to(model.device),
+        torch.from_numpy(known.labels).to(model.device),
+        torch.from_numpy(known.indices),
+        options.batch_size,
+    )
+    with torch.inference_mode():  # the bar: on stderr, and only where that is a terminal
+        parts = [
+            (tta_logits(model, images, options.tta), labels)
+            for images, labels in tqdm(loader, "evaluating", leave=False, disable=None)
+        ]
+    logits, labels = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
+    return logits, labels

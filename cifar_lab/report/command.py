@@ -1,0 +1,166 @@
+"""``scripts/report.py``: trains what is missing, draws the figures, writes the table and the page.
+
+Nothing heavy is imported before the flags are read, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cifar_lab.command_line import Parser, add_data, add_json, command
+from cifar_lab.errors import UserError
+
+if TYPE_CHECKING:
+    from cifar_lab.parsing import FitPlan
+    from cifar_lab.report.runs import Run
+    from cifar_lab.report.systems import System
+
+DESCRIPTION = """\
+Trains the eight systems of the lab report by its protocol, or takes the runs that are there, and
+writes its eight figures (PNG and SVG), results.json with every number, and the pages report.md and
+report.html with a table of the report's figures beside these. Exit status: 0 done, 2 wrong input,
+130 interrupted; the same command goes on with what is missing."""
+DEFAULT_OUTPUT = Path("lightning_logs/report")
+
+
+@command("report.py", "Interrupted; the same command goes on with what is missing.")
+def main(argv: Sequence[str]) -> int:
+    """Runs the command.
+
+    Args:
+        argv: the words behind the script's name; default: the process's own.
+
+    Returns:
+        The exit status.
+    """
+    options = _parse(argv)
+    with redirect_stdout(sys.stderr if options.json else sys.stdout):
+        written = _run(options, shlex.join(["scripts/report.py", *argv]))
+    if options.json:
+        print(json.dumps(written, ensure_ascii=False))
+    return 0
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = Parser("report.py", DESCRIPTION)
+    add = parser.add_argument
+    add("--systems", default="all", metavar="N,N", help="by number or recipe (default: all)")
+    add("--seeds", metavar="N,N", help="of the MLPs (default: 0,1,2; with --quick 0)")
+    add("--cnn_seeds", default="0", metavar="N,N", help="of the CNN (default: %(default)s)")
+    add("--quick", action="store_true", help="shortened recipes, for a look")
+    add("--log_dir", type=Path, metavar="FOLDER", help="of the runs (default: OUTPUT/runs)")
+    add("--no_train", action="store_true", help="only take the runs that are there")
+    add("--reference", type=Path, metavar="FOLDER", help="write the scalars of the runs here too")
+    add(
+        "--output",
+        type=Path,
+        default=DEFAULT_OUTPUT,
+        metavar="FOLDER",
+        help="of the figures, the table and the pages (default: %(default)s)",
+    )
+    add("--accelerator", default="auto", metavar="auto|cpu|gpu|mps", help="what trains")
+    add("--precision", default="auto", metavar="NAME", help="as scripts/fit.py takes it")
+    add_data(parser)
+    add_json(parser)
+    return parser.parse(argv)
+
+
+def _run(options: argparse.Namespace, words: str) -> dict[str, Any]:
+    from cifar_lab.report import systems
+
+    chosen = systems.choose(options.systems)
+    seeds = _seeds("--seeds", options.seeds or ("0" if options.quick else "0,1,2"))
+    cnn_seeds = _seeds("--cnn_seeds", options.cnn_seeds)
+    log_dir = options.log_dir or options.output / "runs"
+    flags = _flags(options, log_dir)
+    plans = {
+        system: [
+            systems.plan(system, seed, options.quick, flags)
+            for seed in (cnn_seeds if system.recipe == "cnn" else seeds)
+        ]
+        for system in chosen
+    }
+    runs = _collect(plans, log_dir, train=not options.no_train)
+    return _write(runs, options, words)
+
+
+def _flags(options: argparse.Namespace, log_dir: Path) -> list[str]:
+    flags = ["--source", options.source, "--log_dir", str(log_dir)]
+    flags += ["--accelerator", options.accelerator, "--precision", options.precision]
+    return flags if options.data_dir is None else [*flags, "--data_dir", options.data_dir]
+
+
+def _seeds(flag: str, text: str) -> list[int]:
+    try:
+        return list(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        raise UserError(f"{flag} {text}: expected integers separated by commas") from None
+
+
+def _collect(
+    plans: dict[System, list[FitPlan]], log_dir: Path, train: bool
+) -> dict[System, list[Run]]:
+    """The runs of all plans; those that are missing are trained, or left out."""
+    from cifar_lab.report.runs import check_same_images, finished_runs, matching
+
+    found: dict[System, list[Run]] = {}
+    for system, wanted in plans.items():
+        for plan in wanted:
+            run = matching(finished_runs(log_dir), plan)
+            if run is None and train:
+                run = _train(plan, log_dir)
+            if run is not None:
+                found.setdefault(system, []).append(run)
+    if not found:
+        raise UserError(f"{log_dir}: none of the runs is there; leave --no_train out to train them")
+    check_same_images([run for runs in found.values() for run in runs])
+    return found
+
+
+def _train(plan: FitPlan, log_dir: Path) -> Run:
+    from cifar_lab.report.runs import finished_runs, matching
+    from cifar_lab.training.fit import run_fit
+
+    print(f"\n--- {plan.recipe.title}, seed {plan.settings.seed}\n", flush=True)
+    if status := run_fit(plan):
+        raise SystemExit(status)
+    run = matching(finished_runs(log_dir), plan)
+    assert run is not None
+    return run
+
+
+def _write(
+    runs: dict[System, list[Run]], options: argparse.Namespace, words: str
+) -> dict[str, Any]:
+    from cifar_lab.report.figures import draw_figures
+    from cifar_lab.report.page import write_pages
+    from cifar_lab.report.reference import write_reference
+    from cifar_lab.report.results import gather, write
+    from cifar_lab.report.table import markdown
+
+    folder = options.output
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        results = gather(runs, options.quick)
+        write(results, folder / "results.json")
+        figures = [
+            path
+            for system, found in runs.items()
+            if system.figures
+            for path in draw_figures(system, found, folder)
+        ]
+        pages = write_pages(results, figures, folder, words)
+        if options.reference:
+            for system, found in runs.items():
+                write_reference(system, found, options.reference)
+    except OSError as error:
+        raise UserError(f"--output {folder}: cannot be written ({error.strerror})") from error
+    print(f"\n{markdown(results)}\n\nfigures, table and pages: {folder}")
+    return {**results, "files": [str(path) for path in (*pages, *figures)]}

@@ -1,0 +1,89 @@
+"""What the runs of a system came to: means over its seeds, with data, hardware and time.
+
+Written as ``results.json``; the tables are rendered from it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from pathlib import Path
+from typing import Any
+
+from cifar_lab.errors import UserError
+from cifar_lab.recipes import recipes
+from cifar_lab.report.runs import Run
+from cifar_lab.report.systems import System
+
+Results = dict[str, Any]
+
+
+def gather(runs: dict[System, list[Run]], quick: bool) -> Results:
+    """The results of all systems, in plain values.
+
+    Args:
+        runs: of each system, one a seed.
+        quick: whether they were shortened.
+
+    Returns:
+        ``{"quick": …, "data": …, "versions": …, "systems": [{"number", "recipe", "title",
+        "report", "best", "last", "seeds", "steps", "seconds", "devices"}, …]}``; accuracies are
+        fractions, a value for each seed.
+    """
+    first = next(iter(runs.values()))[0].summary
+    data = {**first["data"], "location": Path(first["data"]["location"]).name}
+    return {
+        "quick": quick,
+        "data": data,
+        "versions": first["versions"],
+        "systems": [_system(system, found) for system, found in runs.items()],
+    }
+
+
+def _system(system: System, runs: list[Run]) -> dict[str, Any]:
+    recipe = recipes()[system.recipe]
+    points = [run.summary["accuracy"]["test"] for run in runs]
+    return {
+        "number": system.number,
+        "recipe": system.recipe,
+        "title": recipe.title,
+        "report": runs[0].summary["report_accuracy"],
+        "best": [round(point["best"], 6) for point in points],
+        "best_steps": [point["best_step"] for point in points],
+        "last": [round(point["last"], 6) for point in points],
+        "seeds": [run.summary["seed"] for run in runs],
+        "steps": runs[0].summary["steps"],
+        "seconds": [round(run.summary["seconds"]["fit"], 1) for run in runs],
+        "devices": sorted({_device(run.summary["device"]) for run in runs}),
+    }
+
+
+def _device(device: dict[str, Any]) -> str:
+    return f"{device['name']}, {device['precision']}"
+
+
+def write(results: Results, path: Path) -> None:
+    """Writes ``results.json``, whole or not at all."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    os.replace(part, path)
+
+
+def read(path: Path) -> Results:
+    """Reads ``results.json``.
+
+    Raises:
+        UserError: it is not there or damaged.
+    """
+    try:
+        return dict(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+
+
+def mean_and_deviation(values: list[float]) -> str:
+    """Fractions as percent, "48.46 ± 1.04" (sample standard deviation), or the single value."""
+    percent = [100 * value for value in values]
+    mean = f"{statistics.fmean(percent):.2f}"
+    return mean if len(percent) == 1 else f"{mean} ± {statistics.stdev(percent):.2f}"

@@ -1,0 +1,70 @@
+"""Views of an image and their weights, against NumPy's padding and slices."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from cifar_lab.inference.evaluate_command import TTA
+from cifar_lab.inference.tta import SHIFTS, shift, tta_logits
+
+IMAGES = torch.randint(256, (4, 3, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
+WEIGHT = np.random.RandomState(0).randn(3 * 32 * 32, 5) / 1e4
+
+
+def _model(images: Tensor) -> Tensor:
+    assert images.dtype == torch.uint8
+    return torch.from_numpy(_logits(images.numpy()))
+
+
+def _logits(images: np.ndarray) -> np.ndarray:
+    """Of a model that is not linear, so that a mean of views is not a view of a mean."""
+    return np.tanh(images.reshape(len(images), -1).astype(np.float64) @ WEIGHT)
+
+
+def _padded(images: Tensor) -> np.ndarray:
+    return np.pad(images.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)), mode="reflect")
+
+
+def _both(images: np.ndarray) -> np.ndarray:
+    return _logits(images) / 2 + _logits(images[..., ::-1]) / 2
+
+
+def test_a_shift_moves_the_image_and_fills_by_reflection() -> None:
+    padded = _padded(IMAGES)
+    assert np.array_equal(shift(IMAGES, 1).numpy(), padded[..., :32, :32])
+    assert np.array_equal(shift(IMAGES, -1).numpy(), padded[..., 2:, 2:])
+    assert torch.equal(shift(IMAGES, 1)[..., 1:, 1:], IMAGES[..., :-1, :-1])
+    assert torch.equal(shift(IMAGES, 0), IMAGES)
+    assert shift(IMAGES, 1).dtype == torch.uint8
+
+
+def test_none_is_the_model_itself() -> None:
+    assert torch.equal(tta_logits(_model, IMAGES, "none"), _model(IMAGES).float())
+
+
+def test_flip_is_the_mean_of_the_logits_of_the_image_and_its_mirror_image() -> None:
+    expected = torch.from_numpy(_both(IMAGES.numpy())).float()
+    found = tta_logits(_model, IMAGES, "flip")
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_flip_shift_weighs_the_shifted_views_as_one_half() -> None:
+    padded = _padded(IMAGES)
+    shifted = (_both(padded[..., :32, :32]) + _both(padded[..., 2:, 2:])) / 2
+    expected = torch.from_numpy(_both(IMAGES.numpy()) / 2 + shifted / 2).float()
+    found = tta_logits(_model, IMAGES, "flip_shift")
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_mirror_image_gives_the_same_logits() -> None:
+    found = tta_logits(_model, IMAGES.flip(-1), "flip")
+    torch.testing.assert_close(found, tta_logits(_model, IMAGES, "flip"), rtol=1e-6, atol=1e-7)
+    assert not torch.allclose(_model(IMAGES.flip(-1)), _model(IMAGES), atol=1e-3)
+
+
+def test_weights_add_up_to_one_and_the_command_knows_all_kinds() -> None:
+    assert all(sum(weights.values()) == 1 for weights in SHIFTS.values())
+    assert list(TTA) == ["none", *SHIFTS]
+    with pytest.raises(KeyError):
+        tta_logits(_model, IMAGES, "rotate")

@@ -1,0 +1,100 @@
+"""The pieces of the report: matching runs, means, tables."""
+
+from pathlib import Path
+
+import pytest
+
+from cifar_lab.parsing import parse_fit
+from cifar_lab.recipes import recipes
+from cifar_lab.report import systems
+from cifar_lab.report.results import mean_and_deviation
+from cifar_lab.report.runs import Run, matching
+from cifar_lab.report.table import markdown
+
+
+def _run(flags: str, name: str = "run") -> Run:
+    return Run(Path(name), parse_fit(flags.split()).as_config(), {})
+
+
+def test_the_systems_are_those_of_the_report() -> None:
+    assert [system.number for system in systems.SYSTEMS] == list(range(1, 9))
+    shown = [number for system in systems.SYSTEMS for number in system.figures or ()]
+    assert shown == list(range(1, 9))
+    assert {system.recipe for system in systems.SYSTEMS} <= set(recipes())
+    for system in systems.SYSTEMS:
+        plan = systems.plan(system, 5, quick=False, flags=[])
+        assert plan.settings.max_steps == recipes()[system.recipe].settings["max_steps"]
+        assert (plan.settings.seed, plan.settings.val_size) == (5, 0)
+
+
+def test_quick_is_short_and_evaluated() -> None:
+    for system in systems.SYSTEMS:
+        settings = systems.plan(system, 0, quick=True, flags=[]).settings
+        assert settings.max_steps is not None
+        assert settings.max_steps <= 300
+        assert settings.max_steps // settings.eval_every == 4
+
+
+@pytest.mark.parametrize(
+    ("flags", "matches"),
+    [
+        ("--model mlp", True),
+        ("--model mlp --data_dir x --progress none --log_dir y", True),
+        ("--model mlp --seed 1", False),
+        ("--model mlp --lr 0.1", False),
+        ("--model mlp --max_steps 10", False),
+        ("--model mlp --precision 64-true", False),
+        ("--model numpy_mlp", False),
+    ],
+)
+def test_a_run_matches_whose_deciding_settings_are_the_same(flags: str, matches: bool) -> None:
+    plan = parse_fit(["--model", "mlp"])
+    assert (matching([_run(flags)], plan) is not None) == matches
+
+
+def test_the_newest_of_equal_runs_is_taken_also_without_newer_settings() -> None:
+    old, new = _run("--model mlp", "old"), _run("--model mlp", "new")
+    del new.config["log_every"]  # as if written before that setting was there
+    assert matching([old, new], parse_fit(["--model", "mlp"])) is new
+
+
+def test_mean_and_deviation() -> None:
+    assert mean_and_deviation([0.5, 0.51, 0.52]) == "51.00 ± 1.00"
+    assert mean_and_deviation([0.5742]) == "57.42"
+
+
+def _results(source: str = "folder", quick: bool = False) -> dict:
+    system = {
+        "number": 2,
+        "recipe": "mlp",
+        "title": "an MLP",
+        "report": 0.423,
+        "best": [0.44, 0.45],
+        "last": [0.40, 0.41],
+        "seeds": [3, 4],
+        "seconds": [59.6, 130.0],
+        "devices": ["a CPU, 32-true"],
+    }
+    other = {**system, "number": 7, "report": None, "seconds": [20.0, 20.4]}
+    return {
+        "quick": quick,
+        "data": {"source": source, "location": "x", "fingerprint": "abc", "images": {"train": 7}},
+        "versions": {"torch": "1", "pytorch_lightning": "2"},
+        "systems": [system, other],
+    }
+
+
+def test_the_table() -> None:
+    lines = markdown(_results()).splitlines()
+    assert lines[-2] == (
+        "| 2 | `mlp` | an MLP | 42.30 | 44.50 ± 0.71 | +2.20 | 40.50 ± 0.71 | 3, 4 | 1–2 min | "
+        "a CPU, 32-true |"
+    )
+    assert lines[-1].startswith("| 7 | `mlp` | an MLP | – | 44.50 ± 0.71 | – |")
+    assert "| 20 s |" in lines[-1]
+    assert "image folders (x), fingerprint abc" in lines[0]
+
+
+def test_what_is_not_cifar_10_or_not_whole_is_said() -> None:
+    assert "SYNTHETIC" in markdown(_results("synthetic"))
+    assert markdown(_results(quick=True)).startswith("SHORTENED")
