@@ -1,0 +1,341 @@
+"""`scripts/export.py`: its files compute what the model does, or they are not kept."""
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from cifar_lab.inference import export as export_module
+from cifar_lab.inference.export import FORMATS, OPSET, export
+from cifar_lab.inference.export_check import BATCH_SIZES, TOLERANCE, Difference, difference
+from cifar_lab.inference.export_command import main
+from cifar_lab.inference.restore import load_classifier
+from cifar_lab.inference.traceable import traceable
+from cifar_lab.models import CNN, REGISTRY, ImageClassifier
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+CLASSES = ["bird", "cat", "frog"]
+
+
+def _images(count: int, seed: int = 7) -> Tensor:
+    rng = torch.Generator().manual_seed(seed)
+    return torch.randint(256, (count, 3, 32, 32), generator=rng, dtype=torch.uint8)
+
+
+def _lively(model: ImageClassifier) -> ImageClassifier:
+    """Statistics and weights as after training: no two the same, so that none may be left out."""
+    rng = torch.Generator().manual_seed(0)
+    model.normalize.fill(
+        torch.rand(model.normalize.mean.shape, generator=rng) * 255,
+        torch.rand(model.normalize.std.shape, generator=rng) * 50 + 30,
+    )
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                for values in (module.running_mean, module.running_var, module.weight, module.bias):
+                    values.copy_(torch.rand(values.shape, generator=rng) + 0.2)
+    model.class_names = tuple(CLASSES)
+    return model.eval()
+
+
+def _onnx_logits(path: Path | str, images: Tensor) -> np.ndarray:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return session.run(["logits"], {"images": images.numpy()})[0]
+
+
+def _run_files(checkpoint: Path) -> set[str]:
+    return {path.name for path in checkpoint.parent.iterdir()}
+
+
+# --- the files --------------------------------------------------------------------------------
+
+
+def test_both_files_stand_beside_the_checkpoint_and_compute_what_the_model_does(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = _run_files(checkpoint)
+    capsys.readouterr()
+    assert main([str(checkpoint)]) == 0
+    printed, errors = capsys.readouterr()
+    assert errors == ""
+    assert "opset 18" in printed
+    assert "input   images, uint8 (batch, 3, 32, 32)" in printed
+    assert "output  logits, float32 (batch, 3)" in printed
+    assert _run_files(checkpoint) == before | {"best.onnx", "best.pt2"}
+    model = load_classifier(checkpoint, "cpu")
+    program = torch.export.load(checkpoint.with_suffix(".pt2")).module()
+    for count in (3, 40):  # sizes that the command does not try
+        images = _images(count)
+        with torch.no_grad():
+            expected = model(images)
+            torch.testing.assert_close(program(images), expected, rtol=1e-5, atol=1e-5)
+        found = _onnx_logits(checkpoint.with_suffix(".onnx"), images)
+        np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_the_onnx_file_says_what_it_takes_and_gives(checkpoint: Path) -> None:
+    assert main([str(checkpoint), "--format", "onnx"]) == 0
+    path = checkpoint.with_suffix(".onnx")
+    content = onnx.load(path)
+    onnx.checker.check_model(content)
+    assert [(entry.domain, entry.version) for entry in content.opset_import] == [("", OPSET)]
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    values = [(v.name, v.type, v.shape) for v in (*session.get_inputs(), *session.get_outputs())]
+    assert values == [
+        ("images", "tensor(uint8)", ["batch", 3, 32, 32]),
+        ("logits", "tensor(float)", ["batch", 3]),
+    ]
+    names = session.get_modelmeta().custom_metadata_map["class_names"]
+    assert json.loads(names) == CLASSES
+
+
+def test_the_torch_file_holds_the_class_names(checkpoint: Path) -> None:
+    assert main([str(checkpoint), "--format", "torch"]) == 0
+    extra = {"class_names.json": ""}
+    torch.export.load(checkpoint.with_suffix(".pt2"), extra_files=extra)
+    assert json.loads(extra["class_names.json"]) == CLASSES
+
+
+def test_the_files_name_no_folder_of_this_machine(checkpoint: Path) -> None:
+    assert main([str(checkpoint)]) == 0
+    root = os.fsencode(Path(export_module.__file__).parents[2])
+    for suffix in (".onnx", ".pt2"):
+        assert root not in checkpoint.with_suffix(suffix).read_bytes()
+
+
+def test_json_is_alone_on_stdout(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "new" / "folder"
+    before = _run_files(checkpoint)
+    capsys.readouterr()
+    assert main([str(checkpoint), "--output", str(output), "--json"]) == 0
+    printed, errors = capsys.readouterr()
+    facts = json.loads(printed)
+    assert errors == ""
+    assert _run_files(checkpoint) == before
+    assert {path.name for path in output.iterdir()} == {"best.onnx", "best.pt2"}
+    assert facts["class_names"] == CLASSES
+    assert facts["input"] == {"name": "images", "dtype": "uint8", "shape": ["batch", 3, 32, 32]}
+    assert facts["output"] == {"name": "logits", "dtype": "float32", "shape": ["batch", 3]}
+    assert [(file["path"], file["opset"]) for file in facts["files"]] == [
+        (str(output / "best.onnx"), OPSET),
+        (str(output / "best.pt2"), None),
+    ]
+    for file in facts["files"]:
+        assert file["bytes"] == Path(file["path"]).stat().st_size
+        assert 0 <= file["relative_difference"] < 1e-5
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_every_model_exports(name: str, tmp_path: Path) -> None:
+    settings = {} if name == "cnn" else {"hidden_units": [8, 6]}
+    model = _lively(REGISTRY[name](**settings, num_classes=3))
+    for file in export(model, tmp_path / f"{name}.ckpt", FORMATS):
+        assert file.difference.relative < 1e-5, file
+    images = _images(3)
+    with torch.no_grad():
+        expected = model(images).numpy()
+    scale = abs(expected).max()
+    assert scale > 0
+    np.testing.assert_allclose(
+        _onnx_logits(tmp_path / f"{name}.onnx", images), expected, atol=1e-5 * scale
+    )
+
+
+def test_batch_normalization_by_hand_exports(tmp_path: Path) -> None:
+    model = _lively(CNN(batchnorm="manual", num_classes=3))
+    native = _lively(CNN(num_classes=3))
+    native.load_state_dict(model.state_dict())
+    export(model, tmp_path / "x.ckpt", ["onnx"])
+    images = _images(4)
+    with torch.no_grad():
+        expected = native(images).numpy()
+    scale = abs(expected).max()
+    np.testing.assert_allclose(
+        _onnx_logits(tmp_path / "x.onnx", images), expected, atol=scale / 1e5
+    )
+
+
+def test_the_model_itself_is_left_as_it_is(tmp_path: Path) -> None:
+    model = _lively(CNN(num_classes=3))
+    strides = [parameter.stride() for parameter in model.parameters()]
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    twin = traceable(model)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.zero_()
+    assert [parameter.stride() for parameter in model.parameters()] == strides
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+def test_filters_of_warnings_are_left_as_they_were(checkpoint: Path) -> None:
+    before = warnings.filters[:]
+    assert main([str(checkpoint), "--format", "torch"]) == 0
+    assert warnings.filters == before
+
+
+# --- a file that differs ----------------------------------------------------------------------
+
+
+def _spoil(change: Callable[[ImageClassifier], None]) -> Callable[[ImageClassifier], Any]:
+    """A stand-in for ``traceable`` that changes the copy."""
+
+    def spoiled(model: ImageClassifier) -> ImageClassifier:
+        twin = traceable(model)
+        with torch.no_grad():
+            change(twin)
+        return twin
+
+    return spoiled
+
+
+def _one_bias(twin: ImageClassifier) -> None:
+    twin.network[-1].bias[0] += 0.05
+
+
+def _another_mean(twin: ImageClassifier) -> None:
+    twin.normalize.mean += 1
+
+
+def _not_finite(twin: ImageClassifier) -> None:
+    twin.network[-1].bias[0] = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [("onnx", _one_bias), ("torch", _another_mean), ("both", _not_finite), ("torch", _not_finite)],
+)
+def test_a_file_that_differs_is_not_kept_and_the_exit_status_is_1(
+    name: str,
+    change: Callable[[ImageClassifier], None],
+    checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = _run_files(checkpoint)
+    monkeypatch.setattr(export_module, "traceable", _spoil(change))
+    capsys.readouterr()
+    assert main([str(checkpoint), "--format", name, "--json"]) == 1
+    printed, errors = capsys.readouterr()
+    assert printed == ""
+    assert "differs from the model: largest difference" in errors
+    assert errors.count("\n") == 1
+    assert _run_files(checkpoint) == before
+
+
+def test_a_defect_of_one_format_keeps_none_and_an_older_file_stays(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint.with_suffix(".onnx").write_text("older")
+    run = FORMATS["torch"].run
+    defect = export_module.Format(".pt2", FORMATS["torch"].write, lambda p: lambda x: run(p)(x) + 1)
+    monkeypatch.setitem(FORMATS, "torch", defect)
+    before = _run_files(checkpoint)
+    assert main([str(checkpoint)]) == 1
+    assert _run_files(checkpoint) == before
+    assert checkpoint.with_suffix(".onnx").read_text() == "older"
+
+
+def test_every_batch_size_is_compared(checkpoint: Path) -> None:
+    model = load_classifier(checkpoint, "cpu")
+    for wrong in BATCH_SIZES:
+        found = difference(model, lambda x, n=wrong: model(x) + (len(x) == n))
+        assert found.absolute == pytest.approx(1, rel=1e-5)
+        assert not found.tolerable
+    assert difference(model, model) == Difference(0, 0)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda logits: logits[:, :1],  # would broadcast
+        lambda logits: logits.double(),
+        lambda logits: logits * float("nan"),
+        lambda logits: logits * (1 + 3 * TOLERANCE),
+    ],
+)
+def test_what_is_not_tolerable(checkpoint: Path, run: Callable[[Tensor], Tensor]) -> None:
+    model = load_classifier(checkpoint, "cpu")
+    assert not difference(model, lambda images: run(model(images))).tolerable
+    assert difference(model, lambda images: model(images) * (1 + TOLERANCE / 3)).tolerable
+
+
+# --- wrong input ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])
+def test_a_missing_package_is_named_with_the_command_that_installs_it(
+    package: str,
+    checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = _run_files(checkpoint)
+    monkeypatch.setitem(sys.modules, package, None)
+    capsys.readouterr()
+    assert main([str(checkpoint)]) == 2
+    assert capsys.readouterr() == (
+        "",
+        f"export.py: the ONNX format needs the package {package}: "
+        "pip install -e '.[export]' (or choose --format torch)\n",
+    )
+    assert _run_files(checkpoint) == before
+    assert main([str(checkpoint), "--format", "torch"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["none.ckpt"], "none.ckpt: no such checkpoint"),
+        (["text.ckpt"], "text.ckpt: "),
+        ([], "CKPT"),
+        (["x.ckpt", "--format", "tflite"], "tflite"),
+        (["x.ckpt", "--fromat", "onnx"], "did you mean --format"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_status_2(
+    flags: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("text.ckpt").write_text("not a checkpoint")
+    assert main(flags) == 2
+    printed, errors = capsys.readouterr()
+    assert printed == ""
+    assert said in errors
+    assert errors.count("\n") == 1
+
+
+def test_a_folder_that_cannot_be_written(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("file").touch()
+    capsys.readouterr()
+    assert main([str(checkpoint), "--output", "file"]) == 2
+    assert "file: cannot be written" in capsys.readouterr().err
+
+
+def test_a_checkpoint_is_never_overwritten(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = checkpoint.rename(checkpoint.with_suffix(".pt2"))
+    content = path.read_bytes()
+    capsys.readouterr()
+    assert main([str(path)]) == 2
+    assert "would be overwritten" in capsys.readouterr().err
+    assert path.read_bytes() == content
+    assert main([str(path), "--format", "onnx"]) == 0
+
+
+def test_the_folder_of_a_run_means_its_best_checkpoint(checkpoint: Path) -> None:
+    assert main([str(checkpoint.parent.parent), "--format", "torch"]) == 0
+    assert checkpoint.with_suffix(".pt2").exists()

@@ -1,0 +1,328 @@
+"""Images of every size, mode and format become uint8 (3, 32, 32); what is wrong is one line."""
+
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifar_lab.errors import UserError
+from cifar_lab.inference import images
+from cifar_lab.inference.images import find_images, formats, printable, read_image
+
+RED, GREEN, BLUE, WHITE, BLACK = (
+    (255, 0, 0),
+    (0, 255, 0),
+    (0, 0, 255),
+    (255, 255, 255),
+    (0, 0, 0),
+)
+
+
+def _quarters() -> Image.Image:
+    """32×32, another colour in each corner, so that every turn and flip is another picture."""
+    image = Image.new("RGB", (32, 32), WHITE)
+    for corner, colour in zip(((0, 0), (16, 0), (0, 16)), (RED, GREEN, BLUE), strict=True):
+        image.paste(colour, (*corner, corner[0] + 16, corner[1] + 16))
+    return image
+
+
+def _noise(*shape: int) -> np.ndarray:
+    return np.random.RandomState(0).randint(0, 256, shape).astype(np.uint8)
+
+
+def _saved(image: Image.Image, name: str, **options: object) -> Path:
+    image.save(name, **options)
+    return Path(name)
+
+
+def _colours(path: Path) -> list[tuple[int, ...]]:
+    """The colours of the four corners, row by row."""
+    pixels = read_image(path)
+    return [tuple(pixels[:, y, x].tolist()) for y in (0, 31) for x in (0, 31)]
+
+
+# --- size -------------------------------------------------------------------------------------
+
+
+def test_an_rgb_image_of_the_right_size_is_untouched() -> None:
+    pixels = _noise(32, 32, 3)
+    read = read_image(_saved(Image.fromarray(pixels), "x.png"))
+    assert (read.shape, read.dtype) == ((3, 32, 32), np.uint8)
+    assert np.array_equal(read, pixels.transpose(2, 0, 1))
+
+
+def test_a_single_pixel_fills_the_image() -> None:
+    read = read_image(_saved(Image.new("RGB", (1, 1), (10, 20, 30)), "x.png"))
+    assert (read == np.array([10, 20, 30])[:, None, None]).all()
+
+
+@pytest.mark.parametrize("size", [(3000, 10), (10, 3000)])
+def test_a_strip_is_cropped_to_its_middle(size: tuple[int, int]) -> None:
+    image = Image.new("RGB", size, RED)
+    middle = (size[0] // 2, size[1] // 2)
+    image.paste(BLUE, (middle[0] - 5, middle[1] - 5, middle[0] + 5, middle[1] + 5))
+    read = read_image(_saved(image, "x.png"))
+    assert (read == np.array(BLUE)[:, None, None]).all()
+
+
+def test_shrinking_takes_every_pixel_into_account() -> None:
+    """Without antialiasing a fine checkerboard would come out black or white."""
+    board = (np.indices((320, 320)).sum(0) % 2 * 255).astype(np.uint8)
+    read = read_image(_saved(Image.fromarray(board), "x.png"))
+    assert (abs(read.astype(int) - 127) <= 2).all()
+
+
+def test_a_larger_picture_keeps_its_parts_in_their_places() -> None:
+    path = _saved(_quarters().resize((64, 64), Image.Resampling.NEAREST), "x.png")
+    assert _colours(path) == [RED, GREEN, BLUE, WHITE]
+
+
+# --- modes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.gif", "x.bmp", "x.tiff", "x.webp", "x.ppm", "x.tga"])
+def test_formats(name: str) -> None:
+    options = {"lossless": True} if name == "x.webp" else {}
+    assert _colours(_saved(_quarters(), name, **options)) == [RED, GREEN, BLUE, WHITE]
+
+
+def test_the_content_decides_and_not_the_suffix() -> None:
+    _quarters().save("x.jpg", format="PNG")
+    assert _colours(Path("x.jpg")) == [RED, GREEN, BLUE, WHITE]
+
+
+@pytest.mark.parametrize(
+    ("mode", "name", "expected"),
+    [
+        ("1", "x.png", [BLACK, BLACK, BLACK, WHITE]),
+        ("L", "x.png", [(76,) * 3, (150,) * 3, (29,) * 3, WHITE]),
+        ("P", "x.png", [RED, GREEN, BLUE, WHITE]),
+        ("CMYK", "x.tiff", [RED, GREEN, BLUE, WHITE]),
+        ("YCbCr", "x.tiff", [RED, GREEN, BLUE, WHITE]),
+        ("RGBA", "x.png", [RED, GREEN, BLUE, WHITE]),
+        ("LA", "x.png", [(76,) * 3, (150,) * 3, (29,) * 3, WHITE]),
+    ],
+)
+def test_modes(mode: str, name: str, expected: list[tuple[int, ...]]) -> None:
+    if mode == "1":
+        image = _quarters().convert("1", dither=Image.Dither.NONE)
+        image.paste(0, (0, 0, 32, 16))
+    else:
+        image = _quarters().convert(mode)
+    path = _saved(image, name)
+    with Image.open(path) as image:
+        assert image.mode == mode
+    np.testing.assert_allclose(_colours(path), expected, atol=1 if mode == "YCbCr" else 0)
+
+
+def test_cmyk_jpeg() -> None:
+    path = _saved(_quarters().convert("CMYK"), "x.jpg", quality=100, subsampling=0)
+    with Image.open(path) as image:
+        assert image.mode == "CMYK"
+    np.testing.assert_allclose(_colours(path), [RED, GREEN, BLUE, WHITE], atol=4)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_parts_are_white_and_half_transparent_ones_half(mode: str) -> None:
+    alpha = Image.new("L", (32, 32), 255)
+    alpha.paste(0, (0, 0, 16, 16))
+    alpha.paste(128, (16, 0, 32, 16))
+    image = Image.new("RGBA", (32, 32), BLACK)
+    image.putalpha(alpha)
+    if mode == "P":
+        image = image.quantize(4)
+        assert image.mode == "P"
+    else:
+        image = image.convert(mode)
+    assert _colours(_saved(image, "x.png")) == [WHITE, (127,) * 3, BLACK, BLACK]
+
+
+def test_a_transparent_colour_of_a_palette_is_white() -> None:
+    image = _quarters().quantize(4)
+    with Image.open(_saved(image, "x.gif", transparency=image.getpixel((0, 0)))) as saved:
+        assert saved.mode == "P"
+    assert _colours(Path("x.gif")) == [WHITE, GREEN, BLUE, WHITE]
+
+
+def test_colour_under_transparent_parts_does_not_bleed_into_the_resized_image() -> None:
+    pixels = np.zeros((64, 64, 4), dtype=np.uint8)
+    pixels[:, :33] = (255, 0, 0, 0)  # red, but nothing to be seen of it
+    pixels[:, 33:] = (0, 0, 255, 255)
+    red, green, blue = read_image(_saved(Image.fromarray(pixels), "x.png"))
+    assert np.array_equal(red, green)
+    assert (blue == 255).all()
+
+
+def test_sixteen_bit_grey_is_scaled() -> None:
+    values = np.arange(1024, dtype=np.uint16).reshape(32, 32) * 64
+    path = _saved(Image.fromarray(values), "x.png")
+    with Image.open(path) as image:
+        assert image.mode.startswith("I")
+    read = read_image(path)
+    assert np.array_equal(read, np.repeat((values / 257).round().astype(np.uint8)[None], 3, 0))
+
+
+def test_floating_point_grey_is_stretched() -> None:
+    values = np.linspace(-2, 3, 1024, dtype=np.float32).reshape(32, 32)
+    read = read_image(_saved(Image.fromarray(values), "x.tiff"))
+    assert (read[:, 0, 0], read[:, -1, -1]) == (pytest.approx(0), pytest.approx(255))
+    assert (np.diff(read[0].ravel().astype(int)) >= 0).all()
+    flat = _saved(Image.fromarray(np.full((32, 32), 7, dtype=np.float32)), "flat.tiff")
+    assert (read_image(flat) == 0).all()
+    values[3, 3] = np.nan
+    with pytest.raises(UserError, match="not finite"):
+        read_image(_saved(Image.fromarray(values), "x.tiff"))
+
+
+# --- orientation and frames -------------------------------------------------------------------
+
+TURNS: dict[int, Callable[[Image.Image], Image.Image]] = {
+    1: lambda image: image,
+    2: lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+    3: lambda image: image.transpose(Image.Transpose.ROTATE_180),
+    4: lambda image: image.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+    5: lambda image: image.transpose(Image.Transpose.TRANSPOSE),
+    6: lambda image: image.transpose(Image.Transpose.ROTATE_90),  # the camera's inverse
+    7: lambda image: image.transpose(Image.Transpose.TRANSVERSE),
+    8: lambda image: image.transpose(Image.Transpose.ROTATE_270),
+}
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+def test_exif_orientation_is_undone(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = _saved(TURNS[orientation](_quarters()), "x.png", exif=exif)
+    assert _colours(path) == [RED, GREEN, BLUE, WHITE]
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01"])
+def test_broken_exif_is_passed_over_silently(
+    exif: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = _saved(Image.new("RGB", (32, 32), BLUE), "x.jpg", exif=exif, quality=100)
+    assert abs(read_image(path)[2].astype(int) - 255).max() <= 2
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["x.gif", "x.webp", "x.tiff", "x.png"])
+def test_of_several_frames_the_first_is_taken(name: str) -> None:
+    frames = [Image.new("RGB", (32, 32), colour) for colour in (GREEN, RED, BLUE)]
+    options = {"lossless": True} if name == "x.webp" else {}
+    path = _saved(frames[0], name, save_all=True, append_images=frames[1:], **options)
+    with Image.open(path) as image:
+        assert image.n_frames == 3
+    assert _colours(path) == [GREEN] * 4
+
+
+# --- what cannot be read ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.gif", "x.bmp", "x.webp", "x.tiff"])
+def test_truncated_files(name: str) -> None:
+    path = _saved(Image.fromarray(_noise(64, 64, 3)), name)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match=rf"^{name}: (cannot be read \(.+\)|not an image)"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"%!PS-Adobe-3.0 EPSF\n"])
+def test_files_that_are_no_images(content: bytes) -> None:
+    Path("x.png").write_bytes(content)
+    with pytest.raises(UserError, match=r"^x\.png: [^\n]+$"):
+        read_image("x.png")
+
+
+def test_postscript_is_never_given_to_another_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _saved(_quarters(), "x.eps")
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", None)  # fails when called
+    with pytest.raises(UserError, match="not an image that Pillow reads"):
+        read_image(path)
+
+
+def test_missing_files_folders_and_pipes() -> None:
+    Path("empty").mkdir()
+    os.mkfifo("pipe.png")
+    for name, said in (
+        ("none.png", "no such file"),
+        ("empty", "no images in this folder"),
+        ("pipe.png", "not a file"),
+    ):
+        with pytest.raises(UserError, match=rf"^{name}: {said}$"):
+            read_image(name)
+
+
+def _png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and has a few bytes."""
+    chunks = b"\x89PNG\r\n\x1a\n"
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")):
+        check = struct.pack(">I", zlib.crc32(kind + data))
+        chunks += struct.pack(">I", len(data)) + kind + data + check
+    return chunks
+
+
+@pytest.mark.parametrize("size", [(8193, 8192), (10_000, 9_500), (60_000, 60_000)])
+def test_an_image_with_too_many_pixels_is_not_decoded(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the three, Pillow says nothing, warns, and raises."""
+    Path("x.png").write_bytes(_png_header(*size))
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)  # fails when called
+    with pytest.raises(UserError, match=r"^x\.png: .*more than 67,108,864.*; make it smaller$"):
+        read_image("x.png")
+
+
+def test_the_largest_image_that_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "MAX_PIXELS", 64 * 32)
+    read_image(_saved(Image.new("RGB", (64, 32)), "x.png"))
+    with pytest.raises(UserError, match="65×32 pixels, more than 2,048"):
+        read_image(_saved(Image.new("RGB", (65, 32)), "x.png"))
+
+
+def test_filters_of_warnings_are_left_as_they_were() -> None:
+    before = warnings.filters[:]
+    read_image(_saved(_quarters(), "x.png"))
+    assert warnings.filters == before
+
+
+# --- folders ----------------------------------------------------------------------------------
+
+
+def test_folders_are_searched_to_any_depth_in_order() -> None:
+    names = ["b/2.PNG", "b/10.png", "a/z/1.jpeg", "a/1.webp", "c.gif"]
+    others = ["a/notes.txt", "a/x.npy", "b/.hidden.png", ".git/x.png", "b/video.mpg", "b/x.eps"]
+    for name in names + others:
+        path = Path("root", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    expected = ["a/1.webp", "a/z/1.jpeg", "b/10.png", "b/2.PNG", "c.gif"]
+    assert find_images(["root"]) == [Path("root", name) for name in expected]
+    assert find_images(["root/c.gif", "none.png", "root/a/z", "root/a/notes.txt"]) == [
+        Path("root/c.gif"),
+        Path("none.png"),
+        Path("root/a/z/1.jpeg"),
+        Path("root/a/notes.txt"),
+    ]
+
+
+def test_a_folder_without_images_stands_for_itself() -> None:
+    Path("empty/.hidden").mkdir(parents=True)
+    assert find_images(["empty"]) == [Path("empty")]
+
+
+def test_the_formats_are_those_of_pillow_that_decode_by_themselves() -> None:
+    assert {"JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP"} < set(formats())
+    assert not {"EPS", "MPEG", "HDF5"} & set(formats())
+
+
+def test_odd_names_stay_on_one_line() -> None:
+    assert printable("a b/ü.png") == "a b/ü.png"
+    assert printable("a\nb.png") == r"'a\nb.png'"
+    assert printable(os.fsdecode(b"\xff.png")) == r"'\udcff.png'"
