@@ -61,6 +61,9 @@ class FitSettings:
     progress: Literal["auto", "bar", "line", "none"] = _flag(
         "output", "auto: a bar on a terminal, else lines", "auto"
     )
+    dashboard: Literal["full", "scalars", "off"] = _flag(
+        "output", "TensorBoard; full: with pictures", "full"
+    )
     profiler: Literal["simple", "advanced"] | None = _flag("output", "time Lightning's hooks")
 
     fast_dev_run: bool = _flag("trial", "one step and one evaluation, nothing written", False)

@@ -1,6 +1,8 @@
 """The README says what the package does: its commands, its models, its flags."""
 
 import re
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from cifar_lab.recipes import Recipe, recipes
 from cifar_lab.settings import FitSettings
 
 ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 README = (ROOT / "README.md").read_text("utf-8")
 
 
@@ -28,6 +31,27 @@ def test_a_command_is_one_line_with_its_own_virtual_environment(name: str, end: 
     assert "\n" not in command
     assert command.startswith("python3 -m venv .venv && .venv/bin/pip install -e ")
     assert command.endswith(end)
+
+
+def help_of(script: Path) -> str:
+    """What ``--help`` prints."""
+    words = [sys.executable, str(script), "--help"]
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_every_script_is_named_and_helps_without_anything_heavy(script: Path) -> None:
+    assert f"scripts/{script.name}" in README
+    assert "usage: " in help_of(script)
+    loaded = subprocess.run(
+        [sys.executable, "-X", "importtime", str(script), "--help"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stderr
+    assert "cifar_lab.command_line" in loaded or "cifar_lab.cli" in loaded
+    for heavy in ("torch", "numpy", "matplotlib", "pytorch_lightning"):
+        assert not re.search(rf"\| +{heavy}\n", loaded), heavy
 
 
 def _row(recipe: Recipe) -> str:
@@ -52,6 +76,8 @@ def test_the_flags_that_it_names_exist() -> None:
     known |= {name for recipe in recipes().values() for name in recipe.settings}
     known |= {"help", "config", "print_config", "logdir"}
     known |= {"dnn_hidden_units", "learning_rate", "eval_freq"}
+    for script in SCRIPTS:
+        known |= set(re.findall(r"--([a-z_]+)", help_of(script)))
     assert set(re.findall(r"--([a-z_]+)", README)) <= known
 
 

@@ -108,10 +108,17 @@ class ImageClassifier(LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Writes a point of the training curves where one is due."""
-        step = self.global_step
-        due = step in (1, self._final_step) or step % (self.trainer.log_every_n_steps or 1) == 0
-        if due and step > self._last_logged:
+        if self.is_point_due(self.global_step) and self.global_step > self._last_logged:
             self._write(self._training_scalars())
+
+    def is_point_due(self, step: int) -> bool:
+        """Whether the training curves have a point at this number of optimizer steps."""
+        return step in (1, self._final_step) or step % (self.trainer.log_every_n_steps or 1) == 0
+
+    def gradients(self) -> dict[str, Tensor]:
+        """The network's gradients by the names of its parameters; those that have one."""
+        parameters = self.network.named_parameters()
+        return {name: found.grad for name, found in parameters if found.grad is not None}
 
     def on_train_end(self) -> None:
         """Writes the last point of a run that ended before it was expected to."""
@@ -132,24 +139,29 @@ class ImageClassifier(LightningModule):
         self.meter.stop()
         self._reset_metrics()
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Counts one batch."""
-        self._evaluate(batch)
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Counts one batch and gives its logits (B, num_classes) to the callbacks."""
+        return self._evaluate(batch)
 
     def on_validation_epoch_end(self) -> None:
         """Writes ``acc/val`` and ``loss/val``, or the same of the test set with ``val_size=0``."""
+        self._write(self._evaluation_scalars(self.evaluated_split))
+        self.meter.start()
+
+    @property
+    def evaluated_split(self) -> str:
+        """What validation runs on: "val", or "test" with ``val_size=0``."""
         data = self.trainer.datamodule
         on_test = isinstance(data, CIFAR10DataModule) and data.evaluates_on_test
-        self._write(self._evaluation_scalars("test" if on_test else "val"))
-        self.meter.start()
+        return "test" if on_test else "val"
 
     def on_test_epoch_start(self) -> None:
         """Clears the metrics."""
         self._reset_metrics()
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Counts one batch."""
-        self._evaluate(batch)
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Counts one batch and gives its logits (B, num_classes) to the callbacks."""
+        return self._evaluate(batch)
 
     def on_test_epoch_end(self) -> None:
         """Writes ``acc/test`` and ``loss/test``."""
@@ -160,11 +172,12 @@ class ImageClassifier(LightningModule):
         images = batch if isinstance(batch, Tensor) else batch[0]
         return self(images).float().softmax(1)
 
-    def _evaluate(self, batch: Batch) -> None:
+    def _evaluate(self, batch: Batch) -> Tensor:
         images, labels = batch
         logits = self(images).float()
         self.eval_accuracy.update(logits, labels)
         self.eval_loss.update(F.cross_entropy(logits, labels), weight=len(labels))
+        return logits
 
     def _reset_metrics(self) -> None:
         self.eval_accuracy.reset()

@@ -115,6 +115,14 @@ class NumpyMLP(ImageClassifier):
         self.meter.update(loss, logits, labels)
         return loss
 
+    def gradients(self) -> dict[str, Tensor]:
+        """The gradients of the last backward pass, by the names of the network's parameters."""
+        return {
+            f"linear{position}.{name}": torch.from_numpy(array)
+            for position, layer in self.numpy_network
+            for name, array in layer.grads.items()
+        }
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Gives the NumPy SGD."""
         return NumpySGD(self.network, self.lr)  # type: ignore[arg-type]

@@ -19,6 +19,8 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 from cifar_lab import __version__
 from cifar_lab.dashboards.metrics_csv import MetricsCSV
 from cifar_lab.dashboards.progress import make_progress
+from cifar_lab.dashboards.tensorboard import Dashboard
+from cifar_lab.dashboards.text import code_block, table
 from cifar_lab.data.datamodule import CIFAR10DataModule
 from cifar_lab.errors import UserError
 from cifar_lab.models import REGISTRY
@@ -66,14 +68,22 @@ def run_fit(plan: FitPlan) -> int:
     checkpoints = Checkpoints(folder, "test" if data.evaluates_on_test else "val")
     progress = make_progress(plan.settings.progress)
     trainer.callbacks += [FinalEvaluation(), checkpoints, *([progress] if progress else [])]
-    trainer.loggers = _open_loggers(plan, data, folder)
+    trainer.loggers = [_open_table(plan, folder)]
+    dashboard = _open_dashboard(plan, data, folder)
+    if dashboard:
+        trainer.callbacks += dashboard.callbacks
+        trainer.loggers = [dashboard.logger, *trainer.loggers]
+        _describe(dashboard, plan, model, data, trainer)
     _print_header(plan, model, data, trainer, folder)
     status, fit_seconds = _fit(trainer, model, data)
     if status:
         print(f"\nStopped at step {trainer.global_step:,}. Run folder: {folder.path}")
         return status
     accuracy = _accuracies(trainer, model, data, checkpoints)
-    seconds = {"fit": fit_seconds, "total": time.perf_counter() - start}
+    if dashboard:
+        dashboard.write_end(accuracy, trainer.global_step)
+    seconds = {"fit": fit_seconds, "dashboard": dashboard.seconds if dashboard else 0.0}
+    seconds["total"] = time.perf_counter() - start
     _print_end(_summarise(plan, trainer, model, data, accuracy, seconds), folder)
     return 0
 
@@ -140,8 +150,12 @@ def _summarise(
         seed=plan.settings.seed,
         device=describe_device(trainer),
         versions=versions(),
-        command=shlex.join([Path(sys.executable).name, *sys.argv]),
+        command=_command(),
     )
+
+
+def _command() -> str:
+    return shlex.join([Path(sys.executable).name, *sys.argv])
 
 
 def _claim_folder(plan: FitPlan, data: CIFAR10DataModule) -> RunFolder:
@@ -152,15 +166,35 @@ def _claim_folder(plan: FitPlan, data: CIFAR10DataModule) -> RunFolder:
     return create(plan.settings.log_dir, name)
 
 
-def _open_loggers(plan: FitPlan, data: CIFAR10DataModule, folder: RunFolder) -> list[Logger]:
-    """TensorBoard and CSV; writes config.yaml too."""
+def _open_table(plan: FitPlan, folder: RunFolder) -> Logger:
+    """metrics.csv; writes config.yaml too."""
     if rank_zero_only.rank == 0:
         folder.config.write_text(plan.as_yaml(), "utf-8")
-    tensorboard = TensorBoardLogger(
-        folder.log_dir, folder.name, folder.version, default_hp_metric=False
-    )
-    tensorboard.log_hyperparams({**plan.as_config(), "data": data.image_set.description})
-    return [tensorboard, MetricsCSV(folder.path / "metrics.csv")]
+    return MetricsCSV(folder.path / "metrics.csv")
+
+
+def _open_dashboard(plan: FitPlan, data: CIFAR10DataModule, folder: RunFolder) -> Dashboard | None:
+    """TensorBoard's files, unless they were declined."""
+    if plan.settings.dashboard == "off":
+        return None
+    logger = TensorBoardLogger(folder.log_dir, folder.name, folder.version, default_hp_metric=False)
+    logger.log_hyperparams({**plan.as_config(), "data": data.image_set.description})
+    return Dashboard(logger, with_pictures=plan.settings.dashboard == "full")
+
+
+def _describe(
+    dashboard: Dashboard,
+    plan: FitPlan,
+    model: ImageClassifier,
+    data: CIFAR10DataModule,
+    trainer: Trainer,
+) -> None:
+    """Writes to the dashboard what is known before training."""
+    known = {"val_size": data.sizes["val"], "data": data.image_set.source}
+    device, images = describe_device(trainer), describe_data(data)
+    environment = {**versions(), **device, **images, "command": _command()}
+    texts = {"configuration": code_block(plan.as_yaml()), "environment": table(environment)}
+    dashboard.write_start(model, {**plan.as_config(), **known}, texts)
 
 
 @rank_zero_only

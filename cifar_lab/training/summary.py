@@ -34,7 +34,8 @@ class Summary:
         accuracy: split to points; see ``accuracies``.
         report_accuracy: the report's figure for the recipe, or None.
         steps: optimizer steps done.
-        seconds: of wall time, for training with its evaluations (``fit``) and in all.
+        seconds: of wall time, for training with its evaluations (``fit``), for what TensorBoard
+            shows (``dashboard``) and in all.
         images_per_second: trained on, evaluations not counted in the time.
         data: source, location, fingerprint and sizes of the splits.
         seed: of the run.
@@ -133,13 +134,14 @@ def describe_data(data: CIFAR10DataModule) -> dict[str, Any]:
 def describe_device(trainer: Trainer) -> dict[str, Any]:
     """What computes: the device's name, the precision, the number of processes."""
     return {
-        "name": _device_name(trainer.strategy.root_device),
+        "name": device_name(trainer.strategy.root_device),
         "precision": str(trainer.precision),
         "processes": trainer.world_size,
     }
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """The name of the hardware, with its threads where it is a CPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "cpu":

@@ -1,0 +1,1 @@
+"""What the package costs and saves, measured side by side with plain loops in the same run."""

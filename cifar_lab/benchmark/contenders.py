@@ -1,0 +1,210 @@
+"""Training loops that are compared: a plain one, ours, and Lightning with a DataLoader.
+
+All train the same network from the same seed on the same images for the same number of steps, with
+the same optimizer and precision. What counts is the time of the steps; evaluations, their
+checkpoints and the start-up are measured apart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from cifar_lab.benchmark.timing import Seconds
+from cifar_lab.data.datamodule import CIFAR10DataModule
+from cifar_lab.models.classifier import ImageClassifier
+from cifar_lab.parsing import parse_fit
+from cifar_lab.training.fit import build_data, build_model, run_fit
+from cifar_lab.training.precision import resolve_precision
+from cifar_lab.training.trainer import device_kind
+
+
+class Setting:
+    """One model with its recipe, the data, and what all contenders share.
+
+    Args:
+        recipe: to train.
+        steps: of a run.
+        flags: of ``scripts/fit.py``: data and hardware.
+    """
+
+    def __init__(self, recipe: str, steps: int, flags: list[str]) -> None:
+        self.recipe, self.steps, self.flags = recipe, steps, flags
+        words = ["--recipe", recipe, "--max_steps", str(steps), "--eval_every", str(steps)]
+        self.words = [*words, "--val_size", "0", "--limit_val_batches", "1", *flags]
+        self.plan = parse_fit(self.words)
+        self.data: CIFAR10DataModule = build_data(self.plan)
+        self.data.prepare_data()
+        self.data.setup()
+        kind = device_kind(self.plan.settings.accelerator)
+        self.device = torch.device(kind)
+        self.precision = resolve_precision(self.plan.settings.precision, kind)
+
+    def model(self) -> ImageClassifier:
+        """A fresh model with the statistics of the data, always the same weights."""
+        pl.seed_everything(0, verbose=False)
+        model = build_model(self.plan, self.data)
+        model.normalize.fill(*self.data.statistics(model.normalize.kind))
+        return model.to(self.device)
+
+    @property
+    def batch_size(self) -> int:
+        """Images of a step."""
+        return self.plan.settings.batch_size
+
+    def autocast(self) -> Any:
+        """The context that the precision asks for."""
+        if self.precision == "bf16-mixed":
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return contextlib.nullcontext()
+
+
+def plain(setting: Setting) -> Seconds:
+    """The loop that a person would write in PyTorch, and nothing else; images in memory."""
+    images = torch.from_numpy(setting.data.image_set.train_images).to(setting.device)
+    labels = torch.from_numpy(setting.data.image_set.train_labels).to(setting.device)
+    model = setting.model()
+    optimizer: Any = model.configure_optimizers()
+    order = torch.randperm(len(images)).to(setting.device)
+    size = setting.batch_size
+    _wait(setting.device)
+    start = time.perf_counter()
+    for step in range(setting.steps):
+        first = step * size % (len(order) - size + 1)
+        chosen = order[first : first + size]
+        with setting.autocast():
+            loss = F.cross_entropy(model(images[chosen]), labels[chosen])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    _wait(setting.device)
+    return time.perf_counter() - start
+
+
+def ours(setting: Setting, folder: Path) -> Seconds:
+    """``scripts/fit.py`` with all that a user gets: logger, bar, checkpoints, dashboard."""
+    plan = parse_fit([*setting.words, "--progress", "bar", "--log_dir", str(folder)])
+    with contextlib.redirect_stdout(io.StringIO()):
+        status = run_fit(plan)
+    assert status == 0, status
+    summaries = folder.glob("*/version_*/summary.json")
+    newest = max(summaries, key=lambda path: path.stat().st_mtime_ns)
+    images = setting.steps * setting.batch_size
+    return images / float(json.loads(newest.read_text())["images_per_second"])
+
+
+def lightning(setting: Setting, folder: Path, workers: int) -> Seconds:
+    """Lightning as its tutorials show it: a DataLoader, torchvision's transforms, default logs."""
+    model = _TutorialModule(setting.model())
+    loader = DataLoader(
+        _Images(setting.data),
+        setting.batch_size,
+        shuffle=True,
+        drop_last=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
+    clock = _Clock(setting.device)
+    with _silence(), contextlib.redirect_stdout(io.StringIO()):
+        trainer = pl.Trainer(
+            accelerator=setting.plan.settings.accelerator,
+            devices=1,
+            precision=setting.precision,
+            max_steps=setting.steps,
+            default_root_dir=folder,
+            logger=pl.loggers.TensorBoardLogger(str(folder), "tutorial"),
+            callbacks=[clock],
+        )
+        trainer.fit(model, loader)
+    return clock.seconds
+
+
+class _TutorialModule(pl.LightningModule):
+    def __init__(self, model: ImageClassifier) -> None:
+        super().__init__()
+        self.network = model.network
+        self.optimizer: Any = model.configure_optimizers()
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        images, labels = batch
+        logits = self.network(images)
+        loss = F.cross_entropy(logits, labels)
+        self.log("train_loss", loss, prog_bar=True)
+        self.log("train_acc", (logits.argmax(1) == labels).float().mean(), prog_bar=True)
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        return self.optimizer
+
+
+class _Images(Dataset[Any]):
+    """Images as torchvision's CIFAR10 gives them, normalised by its transforms."""
+
+    def __init__(self, data: CIFAR10DataModule) -> None:
+        images = data.image_set.train_images.transpose(0, 2, 3, 1)
+        self.images = np.ascontiguousarray(images)
+        self.labels = data.image_set.train_labels.tolist()
+        mean, std = data.statistics("standardize")
+        self.transform = v2.Compose(
+            [
+                v2.ToImage(),
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize((mean / 255).flatten().tolist(), (std / 255).flatten().tolist()),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.transform(self.images[index]), self.labels[index]
+
+
+class _Clock(pl.Callback):
+    """The time of the steps, workers' start included as a user waits for it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.seconds = device, 0.0
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        _wait(self.device)
+        self._start = time.perf_counter()
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        _wait(self.device)
+        self.seconds = time.perf_counter() - self._start
+
+
+@contextlib.contextmanager
+def _silence() -> Any:
+    """Keeps the advice of Lightning to itself."""
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+    logger.setLevel(level)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+Contender = Callable[[], Seconds]

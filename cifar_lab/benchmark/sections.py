@@ -1,0 +1,195 @@
+"""The sections of the benchmark; each measures one question and gives plain values and lines."""
+
+from __future__ import annotations
+
+import itertools
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from cifar_lab.benchmark.contenders import Setting, lightning, ours, plain
+from cifar_lab.benchmark.timing import Seconds, ratio, spread, take_turns, timed
+from cifar_lab.data.augment import AUGMENTATIONS, compose
+from cifar_lab.data.loader import BatchLoader
+from cifar_lab.layers import batch_norm
+from cifar_lab.training.precision import resolve_precision
+
+ROOT = Path(__file__).parents[2]
+# Recipe: steps of a run, so that one takes some seconds on two cores.
+STEPS = {"mlp": 1000, "deep_mlp": 60, "cnn": 16}
+QUICK_STEPS = {"mlp": 250, "deep_mlp": 12, "cnn": 4}
+BATCH_NORM_SHAPES = ((32, 256, 16, 16), (200, 1024))
+MATRIX_SIZE = 2048
+Section = dict[str, Any]
+
+
+def training(flags: list[str], rounds: int, quick: bool) -> Section:
+    """Our ``fit`` with everything on against a plain loop, and against Lightning's tutorial loop.
+
+    Returns:
+        For each recipe: seconds a step of each contender, and the ratios of the rounds.
+    """
+    found = {}
+    for recipe, steps in (QUICK_STEPS if quick else STEPS).items():
+        setting = Setting(recipe, steps, flags)
+        with tempfile.TemporaryDirectory() as folder:
+            contenders: dict[str, Callable[[], Seconds]] = {
+                "plain": partial(plain, setting),
+                "ours": partial(ours, setting, Path(folder)),
+            }
+            if recipe == "mlp":
+                for workers in (0, 2):
+                    name = f"lightning_{workers}_workers"
+                    contenders[name] = partial(lightning, setting, Path(folder), workers)
+            seconds = take_turns(contenders, rounds)
+        found[recipe] = {
+            "steps": steps,
+            "precision": setting.precision,
+            "seconds_a_step": {
+                name: spread([value / steps for value in values])
+                for name, values in seconds.items()
+            },
+            "ratio_to_plain": {
+                name: vars(ratio(values, seconds["plain"]))
+                for name, values in seconds.items()
+                if name != "plain"
+            },
+        }
+    return found
+
+
+def batch_normalization(device: torch.device, rounds: int) -> Section:
+    """Forward plus backward of the three forms, float32, against ``nn.BatchNorm``."""
+    found = {}
+    for shape in BATCH_NORM_SHAPES:
+        x = torch.randn(shape, device=device, requires_grad=True)
+        dy = torch.randn(shape, device=device)
+        contenders = {
+            kind: partial(_pass_through, batch_norm(shape[1], len(shape) // 2, kind), x, dy)  # type: ignore[arg-type]
+            for kind in ("native", "manual", "composed")
+        }
+        seconds = take_turns(contenders, 4 * rounds)
+        found["×".join(map(str, shape))] = {
+            "seconds": {kind: spread(values) for kind, values in seconds.items()},
+            "ratio_to_native": {
+                kind: vars(ratio(seconds[kind], seconds["native"]))
+                for kind in ("manual", "composed")
+            },
+        }
+    return found
+
+
+def _pass_through(layer: nn.Module, x: torch.Tensor, dy: torch.Tensor) -> Seconds:
+    layer.to(x.device)
+    inputs = [x, *layer.parameters()]
+    return timed(lambda: torch.autograd.grad(layer(x), inputs, dy), x.device, repeats=5)
+
+
+def loader(setting: Setting, rounds: int) -> Section:
+    """Images a second of the loader alone, with each augmentation."""
+    arrays = setting.data.image_set
+    images = torch.from_numpy(arrays.train_images).to(setting.device)
+    labels = torch.from_numpy(arrays.train_labels).to(setting.device)
+    indices = torch.arange(len(labels))
+    found = {}
+    for names in ([], *([name] for name in AUGMENTATIONS), list(AUGMENTATIONS)):
+        batches = BatchLoader(
+            images, labels, indices, 128, shuffle=True, drop_last=True, augment=compose(names)
+        )
+        seconds = [_seconds_a_batch(batches, setting.device) for _ in range(rounds)]
+        found[", ".join(names) or "none"] = {"images_per_second": 128 / median(seconds)}
+    return found
+
+
+def _seconds_a_batch(batches: BatchLoader, device: torch.device, count: int = 50) -> Seconds:
+    iterator = itertools.chain.from_iterable(itertools.repeat(batches))
+    return timed(lambda: next(iterator), device, repeats=count)
+
+
+def arithmetic(flags: list[str], training: Section) -> Section:
+    """GFLOP/s of our training against the best that this machine reaches in this same run.
+
+    Args:
+        flags: of ``scripts/fit.py``: data and hardware.
+        training: what the section of that name found.
+    """
+    device = Setting("mlp", 1, flags).device
+    in_bf16 = resolve_precision("auto", device.type) == "bf16-mixed"  # else it is emulated
+    peaks = {
+        f"{what} {str(dtype).removeprefix('torch.')}": _peak(work, device, dtype) / 1e9
+        for what, work in (("matrix product", _matrix_product), ("convolution", _convolution))
+        for dtype in (torch.float32, *([torch.bfloat16] if in_bf16 else []))
+    }
+    models = {}
+    for recipe, measured in training.items():
+        flops = flops_of_a_step(Setting(recipe, 1, flags))
+        speed = flops / measured["seconds_a_step"]["ours"]["median"] / 1e9
+        models[recipe] = {"gflop_a_step": flops / 1e9, "gflop_per_second": speed}
+    return {"best_gflop_per_second": peaks, "models": models}
+
+
+def flops_of_a_step(setting: Setting) -> int:
+    """Floating-point operations of the products and convolutions of one training step."""
+    model = setting.model()
+    images = torch.zeros(setting.batch_size, 3, 32, 32, dtype=torch.uint8, device=setting.device)
+    labels = torch.zeros(setting.batch_size, dtype=torch.int64, device=setting.device)
+    with FlopCounterMode(display=False) as counter:
+        F.cross_entropy(model(images), labels).backward()
+    return int(counter.get_total_flops())
+
+
+def _matrix_product(device: torch.device, dtype: torch.dtype) -> tuple[Callable[[], Any], int]:
+    size = MATRIX_SIZE
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    return lambda: a @ b, 2 * size**3
+
+
+def _convolution(device: torch.device, dtype: torch.dtype) -> tuple[Callable[[], Any], int]:
+    channels, size, batch = 256, 16, 32
+    layer = nn.Conv2d(channels, channels, 3, padding=1, bias=False, device=device, dtype=dtype)
+    layer.to(memory_format=torch.channels_last)
+    x = torch.randn(batch, channels, size, size, device=device, dtype=dtype)
+    x = x.contiguous(memory_format=torch.channels_last)
+    return lambda: layer(x), 2 * batch * size**2 * 9 * channels**2
+
+
+def _peak(work: Any, device: torch.device, dtype: torch.dtype) -> float:
+    """The best FLOP/s of some tries."""
+    run, flops = work(device, dtype)
+    with torch.no_grad():
+        return max(flops / timed(run, device, repeats=3) for _ in range(5))
+
+
+def start_up(flags: list[str]) -> Section:
+    """Seconds to the help and of a run of one step, and the largest memory of a run."""
+    fit = [sys.executable, str(ROOT / "scripts" / "fit.py")]
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["--model", "mlp", "--max_steps", "1", "--limit_val_batches", "1", *flags]
+        return {
+            "help_seconds": _wall([*fit, "--help"]),
+            "one_step_seconds": _wall([*fit, *words, "--log_dir", folder]),
+            "peak_memory_mb": _children_peak(),
+        }
+
+
+def _wall(words: list[str]) -> Seconds:
+    start = time.perf_counter()
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def _children_peak() -> float:
+    """Largest resident memory of a finished child process, in MB (Linux counts in kB)."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024

@@ -1,0 +1,34 @@
+"""Norms of layers: against their definition, for torch and NumPy networks."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from cifar_lab.dashboards.norms import LayerNorms
+from cifar_lab.models import MLP, NumpyMLP
+
+
+def test_the_norm_of_a_layer_is_that_of_all_its_numbers() -> None:
+    model = MLP(hidden_units=(5,))
+    images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
+    F.cross_entropy(model(images), torch.arange(4)).backward()
+    norms = LayerNorms(model.network, model.gradients()).read()
+    layer = model.network[1]
+    numbers = torch.cat([layer.weight.grad.flatten(), layer.bias.grad])
+    assert norms["grad_norm/1.Linear"] == pytest.approx(numbers.norm().item(), rel=1e-5)
+    numbers = torch.cat([layer.weight.flatten(), layer.bias])
+    assert norms["weight_norm/1.Linear"] == pytest.approx(numbers.norm().item(), rel=1e-5)
+    assert set(norms) == {f"{k}_norm/{n}.Linear" for k in ("grad", "weight") for n in (1, 3)}
+
+
+def test_a_numpy_network_has_norms_too() -> None:
+    model = NumpyMLP(hidden_units=(5,))
+    images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
+    logits = model(images)
+    model.criterion.forward(logits.numpy(), torch.arange(4).numpy())
+    model.numpy_network.backward(model.criterion.backward())
+    norms = LayerNorms(model.network, model.gradients()).read()
+    assert set(norms) == {f"{k}_norm/linear{n}" for k in ("grad", "weight") for n in (0, 2)}
+    gradient = model.numpy_network.layers[2].grads
+    expected = (gradient["weight"] ** 2).sum() + (gradient["bias"] ** 2).sum()
+    assert norms["grad_norm/linear2"] == pytest.approx(float(expected**0.5), rel=1e-5)
