@@ -43,8 +43,9 @@ def confusion_figure(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
     else:
         figure.colorbar(image, ax=axes, shrink=0.6, label="% of the true class")
     size = min(9, 0.6 * 72 * side / count)  # points; names of neighbours do not touch
-    axes.set_xticks(range(count), class_names, rotation=45, ha="right", fontsize=size)
-    axes.set_yticks(range(count), class_names, fontsize=size)
+    style = {"fontsize": size, "parse_math": False}  # a $ in a name is a $
+    axes.set_xticks(range(count), class_names, rotation=45, ha="right", **style)
+    axes.set_yticks(range(count), class_names, **style)
     axes.set(xlabel="predicted class", ylabel="true class (a row adds up to 100 %)")
     axes.set_title(_title(matrix), fontsize=10)
     return figure

@@ -20,7 +20,12 @@ BLUE, VERMILION = "#0072B2", "#D55E00"
 COLUMNS = 4  # mistakes side by side
 CELL = (56, 42)  # height and width of a mistake with its caption and margins, in its pixels
 CAPTION, MARGIN = 22, 5  # space above an image and beside it
-CAPTION_STYLE: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 8}
+CAPTION_STYLE: dict[str, Any] = {
+    "ha": "center",
+    "va": "bottom",
+    "fontsize": 8,
+    "parse_math": False,  # a $ in a name is a $
+}
 
 
 def class_accuracy_figure(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
@@ -40,7 +45,7 @@ def class_accuracy_figure(matrix: np.ndarray, class_names: Sequence[str]) -> Fig
     axes.axvline(mean, color=VERMILION, linestyle="--", label=label, zorder=2)
     box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
     axes.bar_label(bars, fmt="%.0f", padding=3, fontsize=8, bbox=box, zorder=3)
-    axes.set_yticks(range(len(class_names)), class_names)
+    axes.set_yticks(range(len(class_names)), class_names, parse_math=False)
     axes.invert_yaxis()
     axes.set(xlim=(0, 108), xlabel="accuracy (%)")
     axes.set_xticks(range(0, 101, 20))

@@ -46,10 +46,10 @@ def batch_statistics(
     values = x.numel() // x.shape[1]
     shift = first_values(x)
     total, squares = summed(partial(shifted_sums, shift=shift), buffer, x)
-    divisor = max(values, 1)  # one rank among several may have no values
-    deviation = total / divisor
+    share = 1 / max(values, 1)  # one rank among several may have no values
+    deviation = total * share
     mean = shift + deviation
-    var = torch.addcmul(squares / divisor, deviation, deviation, value=-1).clamp(min=0)
+    var = torch.addcmul(squares * share, deviation, deviation, value=-1).clamp(min=0)
     count = mean.new_full((), values)
     if several_ranks(sync):
         return merged_statistics(mean, var, count)

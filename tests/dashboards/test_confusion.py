@@ -39,6 +39,10 @@ def test_long_names_of_classes_do_not_overlap() -> None:
     assert not any(a.overlaps(b) for a in boxes for b in boxes if a is not b)
 
 
+def test_a_name_is_no_formula() -> None:
+    rasterise(confusion_figure(np.eye(2, dtype=int), ["$^$", "a$b$c_"]))
+
+
 def test_a_matrix_that_does_not_fit_the_names_is_refused() -> None:
     with pytest.raises(ValueError, match=r"matrix of shape \(3, 3\): expected \(2, 2\)"):
         confusion_figure(MATRIX, NAMES[:2])
