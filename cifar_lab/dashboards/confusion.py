@@ -7,6 +7,7 @@ the true class, so that a row adds up to 100 % and classes of different sizes co
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -43,7 +44,7 @@ def confusion_figure(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
     else:
         figure.colorbar(image, ax=axes, shrink=0.6, label="% of the true class")
     size = min(9, 0.6 * 72 * side / count)  # points; names of neighbours do not touch
-    style = {"fontsize": size, "parse_math": False}  # a $ in a name is a $
+    style: dict[str, Any] = {"fontsize": size, "parse_math": False}  # a $ in a name is a $
     axes.set_xticks(range(count), class_names, rotation=45, ha="right", **style)
     axes.set_yticks(range(count), class_names, **style)
     axes.set(xlabel="predicted class", ylabel="true class (a row adds up to 100 %)")

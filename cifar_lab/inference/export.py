@@ -52,14 +52,17 @@ class ExportError(RuntimeError):
     """An exported file computes something else than the model."""
 
 
-def export(model: ImageClassifier, path: Path, formats: Iterable[str]) -> list[Exported]:
+def export(
+    model: ImageClassifier, path: Path, formats: Iterable[str], largest_batch: int = 64
+) -> list[Exported]:
     """Writes the model in each format, or in none where a check fails.
 
     Args:
-        model: in ``eval`` mode, on the CPU.
+        model: in ``eval`` mode.
         path: of the files; its suffix is replaced by that of each format. Files that are there are
             replaced, all together at the end.
         formats: names out of ``FORMATS``.
+        largest_batch: images at a time when the files are compared with the model.
 
     Raises:
         UserError: the files cannot be written, or packages are missing.
@@ -71,7 +74,7 @@ def export(model: ImageClassifier, path: Path, formats: Iterable[str]) -> list[E
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as side:
-            made = _write(model, Path(side) / path.name, formats)
+            made = _write(model, Path(side) / path.name, formats, largest_batch)
             return [_place(file, path) for file in made]
     except OSError as error:
         raise UserError(f"{path.parent}: cannot be written ({error.strerror or error})") from error
@@ -104,18 +107,22 @@ def trace(model: ImageClassifier) -> ExportedProgram:
     return program
 
 
-def _write(model: ImageClassifier, side: Path, formats: Iterable[str]) -> list[Exported]:
+def _write(
+    model: ImageClassifier, side: Path, formats: Iterable[str], largest_batch: int
+) -> list[Exported]:
     """Writes and checks every format at the side."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the exporters warn of, the comparison sees
         program = trace(model)
-        return [_write_one(model, program, name, side) for name in formats]
+        return [_write_one(model, program, name, side, largest_batch) for name in formats]
 
 
-def _write_one(model: ImageClassifier, program: ExportedProgram, name: str, side: Path) -> Exported:
+def _write_one(
+    model: ImageClassifier, program: ExportedProgram, name: str, side: Path, largest_batch: int
+) -> Exported:
     file = side.with_suffix(FORMATS[name].suffix)
     FORMATS[name].write(program, json.dumps(model.class_names), file)
-    found = difference(model, FORMATS[name].run(file))
+    found = difference(model, FORMATS[name].run(file), largest_batch)
     if not found.tolerable:
         raise ExportError(f"the {name} file differs from the model: {found}; nothing is kept")
     return Exported(file, name, found)

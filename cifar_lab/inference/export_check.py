@@ -15,7 +15,7 @@ from cifar_lab.models.classifier import ImageClassifier
 
 Run = Callable[[Tensor], Tensor]  # uint8 images (B, 3, 32, 32) to float32 logits (B, num_classes)
 
-BATCH_SIZES = (1, 2, 7, 64)
+SMALL_BATCHES = (1, 2, 7)
 # Of the largest logit. float32 sums in another order differ by about 1e-6 of it.
 TOLERANCE = 1e-4
 
@@ -44,20 +44,28 @@ class Difference:
         )
 
 
+def batch_sizes(largest: int) -> tuple[int, ...]:
+    """The sizes of the batches that are compared: some small ones, and the largest."""
+    return (*(size for size in SMALL_BATCHES if size < largest), largest)
+
+
 @torch.no_grad()
-def difference(model: ImageClassifier, run: Run, seed: int = 0) -> Difference:
-    """Compares on random uint8 images, in batches of ``BATCH_SIZES``.
+def difference(
+    model: ImageClassifier, run: Run, largest_batch: int = 64, seed: int = 0
+) -> Difference:
+    """Compares on random uint8 images, in batches of ``batch_sizes(largest_batch)``.
 
     Args:
-        model: in ``eval`` mode, on the CPU.
-        run: the exported file.
+        model: in ``eval`` mode, on any device.
+        run: the exported file, on the CPU.
+        largest_batch: images.
         seed: of the images.
     """
     rng = torch.Generator().manual_seed(seed)
     largest = scale = 0.0
-    for size in BATCH_SIZES:
+    for size in batch_sizes(largest_batch):
         images = torch.randint(256, (size, *IMAGE_SHAPE), generator=rng, dtype=torch.uint8)
-        expected, logits = model(images), run(images)
+        expected, logits = model(images.to(model.device)).cpu(), run(images)
         if logits.shape != expected.shape or logits.dtype != expected.dtype:
             return Difference(inf, inf)
         apart = (logits - expected).abs().max().item()

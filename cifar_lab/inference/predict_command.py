@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,8 @@ def main(argv: Sequence[str]) -> int:
         0 if every image was read, 2 if one was not or a flag is wrong.
     """
     args = _parse(argv)
+    from tqdm import tqdm
+
     from cifar_lab.inference.images import find_images
     from cifar_lab.inference.prediction import predict
     from cifar_lab.inference.restore import load_classifier
@@ -45,8 +47,11 @@ def main(argv: Sequence[str]) -> int:
     model = load_classifier(args.checkpoint, args.accelerator)
     paths = find_images(args.images)
     predictions = predict(model, paths, batch_size=args.batch_size, top=args.top)
+    # A bar on a terminal, unless the predictions themselves appear there.
+    hidden = None if args.json or not sys.stdout.isatty() else True
+    bar = tqdm(predictions, "predicting", len(paths), leave=False, disable=hidden)
     names = model.class_names
-    failures = _print_json(predictions) if args.json else _print(predictions, paths, names)
+    failures = _print_json(bar) if args.json else _print(bar, paths, names)
     return 2 if failures else 0
 
 
@@ -82,7 +87,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _print(
-    predictions: Iterator[Prediction], paths: Sequence[Path], class_names: Sequence[str]
+    predictions: Iterable[Prediction], paths: Sequence[Path], class_names: Sequence[str]
 ) -> int:
     """Prints a line for each image as soon as its batch is done; gives the number of failures."""
     from cifar_lab.inference.images import printable
@@ -98,7 +103,7 @@ def _print(
     return failures
 
 
-def _print_json(predictions: Iterator[Prediction]) -> int:
+def _print_json(predictions: Iterable[Prediction]) -> int:
     """Prints a list of all images; gives the number of failures."""
     rows: list[dict[str, Any]] = []
     failures = 0
