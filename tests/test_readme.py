@@ -5,10 +5,13 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cifar_lab.recipes import Recipe, recipes
+from cifar_lab.report.results import mean_and_deviation, read
+from cifar_lab.report.table import markdown
 from cifar_lab.settings import FitSettings
 
 ROOT = Path(__file__).parents[1]
@@ -84,6 +87,23 @@ def test_the_flags_that_it_names_exist() -> None:
 def test_the_files_that_it_names_exist() -> None:
     for link in re.findall(r"\]\(([^)#]+)\)", README):
         assert link.startswith("http") or (ROOT / link).exists(), link
+
+
+RESULTS = read(ROOT / "docs" / "results.json")
+
+
+def test_the_table_of_results_is_that_of_the_measured_runs() -> None:
+    found = re.search(r"<!-- results -->\n(.*?)\n<!-- end -->", README, re.DOTALL)
+    assert found
+    assert found[1] == markdown(RESULTS)
+
+
+@pytest.mark.parametrize("system", RESULTS["systems"], ids=lambda system: system["recipe"])
+def test_a_recipe_says_the_same_as_the_table(system: dict[str, Any]) -> None:
+    path = ROOT / "cifar_lab" / "recipes" / f"{system['recipe']}.yaml"
+    header = " ".join(path.read_text("utf-8").partition("\ntitle:")[0].replace("#", "").split())
+    best, last = (mean_and_deviation(system[point]) for point in ("best", "last"))
+    assert f"Here: {best} % (best point), {last} % (last)" in header
 
 
 def test_every_recipe_says_what_was_measured_on_which_data_or_that_nothing_was() -> None:

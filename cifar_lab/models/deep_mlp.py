@@ -4,7 +4,7 @@ The best of them has seven hidden layers with weight normalisation and dropout. 
 normalisation writes a weight as ``g · v / ‖v‖``, a length and a direction for each unit, and trains
 both: Salimans and Kingma, "Weight Normalization" (https://arxiv.org/abs/1602.07868). The report
 says neither which layers it normalises nor the dropout rate: here it is every hidden layer, and
-recipes/deep_mlp.yaml says what is known of the rate.
+recipes/deep_mlp.yaml says how the rate was chosen.
 """
 
 from __future__ import annotations
