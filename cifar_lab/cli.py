@@ -21,6 +21,7 @@ from cifar_lab.parsing import (
 )
 from cifar_lab.recipes import Recipe, models, recipes
 from cifar_lab.settings import FitSettings
+from cifar_lab.training.resume import plan_resume
 
 
 def fit(argv: Sequence[str] | None = None) -> int:
@@ -38,9 +39,8 @@ def fit(argv: Sequence[str] | None = None) -> int:
             print(fit_help(_recipe_for_help(argv)))
             return 0
         show_config = bool({"--print_config", "--print-config"} & set(argv))
-        plan = parse_fit(
-            [word for word in argv if word not in ("--print_config", "--print-config")]
-        )
+        words = [word for word in argv if word not in ("--print_config", "--print-config")]
+        plan = plan_resume(words) if "resume" in split_flags(words) else parse_fit(words)
         if show_config:
             print(plan.as_yaml(), end="")
             return 0

@@ -8,7 +8,6 @@ with the nearest match. Every flag takes one value; one that is true or false ma
 from __future__ import annotations
 
 import difflib
-from argparse import ArgumentError
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,9 +15,11 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentParser
-from jsonargparse.typing import NonNegativeInt, PositiveInt
+from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
+from cifar_lab.config_file import read_config
 from cifar_lab.errors import UserError
+from cifar_lab.files import shown
 from cifar_lab.recipes import Recipe, models, recipes
 from cifar_lab.settings import FitSettings, Seed
 
@@ -37,6 +38,7 @@ EXPECTED = {
     bool: "true or false",
     PositiveInt: "a positive integer",
     NonNegativeInt: "an integer of at least 0",
+    PositiveFloat: "a number above 0",
     Seed: "an integer from 0 to 4294967295",
     list[int]: "integers separated by commas",
     list[str]: "names separated by commas",
@@ -51,15 +53,18 @@ class FitPlan:
         settings: of the run.
         model_settings: keyword arguments of the model's class, without the number of classes.
         recipe: the recipe that they started from.
+        checkpoint: of a run that goes on; see training/resume.py.
     """
 
     settings: FitSettings
     model_settings: dict[str, Any]
     recipe: Recipe
+    checkpoint: Path | None = None
 
     def as_config(self) -> dict[str, Any]:
-        """All settings, flat, as ``--config`` takes them."""
-        return {**vars(self.settings), **self.model_settings}
+        """All settings, flat, as ``--config`` takes them; ``resume`` is none of a run's own."""
+        settings = {name: v for name, v in vars(self.settings).items() if name != "resume"}
+        return {**settings, **self.model_settings}
 
     def as_yaml(self) -> str:
         """The same as a file."""
@@ -74,12 +79,20 @@ def parse_fit(argv: Sequence[str]) -> FitPlan:
     """
     flags = split_flags(argv)
     path = flags.pop("config", None)
-    config = _read_config(path)
+    config = {} if path is None else read_config(path)
+    config = {canonical(name): value for name, value in config.items()}
+    if "resume" in config:
+        raise UserError(f"--config {shown(path)}: resume: give it as a flag")
     recipe = choose_recipe(flags, config)
     values = dict(recipe.settings)
-    for layer, origin in ((config, f"--config {path}: "), (flags, "--")):
-        values.update(_one_limit(_typed(layer, recipe, origin)))
-    values["recipe"] = recipe.name
+    for layer, origin in ((config, f"--config {shown(path)}: "), (flags, "--")):
+        values.update(check_settings(layer, recipe, origin))
+    return make_plan(values, recipe)
+
+
+def make_plan(values: Mapping[str, Any], recipe: Recipe) -> FitPlan:
+    """A plan from typed values of all settings; those of the run that are left out are default."""
+    values = {**values, "recipe": recipe.name}
     names = {field.name for field in fields(FitSettings)}
     return FitPlan(
         FitSettings(**{name: value for name, value in values.items() if name in names}),
@@ -99,7 +112,7 @@ def split_flags(argv: Sequence[str]) -> dict[str, str]:
     while words:
         word = words.pop(0)
         if not word.startswith("--"):
-            raise UserError(f"{word!r}: expected a flag, such as --model {word}")
+            raise UserError(f"{shown(repr(word))}: expected a flag, such as --model {shown(word)}")
         name, equals, value = word[2:].partition("=")
         name = canonical(name)
         if not equals:
@@ -131,7 +144,7 @@ def choose_recipe(flags: Mapping[str, Any], config: Mapping[str, Any]) -> Recipe
         raise UserError(unknown("--model", model, models()))
     if name is None:
         name = model or FitSettings.model
-    if name not in recipes():
+    if not isinstance(name, str) or name not in recipes():
         raise UserError(unknown("--recipe", name, recipes()))
     recipe = recipes()[name]
     if model not in (None, recipe.model):
@@ -149,7 +162,8 @@ def setting_types(recipe: Recipe) -> dict[str, Any]:
 def unknown(what: str, name: object, known: Iterable[str]) -> str:
     """What to say of a name that is not known: the nearest that is, and all."""
     known = list(known)
-    near = difflib.get_close_matches(str(name), known, n=1)
+    name = shown(name)
+    near = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     return f"{what} {name}: unknown{hint} (known: {', '.join(known)})"
 
@@ -171,32 +185,28 @@ def _type_of(value: Any) -> Any:
     return list[type(value[0])] if isinstance(value, list) else type(value)  # type: ignore[misc]
 
 
-def _read_config(path: str | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        content = yaml.safe_load(Path(path).expanduser().read_text("utf-8"))
-    except OSError as error:
-        raise UserError(f"--config {path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"--config {path}: not a YAML file ({reason})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"--config {path}: expected lines of the form 'setting: value'")
-    return {canonical(str(name)): value for name, value in content.items()}
+def check_settings(values: Mapping[str, Any], recipe: Recipe, origin: str) -> dict[str, Any]:
+    """Checks the names of settings, then their values; of the two limits, one clears the other.
 
+    Args:
+        values: as text or as YAML read them.
+        recipe: of the model.
+        origin: what an error puts before a name.
 
-def _typed(values: Mapping[str, Any], recipe: Recipe, origin: str) -> dict[str, Any]:
-    """Checks names, then values; ``origin`` is what an error puts before a name."""
+    Raises:
+        UserError: an unknown name, or a value of the wrong kind.
+    """
     types = setting_types(recipe)
     for name in values:
         if name not in types:
             raise UserError(_unknown_setting(name, types, recipe.model, origin))
-    return {name: _convert(name, value, types[name], origin) for name, value in values.items()}
+    found = {name: _convert(name, value, types[name], origin) for name, value in values.items()}
+    return _one_limit(found)
 
 
 def _unknown_setting(name: str, types: Mapping[str, Any], model: str, origin: str) -> str:
     owners = {other.model for other in recipes().values() if name in other.settings}
+    name = shown(name)
     if owners:
         return f"{origin}{name}: a setting of {', '.join(sorted(owners))}, not of {model}"
     near = difflib.get_close_matches(name, [*types, *ACTIONS, *ALIASES], n=1)
@@ -205,23 +215,33 @@ def _unknown_setting(name: str, types: Mapping[str, Any], model: str, origin: st
 
 
 def _convert(name: str, value: Any, kind: Any, origin: str) -> Any:
-    if get_origin(kind) is list and isinstance(value, str | int):
-        text = str(value).strip("[] ")
-        value = [] if text in ("", "none") else [part.strip() for part in text.split(",")]
-    if kind is str and isinstance(value, int | float):
-        value = str(value)  # YAML reads `devices: 2` as a number
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--value", type=kind)
     try:
+        value = _plain(value, kind)
         if isinstance(value, str):
             typed = parser.parse_args([f"--value={value}"]).value
         else:
             typed = parser.parse_object({"value": value}).value
-    except ArgumentError:
-        shown = " ".join(str(value).split())
-        raise UserError(f"{origin}{name} {shown}: expected {expected(kind)}") from None
-    # jsonargparse's restricted numbers are subclasses of int; YAML knows the plain one.
-    return int(typed) if isinstance(typed, int) and not isinstance(typed, bool) else typed
+    except Exception:  # strange values bring out more than the parser's own errors
+        raise UserError(f"{origin}{name} {shown(value)}: expected {expected(kind)}") from None
+    # jsonargparse's restricted numbers are subclasses; YAML knows the plain ones.
+    plain = next((kind for kind in (bool, int, float) if isinstance(typed, kind)), None)
+    return plain(typed) if plain else typed
+
+
+def _plain(value: Any, kind: Any) -> Any:
+    """Splits comma lists, and makes text of a number where text is meant.
+
+    Raises:
+        ValueError: text that is too long, or an integer of too many digits.
+    """
+    if get_origin(kind) is list and isinstance(value, str | int):
+        text = str(value).strip("[] ")
+        return [] if text in ("", "none") else [part.strip() for part in text.split(",")]
+    if kind is str and isinstance(value, int | float):
+        return str(value)  # YAML reads `devices: 2` as a number
+    return value
 
 
 def expected(kind: Any) -> str:

@@ -8,7 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from jsonargparse.typing import NonNegativeInt, PositiveInt, restricted_number_type
+from jsonargparse.typing import (
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    restricted_number_type,
+)
 
 if TYPE_CHECKING:
     Seed = int
@@ -65,6 +70,10 @@ class FitSettings:
         "output", "TensorBoard; full: with pictures", "full"
     )
     profiler: Literal["simple", "advanced"] | None = _flag("output", "time Lightning's hooks")
+    resume: str | None = _flag("output", "go on with a run: last, its folder or checkpoint")
+    checkpoint_minutes: PositiveFloat = _flag(
+        "output", "between checkpoints; one at each evaluation too", 2.0
+    )
 
     fast_dev_run: bool = _flag("trial", "one step and one evaluation, nothing written", False)
     overfit_batches: NonNegativeInt = _flag("trial", "train on this many batches alone", 0)

@@ -1,7 +1,9 @@
 """The command line: order of settings, spellings, help, and what wrong input gets."""
 
+import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -153,6 +155,30 @@ def test_a_wrong_configuration_is_explained_in_a_line(text: str, message: str) -
         parse_fit(["--config", _config(text)])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_configuration_that_is_no_small_file_is_refused_at_once() -> None:
+    os.mkfifo("pipe")
+    Path("large").write_text("#" * 70_000)
+    for path, message in (
+        ("pipe", "--config pipe: not a file"),
+        ("/dev/zero", "--config /dev/zero: not a file"),
+        (".", "--config .: not a file"),
+        ("large", "--config large: too large (70,000 bytes; at most 65,536 are read)"),
+        ("nul\0", "--config 'nul\\x00': cannot be read"),
+    ):
+        with pytest.raises(UserError) as caught:
+            parse_fit(["--config", path])
+        assert message in str(caught.value)
+
+
+def test_few_lines_do_not_stand_for_billions_of_values() -> None:
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"{b}: &{b} [{', '.join(['*' + a] * 10)}]" for a, b in pairwise("abcdefghij")]
+    for text in ("\n".join(lines), "lr: &a [*a]", "[" * 30_000, "a: &a {b: 1}\n<<: *a"):
+        with pytest.raises(UserError, match=r"not a YAML file") as caught:
+            parse_fit(["--config", _config(text)])
+        assert len(str(caught.value)) < 200
 
 
 def test_an_error_has_status_2_and_goes_to_standard_error(

@@ -7,11 +7,15 @@ column comes; this one appends.
 from __future__ import annotations
 
 import csv
+import io
+import os
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers.logger import Logger, rank_zero_experiment
 from pytorch_lightning.utilities import rank_zero_only
+
+from cifar_lab.atomic import write_atomically
 
 COLUMNS = [
     "step",
@@ -29,21 +33,26 @@ COLUMNS = [
 class MetricsCSV(Logger):
     """A logger that appends to one CSV file.
 
-    A row is written when the next step begins, or at the end: training and evaluation at the same
-    step share a row. A metric without a column gets one, and the file is written anew.
+    A row is written when the next step begins, at a checkpoint or at the end: training and
+    evaluation at the same step share a row. For a metric without a column, and for a row that was
+    written already, the file is written anew, beside its place: no row is lost on the way.
 
     Args:
         path: of the file; an existing one is continued.
+        last_step: of a run that goes on; later rows, and one that a crash cut off, are removed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, last_step: int | None = None) -> None:
         super().__init__()
         self.path = path
         rows = self._read()
         self._columns = list(rows[0]) if rows else list(COLUMNS)
         self._row: dict[str, Any] = {}
-        self._written: dict[str, Any] = {}  # the last row on disk
-        self._offset = 0  # where it begins
+        if last_step is not None:
+            rows = [row for row in rows if int(row["step"]) <= last_step]
+            self._rewrite(rows)
+        # The last row on disk.
+        self._written: dict[str, Any] = {**rows[-1], "step": int(rows[-1]["step"])} if rows else {}
 
     @property
     def name(self) -> str:
@@ -70,39 +79,54 @@ class MetricsCSV(Logger):
         if self._row and self._row["step"] != step:
             self._flush()
         if not self._row and self._written.get("step") == step:
-            self._take_back()
+            self._row = dict(self._written)
         self._row.update(metrics, step=step)
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Writes the row, which may get more scalars, and makes all survive a power cut."""
+        self._flush()
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
+
+    def _flush(self) -> None:
+        row, self._row = self._row, {}
+        if not row or row == self._written:
+            return
+        added = [name for name in row if name not in self._columns]
+        rewritten = row["step"] == self._written.get("step")
+        if added or rewritten:
+            self._columns += added
+            rows = self._read()
+            self._rewrite([*(rows[:-1] if rewritten else rows), row])
+        else:
+            self._append(row)
+        self._written = row
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Writes the last row."""
-        if self._row:
-            self._flush()
+        self.save()
 
-    def _flush(self) -> None:
-        row, self._row = self._row, {}
-        rows = [row]
-        if added := [name for name in row if name not in self._columns]:
-            rows = [*self._read(), row]
-            self._columns += added
-            self.path.unlink(missing_ok=True)
+    def _append(self, row: dict[str, Any]) -> None:
         with self.path.open("a", newline="") as file:
             writer = csv.DictWriter(file, self._columns)
             if file.tell() == 0:
                 writer.writeheader()
-            writer.writerows(rows[:-1])
-            self._offset = file.tell()
             writer.writerow(row)
-        self._written = row
 
-    def _take_back(self) -> None:
-        """Reopens the last row: a test at the end of training belongs to its last step."""
-        self._row, self._written = self._written, {}
-        with self.path.open("r+b") as file:
-            file.truncate(self._offset)
+    def _rewrite(self, rows: list[dict[str, Any]]) -> None:
+        content = io.StringIO(newline="")
+        writer = csv.DictWriter(content, self._columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(self.path, content.getvalue().encode("utf-8"))
 
     def _read(self) -> list[dict[str, Any]]:
+        """The rows; a last line that has no end is none."""
         if not self.path.exists():
             return []
         with self.path.open(newline="") as file:
-            return list(csv.DictReader(file))
+            lines = [line for line in file if line.endswith("\n")]
+        return list(csv.DictReader(lines))

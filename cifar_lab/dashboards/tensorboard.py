@@ -49,7 +49,11 @@ class Dashboard:
 
     @rank_zero_only
     def write_start(
-        self, model: ImageClassifier, settings: Mapping[str, Any], texts: Mapping[str, str]
+        self,
+        model: ImageClassifier,
+        settings: Mapping[str, Any],
+        texts: Mapping[str, str],
+        again: bool = False,
     ) -> None:
         """Writes what is known before training.
 
@@ -57,9 +61,12 @@ class Dashboard:
             model: on the CPU.
             settings: see ``hparams.summaries``.
             texts: title to Markdown.
+            again: the run goes on, and has all this already.
         """
         with self._budget.spending():
             declared, start, self._end = hparams.summaries(settings)
+            if again:
+                return
             self._add_summaries(declared, start)
             self.logger.experiment.add_custom_scalars(layout.LAYOUT)
             if self._with_pictures and (reason := add_graph(self.logger.experiment, model)):

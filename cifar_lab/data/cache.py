@@ -2,7 +2,8 @@
 
 One uncompressed ``.npz`` file a source. It is used only while its key, made from every file's path,
 size and modification time, is that of the source; NumPy reads it without unpickling, and the zip
-format's checksums tell a damaged one. A cache that cannot be read is a cache that is not there.
+format's checksums tell a damaged one. A cache that cannot be read, or does not hold what it should,
+is a cache that is not there.
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from cifar_lab.data.image_set import IMAGE_SHAPE
+from cifar_lab.files import check_file
+
 FORMAT = 1  # raised when what is stored changes; older files are rebuilt
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")  # of ImageSet
 
 
 def cache_folder() -> Path:
@@ -41,15 +46,43 @@ def cache_path(source: Path) -> Path:
 
 
 def load(path: Path, key: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-    """The arrays and the facts stored under ``key``, or None where there are none to be had."""
+    """The arrays and the facts stored under ``key``, or None where there are none to be had.
+
+    Among the facts is ``class_names``, a list of text that every label points into.
+    """
     try:
+        _check_unpacked_size(path)
         with np.load(path, allow_pickle=False) as stored:
             facts = json.loads(stored["facts"].tobytes())
             if facts["format"] != FORMAT or facts["key"] != key:
                 return None
-            return {name: stored[name] for name in stored.files if name != "facts"}, facts
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+            arrays = {name: stored[name] for name in ARRAYS}
+        _check(arrays, facts["class_names"])
+    except Exception:  # what a damaged file makes zipfile and NumPy raise is of every kind
         return None
+    return arrays, facts
+
+
+def _check_unpacked_size(path: Path) -> None:
+    """Refuses what would take more memory than the file has bytes: nothing here is compressed."""
+    size = check_file(path, limit=sys.maxsize)
+    with zipfile.ZipFile(path) as stored:
+        if sum(entry.file_size for entry in stored.infolist()) > size:
+            raise ValueError("larger inside than outside")
+
+
+def _check(arrays: dict[str, np.ndarray], class_names: list[str]) -> None:
+    """Refuses arrays that are not those of an ImageSet with these classes."""
+    for split in ("train", "test"):
+        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+        if (images.dtype, labels.dtype) != (np.uint8, np.int64):
+            raise TypeError("not images and labels")
+        if images.shape != (len(labels), *IMAGE_SHAPE) or labels.ndim != 1:
+            raise ValueError("not as many images as labels")
+        if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
+            raise ValueError("labels of no class")
+    if not all(isinstance(name, str) for name in class_names):
+        raise TypeError("class names that are no text")
 
 
 def store(path: Path, key: str, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> bool:

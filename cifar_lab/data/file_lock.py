@@ -5,13 +5,14 @@ lock ends with its process, so one that died leaves nothing to clear away by han
 """
 
 import contextlib
+import errno
 import os
 import sys
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from cifar_lab.data.progress import Report
 
@@ -35,6 +36,7 @@ def own_part(archive: Path, report: Report) -> Iterator[Path]:
         with _locked(archive.with_name(f"{archive.name}.lock"), report) as is_locked:
             suffix = ".part" if is_locked else f".{uuid.uuid4().hex}.part"
             part = archive.with_name(archive.name + suffix)
+            _require_plain(part)
             try:
                 yield part
             finally:
@@ -51,9 +53,10 @@ def _locked(path: Path, report: Report) -> Iterator[bool]:
     """Hold the operating system's lock on a file, which ends with the process whatever happens."""
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _require_plain(path)
         with path.open("ab") as file:
             is_locked = _wait_for_lock(file, report)
-            if not _is_at(file, path):
+            if not is_at(file, path):
                 continue  # removed by the one who held it: a third process may lock a new file
             try:
                 yield is_locked
@@ -63,27 +66,46 @@ def _locked(path: Path, report: Report) -> Iterator[bool]:
             return
 
 
+def _require_plain(path: Path) -> None:
+    """Refuses to write through a link, or into a pipe, that somebody put there in our place."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise FileExistsError(errno.EEXIST, f"{path.name} is a link, pipe or folder; remove it")
+
+
 def _wait_for_lock(file: IO[bytes], report: Report) -> bool:
     """Return True with the lock held, False where the file system has no locks."""
     is_told = False
     while True:
         try:
-            if sys.platform == "win32":
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-            else:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except (BlockingIOError, PermissionError):  # Posix, Windows: another process has it
-            if not is_told:
-                name = Path(file.name).stem
-                report(f"Waiting for another process that downloads {name} ({file.name})")
-            is_told = True
-            time.sleep(LOCK_POLL_SECONDS)
+            if try_lock(file):
+                return True
         except OSError:
             return False
+        if not is_told:
+            name = Path(file.name).stem
+            report(f"Waiting for another process that downloads {name} ({file.name})")
+        is_told = True
+        time.sleep(LOCK_POLL_SECONDS)
 
 
-def _is_at(file: IO[bytes], path: Path) -> bool:
+def try_lock(file: IO[Any]) -> bool:
+    """Lock an open file; return whether that was possible, or False where another process has it.
+
+    Raises:
+        OSError: the file system has no locks.
+    """
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # Posix, Windows
+        return False
+    return True
+
+
+def is_at(file: IO[Any], path: Path) -> bool:
+    """Return whether an open file is still the one that the path names."""
     try:
         return sys.platform == "win32" or os.path.samefile(file.fileno(), path)
     except FileNotFoundError:

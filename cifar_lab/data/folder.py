@@ -1,7 +1,8 @@
 """A folder-per-class tree of image files: ``train/<class>/*.png`` and ``test/<class>/*.png``.
 
 Any number of classes, PNG or JPEG, 32×32 pixels, any mode that Pillow turns into RGB. The tree is
-decoded once and then read from the cache (cache.py).
+decoded once and then read from the cache (cache.py). Classes and images may be links, also to
+outside; only ``train/<class>/`` is searched, so a loop of links has no end to run into.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,9 +22,12 @@ from PIL import Image, UnidentifiedImageError
 from cifar_lab.data import cache
 from cifar_lab.data.image_set import IMAGE_SHAPE, ImageSet
 from cifar_lab.errors import UserError
+from cifar_lab.files import read_file, shown
 
 SPLITS = ("train", "test")
 SUFFIXES = (".png", ".jpg", ".jpeg")
+FORMATS = ("PNG", "JPEG")  # of the content: Pillow starts other programs for some others
+FILE_LIMIT = 2**24  # bytes of an image, which has 3,072 when nothing is compressed
 
 
 @dataclass(frozen=True)
@@ -49,18 +54,26 @@ def read_tree(root: Path, verify: bool, report: Callable[[str], None]) -> ImageS
         report: is told in one line when the tree has to be decoded.
 
     Raises:
-        UserError: no images, classes that differ between the splits, or an image that is broken or
-            not 32×32.
+        UserError: no images, classes that differ between the splits, an image that is broken or
+            not 32×32, or a file or folder that may not be read.
     """
+    try:
+        return _read_tree(root, verify, report)
+    except OSError as error:
+        name = error.filename or root
+        raise UserError(f"{name}: cannot be read ({error.strerror}). Remove or mend it.") from error
+
+
+def _read_tree(root: Path, verify: bool, report: Callable[[str], None]) -> ImageSet:
     class_names = _class_names(root)
     splits = {split: _list_files(root / split, class_names) for split in SPLITS}
     path, key = cache.cache_path(root), _key(root, class_names, splits)
     found = cache.load(path, key)
-    if found and (not verify or found[1]["contents"] == _contents(splits)):
+    if found and (not verify or found[1].get("contents") == _contents(splits)):
         arrays = found[0]
     else:
         arrays = _decode(splits, report)
-        facts = {"contents": _contents(splits)}
+        facts = {"contents": _contents(splits), "class_names": class_names}
         if not cache.store(path, key, arrays, facts):
             report(f"{path.parent} cannot be written: the images will be decoded again next time")
     return ImageSet(**arrays, class_names=class_names, source="folder", location=str(root))
@@ -120,7 +133,7 @@ def _contents(splits: dict[str, list[ImageFile]]) -> str:
     digest = hashlib.sha256()
     for files in splits.values():
         for file in files:
-            digest.update(Path(file.path).read_bytes())
+            digest.update(read_file(file.path, FILE_LIMIT))
     return digest.hexdigest()
 
 
@@ -131,8 +144,10 @@ def _decode(
     count = sum(len(files) for files in splits.values())
     report(f"decoding {count:,} images; this happens once, then they come from the cache")
     arrays: dict[str, np.ndarray] = {}
-    # Pillow decodes outside Python's global lock, so threads use every core.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    # Pillow decodes outside Python's global lock, so threads use every core. Its warnings are of
+    # metadata and sizes; here, since the filters are those of all threads.
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        warnings.simplefilter("ignore")
         for split, files in splits.items():
             images = np.empty((len(files), *IMAGE_SHAPE), dtype=np.uint8)
             blocks = range(0, len(files), _BLOCK)
@@ -155,20 +170,24 @@ def decode_image(path: str) -> np.ndarray:
     """One 32×32 image file as uint8 (3, 32, 32), RGB.
 
     Raises:
-        UserError: the file is no image, is damaged, or has another size.
+        UserError: the file is no image, is damaged, too large, or has another size.
+        OSError: there is no such file, or it may not be read.
     """
     height, width = IMAGE_SHAPE[1:]
+    content = read_file(path, FILE_LIMIT)
     try:
-        with Image.open(io.BytesIO(Path(path).read_bytes())) as image:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.size != (width, height):  # known before anything is decoded
                 raise UserError(
                     f"{path}: {image.width}×{image.height} pixels; expected {width}×{height}. "
                     "Resize or remove it."
                 )
             return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
-        raise UserError(f"{path}: not an image file. Replace or remove it.") from error
-    except (OSError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{path}: damaged image ({error}). Replace or remove it.") from error
+    except UserError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path}: far more than {width}×{height} pixels. Remove it.") from error
+    except (UnidentifiedImageError, SyntaxError) as error:
+        raise UserError(f"{path}: not a PNG or JPEG file. Replace or remove it.") from error
+    except Exception as error:  # the decoders raise errors of every kind for damaged files
+        raise UserError(f"{path}: damaged image ({shown(error)}). Replace or remove it.") from error

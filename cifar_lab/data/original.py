@@ -1,9 +1,9 @@
 """The original files of CIFAR-10, "python version": the archive or the folder extracted from it.
 
 Each file is a pickle, and a pickle can run code; so its checksum is verified first, and it is then
-read by an unpickler that knows nothing but NumPy arrays. The archive is read in memory: nothing is
-extracted, so nothing can be written outside a folder. That takes seconds, so what it holds is kept
-in the cache (cache.py).
+read by an unpickler that knows no code but its own (plain_pickle.py). The archive is read in
+memory: nothing is extracted, so nothing can be written outside a folder. That takes seconds, so
+what it holds is kept in the cache (cache.py).
 
 Source: https://www.cs.toronto.edu/~kriz/cifar.html; the checksums of the files are those that
 ``torchvision.datasets.CIFAR10`` holds (a test compares them).
@@ -14,19 +14,19 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import pickle
 import tarfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
 from cifar_lab.data import cache
-from cifar_lab.data.download import ARCHIVE_MD5, ARCHIVE_NAME
+from cifar_lab.data.download import ARCHIVE_MD5, ARCHIVE_NAME, ARCHIVE_SIZE
 from cifar_lab.data.image_set import IMAGE_SHAPE, ImageSet
+from cifar_lab.data.plain_pickle import PixelBytes, unpickle
 from cifar_lab.errors import UserError
+from cifar_lab.files import read_file, shown
 
 FOLDER_NAME = "cifar-10-batches-py"
 TRAIN_FILES = tuple(f"data_batch_{number}" for number in range(1, 6))
@@ -41,7 +41,11 @@ CHECKSUMS = {
     "test_batch": "40351d587109b95175f43aff81a1287e",
     "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
 }
+# What is read at most; a batch has 31,035,704 bytes, the unpacked archive 186 million.
+FILE_LIMIT = 2**25
+UNPACKED_LIMIT = 2**28
 
+T = TypeVar("T")
 Content = tuple[dict[str, np.ndarray], tuple[str, ...]]
 
 
@@ -51,7 +55,7 @@ def read_folder(folder: Path) -> ImageSet:
     Raises:
         UserError: a file is missing or is not the original one.
     """
-    arrays, class_names = _collect(lambda name: _verified(folder / name))
+    arrays, class_names = _collect(folder, lambda name: _verified(folder / name))
     return ImageSet(**arrays, class_names=class_names, source="cifar10", location=str(folder))
 
 
@@ -74,31 +78,45 @@ def read_archive(archive: Path) -> ImageSet:
 
 
 def _unpack(archive: Path) -> Content:
-    content = _read(archive)
+    content = _read(archive, ARCHIVE_SIZE)
     _check(content, ARCHIVE_MD5, archive)
     try:
-        with tarfile.open(fileobj=io.BytesIO(gzip.decompress(content))) as tar:
-            return _collect(lambda name: _member(tar, f"{FOLDER_NAME}/{name}"))
-    except (tarfile.TarError, OSError, EOFError, zlib.error, KeyError) as error:
-        raise UserError(f"{archive}: not a readable {ARCHIVE_NAME} ({error})") from error
+        with tarfile.open(fileobj=io.BytesIO(_unzip(content)), mode="r:") as tar:
+            return _collect(archive, lambda name: _member(tar, name, archive))
+    except UserError:
+        raise
+    except Exception as error:  # tarfile and gzip raise errors of every kind for damaged files
+        raise UserError(f"{archive}: not a readable {ARCHIVE_NAME} ({shown(error)})") from error
 
 
-def _member(tar: tarfile.TarFile, name: str) -> bytes:
-    file = tar.extractfile(name)
+def _unzip(content: bytes) -> bytes:
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+        unpacked = file.read(UNPACKED_LIMIT + 1)
+    if len(unpacked) > UNPACKED_LIMIT:
+        raise ValueError(f"more than {UNPACKED_LIMIT:,} bytes when unpacked")
+    return unpacked
+
+
+def _member(tar: tarfile.TarFile, name: str, archive: Path) -> bytes:
+    """A file of the archive, read like one of the folder; links are not followed."""
+    member = tar.getmember(f"{FOLDER_NAME}/{name}")
+    file = tar.extractfile(member) if member.isreg() and member.size <= FILE_LIMIT else None
     if file is None:
-        raise KeyError(name)
-    return file.read()
+        raise ValueError(f"{name}: not a file of at most {FILE_LIMIT:,} bytes")
+    content = file.read()
+    _check(content, CHECKSUMS[name], archive, f": {name}")
+    return content
 
 
 def _verified(path: Path) -> bytes:
-    content = _read(path)
+    content = _read(path, FILE_LIMIT)
     _check(content, CHECKSUMS[path.name], path)
     return content
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, limit: int) -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(path, limit)
     except FileNotFoundError:
         raise UserError(
             f"{path}: missing; expected all of {', '.join(CHECKSUMS)}.\n"
@@ -108,11 +126,11 @@ def _read(path: Path) -> bytes:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _check(content: bytes, expected: str, path: Path) -> None:
+def _check(content: bytes, expected: str, path: Path, member: str = "") -> None:
     found = md5(content)
     if found != expected:
         raise UserError(
-            f"{path}: {len(content):,} bytes with MD5 {found}, expected {expected}; "
+            f"{path}{member}: {len(content):,} bytes with MD5 {found}, expected {expected}; "
             "the file is truncated or altered.\n"
             f"Remove it (rm -r '{path}'), and it is downloaded again."
         )
@@ -123,52 +141,41 @@ def md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-def _collect(read: Callable[[str], bytes]) -> Content:
+def _collect(where: Path, read: Callable[[str], bytes]) -> Content:
     """Puts the batches together, one at a time: arrays by ImageSet's fields, and class names."""
-    class_names = tuple(name.decode() for name in _unpickle(read(META_FILE))[b"label_names"])
-    train = [_batch(read(name)) for name in TRAIN_FILES]
-    test_images, test_labels = _batch(read(TEST_FILE))
+    class_names = _parsed(where, META_FILE, read, _class_names)
+    batches = [_parsed(where, name, read, _batch) for name in (*TRAIN_FILES, TEST_FILE)]
+    labels = [labels for _, labels in batches]
+    if max(part.max(initial=0) for part in labels) >= len(class_names):
+        raise UserError(f"{where}: labels above those of the {len(class_names)} classes")
     arrays = {
-        "train_images": np.concatenate([images for images, _ in train]),
-        "train_labels": np.concatenate([labels for _, labels in train]),
-        "test_images": test_images,
-        "test_labels": test_labels,
+        "train_images": np.concatenate([images for images, _ in batches[:-1]]),
+        "train_labels": np.concatenate(labels[:-1]),
+        "test_images": batches[-1][0].copy(),  # torch wants memory that may be written
+        "test_labels": labels[-1],
     }
     return arrays, class_names
 
 
+def _parsed(where: Path, name: str, read: Callable[[str], bytes], parse: Callable[[bytes], T]) -> T:
+    content = read(name)
+    try:
+        return parse(content)
+    except Exception as error:  # the content decides which
+        reason = shown(error) or type(error).__name__
+        raise UserError(f"{where}: {name}: not a file of CIFAR-10 ({reason})") from error
+
+
+def _class_names(content: bytes) -> tuple[str, ...]:
+    return tuple(name.decode() for name in unpickle(content)[b"label_names"])
+
+
 def _batch(content: bytes) -> tuple[np.ndarray, np.ndarray]:
-    batch = _unpickle(content)
-    images = batch[b"data"].reshape(-1, *IMAGE_SHAPE)
-    return images, np.asarray(batch[b"labels"], dtype=np.int64)
-
-
-def _unpickle(content: bytes) -> dict[bytes, Any]:
-    # Python 2 wrote the originals; its strings are our bytes.
-    return _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Unpickles dictionaries, lists, numbers, strings and NumPy arrays, and refuses the rest."""
-
-    def find_class(self, module: str, name: str) -> Callable[..., Any]:
-        allowed: dict[tuple[str, str], Callable[..., Any]] = {
-            ("numpy.core.multiarray", "_reconstruct"): np.ndarray.__new__,
-            ("numpy._core.multiarray", "_reconstruct"): np.ndarray.__new__,
-            ("numpy", "ndarray"): np.ndarray,
-            ("numpy", "dtype"): _dtype,
-            ("_codecs", "encode"): _encode,  # how Python 3 writes bytes in protocol 2
-        }
-        try:
-            return allowed[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"{module}.{name} is not allowed here") from None
-
-
-def _dtype(kind: bytes | str, align: int = 0, copy: int = 0) -> np.dtype:
-    # Old pickles give 0 and 1 for the flags; NumPy 2.4 warns of anything but a bool.
-    return np.dtype(kind.decode() if isinstance(kind, bytes) else kind, bool(align), bool(copy))
-
-
-def _encode(text: bytes | str, encoding: bytes | str) -> bytes:
-    return text.encode("latin1") if isinstance(text, str) else text
+    batch = unpickle(content)
+    pixels, numbers = batch[b"data"], batch[b"labels"]
+    if not isinstance(pixels, PixelBytes) or not isinstance(numbers, list):
+        raise ValueError("data that are no array, or labels that are no list")
+    # As bytes, for which every label must be an integer from 0 to 255.
+    labels = np.frombuffer(bytes(numbers), dtype=np.uint8).astype(np.int64)
+    images = np.frombuffer(pixels.content, dtype=np.uint8).reshape(len(labels), *IMAGE_SHAPE)
+    return images, labels

@@ -7,15 +7,23 @@ wrong with one is said in a line or two.
 from __future__ import annotations
 
 import pickle
+import zipfile
+from itertools import pairwise
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from cifar_lab.data.image_set import IMAGE_SHAPE
 from cifar_lab.errors import UserError
+from cifar_lab.files import check_file, shown
 from cifar_lab.models import REGISTRY
 from cifar_lab.models.classifier import CHECKPOINT_FORMAT, ImageClassifier
 from cifar_lab.training.trainer import device_kind
+
+FILE_LIMIT = 2**32  # bytes; the largest model of the registry has 0.1 GB with its optimizer
+FACTS = {"source": str, "fingerprint": str, "val_size": int, "split_seed": int}  # of its data
 
 
 def load_classifier(path: str | Path, accelerator: str = "auto") -> ImageClassifier:
@@ -51,6 +59,8 @@ def find_checkpoint(path: Path) -> Path:
                 if (folder / name).is_file():
                     return folder / name
         raise UserError(f"{path}: no checkpoints/best.ckpt or last.ckpt in this folder")
+    if path.exists():
+        raise UserError(f"{path}: not a file, but a pipe or device")
     raise UserError(f"{path}: no such checkpoint")
 
 
@@ -61,7 +71,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         UserError: it cannot be read, is not of this package, or of another version of it.
     """
     try:
+        size = _check_zip(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except pickle.UnpicklingError as error:
@@ -69,12 +82,31 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path}: not a checkpoint that is safe to read: it holds more than tensors and plain "
             "values, or is damaged"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UserError(
-            f"{path}: damaged or not a checkpoint ({path.stat().st_size:,} bytes)"
-        ) from error
+    except Exception as error:  # what a damaged file makes torch raise is of every kind
+        raise UserError(f"{path}: damaged or not a checkpoint") from error
     _check_origin(path, content)
+    _check_weights(path, content, size)
     return content
+
+
+def _check_zip(path: Path) -> int:
+    """Refuses what is no whole zip file as torch writes them; gives its size in bytes.
+
+    They are not compressed; one that is could take a thousand times its size of memory. Torch looks
+    neither at the checksums, so that an altered weight would pass, nor into a part that is marked
+    as a folder, whose weights would then be what the memory held before.
+    """
+    size = check_file(path, FILE_LIMIT)
+    if not zipfile.is_zipfile(path):
+        raise UserError(f"{path}: damaged or not a checkpoint ({size:,} bytes)")
+    with zipfile.ZipFile(path) as file:
+        parts = file.infolist()
+        if sum(part.file_size for part in parts) > size:
+            raise UserError(f"{path}: not a checkpoint that is safe to read: it is compressed")
+        odd = next((part.filename for part in parts if part.external_attr), None)
+        if broken := odd or file.testzip():
+            raise UserError(f"{path}: damaged ({shown(broken)} inside is not as it was written)")
+    return size
 
 
 def _check_origin(path: Path, content: Any) -> None:
@@ -86,25 +118,75 @@ def _check_origin(path: Path, content: Any) -> None:
             f"{path}: not a checkpoint of cifar_lab, or one from before its format {1}; "
             "train the model again with scripts/fit.py"
         )
-    if origin.get("format") != CHECKPOINT_FORMAT:
+    found = origin.get("format")
+    if found != CHECKPOINT_FORMAT:
+        newer = isinstance(found, int) and found > CHECKPOINT_FORMAT
         raise UserError(
-            f"{path}: checkpoint format {origin.get('format')} of cifar_lab "
-            f"{origin.get('version')}; this version reads format {CHECKPOINT_FORMAT}"
+            f"{path}: checkpoint format {shown(found)} of cifar_lab "
+            f"{shown(origin.get('version'))}; this version reads format {CHECKPOINT_FORMAT}. "
+            + ("Update cifar_lab" if newer else "Train the model again with scripts/fit.py")
         )
+    _check_description(path, origin)
+
+
+def _check_description(path: Path, origin: dict[str, Any]) -> None:
+    """Refuses class names or facts of the data that are of another kind than those written."""
+    names, data = origin.get("class_names"), origin.get("data")
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise UserError(f"{path}: altered (class names {shown(names)}; expected a list of names)")
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: altered (data {shown(data)}; expected settings)")
+    for name, kind in FACTS.items():
+        if name in data and type(data[name]) is not kind:
+            raise UserError(f"{path}: altered (data {name} {shown(data[name])})")
+
+
+def _check_weights(path: Path, checkpoint: dict[str, Any], size: int) -> None:
+    """Refuses weights, or settings of layers, that need more memory than the file has bytes."""
+    settings, weights = checkpoint.get("hyper_parameters"), checkpoint["state_dict"]
+    if not isinstance(settings, dict) or not isinstance(weights, dict):
+        raise UserError(f"{path}: altered (no settings or no weights)")
+    tensors = [tensor for tensor in weights.values() if isinstance(tensor, torch.Tensor)]
+    held = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    try:
+        needed = _layer_bytes(settings)
+    except TypeError as error:
+        raise UserError(f"{path}: altered (sizes of layers that are no integers)") from error
+    if max(held, needed) > size:
+        raise UserError(
+            f"{path}: altered (weights of {max(held, needed):,} bytes in a file of {size:,})"
+        )
+
+
+def _layer_bytes(settings: dict[str, Any]) -> int:
+    """Float32 bytes of the layers whose sizes are settings: ``hidden_units``, ``num_classes``."""
+    units = [int(number) for number in settings.get("hidden_units") or []]
+    sizes = [prod(IMAGE_SHAPE) if units else 1, *units, int(settings.get("num_classes", 1))]
+    return sum(4 * fan_in * fan_out for fan_in, fan_out in pairwise(sizes))
 
 
 def _build(path: Path, checkpoint: dict[str, Any]) -> ImageClassifier:
     classes = {model.__name__: model for model in REGISTRY.values()}
     name = checkpoint["cifar_lab"].get("model")
-    if name not in classes:
-        raise UserError(f"{path}: a model {name!r}, which is none of {', '.join(classes)}")
+    if not isinstance(name, str) or name not in classes:
+        known = ", ".join(classes)
+        raise UserError(f"{path}: a model {shown(repr(name))}, which is none of {known}")
     try:
         model = classes[name](**checkpoint["hyper_parameters"])
         model.load_state_dict(checkpoint["state_dict"])
         model.on_load_checkpoint(checkpoint)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().split("\n")[0]
+    except Exception as error:  # the content decides which
+        reason = shown(str(error).strip().partition("\n")[0])
         raise UserError(f"{path}: does not fit this version's {name} ({reason})") from error
+    if len(model.class_names) not in (0, model.num_classes):
+        raise UserError(
+            f"{path}: altered ({len(model.class_names)} names of {model.num_classes} classes)"
+        )
+    _check_finite(path, model)
+    return model
+
+
+def _check_finite(path: Path, model: ImageClassifier) -> None:
     wrong = [
         name
         for name, tensor in model.state_dict().items()
@@ -112,4 +194,3 @@ def _build(path: Path, checkpoint: dict[str, Any]) -> ImageClassifier:
     ]
     if wrong:
         raise UserError(f"{path}: weights that are not finite: {', '.join(wrong)}")
-    return model

@@ -81,6 +81,8 @@ class ImageClassifier(LightningModule):
         self.normalize = Normalize(normalization)
         self.network = network
         self.meter = TrainingMeter()
+        self._curves_state: dict[str, Any] | None = None  # of a checkpoint, until training begins
+        self._last_logged = self._final_step = 0
         # Every image counts once, whatever the batches ("micro"); values are checked by the data.
         self.eval_accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
         self.eval_loss = MeanMetric(nan_strategy="disable")
@@ -104,10 +106,19 @@ class ImageClassifier(LightningModule):
         """Notes where the curves begin and end."""
         self._last_logged = self.global_step
         self._final_step = self.trainer.estimated_stepping_batches
+        state, self._curves_state = self._curves_state, None
+        if state is not None:
+            self._last_logged = state["last_logged"]
+            # The sums are of all processes together: the first one goes on with them.
+            self.meter.load_state_dict(state, self.device, empty=not self.trainer.is_global_zero)
         self.meter.start()
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Writes a point of the training curves where one is due."""
+        self.write_due_point()
+
+    def write_due_point(self) -> None:
+        """Writes the point of this step, if there is one and it was not written yet."""
         if self.is_point_due(self.global_step) and self.global_step > self._last_logged:
             self._write(self._training_scalars())
 
@@ -125,10 +136,27 @@ class ImageClassifier(LightningModule):
         if self.meter.sums is not None and self.global_step > self._last_logged:
             self._to_loggers(self._training_scalars())
 
+    def finite_steps(self) -> int | None:
+        """The last step before the loss was not finite, or None where it is; waits for the device.
+
+        Looks back to the last point of the curves. Of several processes, the mean of their steps.
+        """
+        sums = self._total_sums()
+        if sums is None or sums[0].isfinite():
+            return None
+        batches = int(sums[3]) // self.trainer.world_size
+        return self._last_logged + batches // self.trainer.accumulate_grad_batches
+
+    def _total_sums(self) -> Tensor | None:
+        """The meter's sums over all processes; leaves those of this one as they are."""
+        if self.meter.sums is None:
+            return None
+        return self.trainer.strategy.reduce(self.meter.sums.clone(), reduce_op="sum")
+
     def _training_scalars(self) -> dict[str, float]:
-        assert self.meter.sums is not None  # a step was taken since the last point
+        sums = self._total_sums()
+        assert sums is not None  # a step was taken since the last point
         self._last_logged = self.global_step
-        sums = self.trainer.strategy.reduce(self.meter.sums, reduce_op="sum")
         group = self.trainer.optimizers[0].param_groups[0]
         return {**self.meter.read(sums), "lr": float(group["lr"])}
 
@@ -228,20 +256,30 @@ class ImageClassifier(LightningModule):
             self.normalize.fill(*data.statistics(self.normalize.kind))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what evaluation needs besides the weights: the class, its classes, its data."""
+        """Adds what evaluation needs besides the weights: the class, its classes, its data.
+
+        And the counters of the training curves, for a run that goes on.
+        """
         checkpoint["cifar_lab"] = {
             "format": CHECKPOINT_FORMAT,
             "version": __version__,
             "model": type(self).__name__,
             "class_names": list(self.class_names),
             "data": self.data,
+            "processes": self.trainer.world_size,
+            "curves": {
+                "last_logged": self._last_logged,
+                **self.meter.state_dict(self._total_sums()),
+            },
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the class names and the description of the data."""
+        """Takes the class names and the description of the data, and the counters if it trains."""
         added = checkpoint.get("cifar_lab", {})
         self.class_names = tuple(added.get("class_names", ()))
         self.data = dict(added.get("data", {}))
+        if self._trainer is not None and self.trainer.state.fn == "fit":
+            self._curves_state = added.get("curves")
 
     # --- writing ------------------------------------------------------------------------------
 

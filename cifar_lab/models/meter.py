@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,8 @@ class TrainingMeter:
     """
 
     def __init__(self) -> None:
-        self.sums: Tensor | None = None  # (3,): loss times images, correct answers, images
+        # (4,): loss times images, correct answers, images, batches until that loss was not finite
+        self.sums: Tensor | None = None
         self._seconds = 0.0
         self._since: float | None = None
         self._overall = [0.0, 0.0]  # images and seconds of all readings
@@ -29,11 +31,12 @@ class TrainingMeter:
     def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Adds one batch: its mean loss (), logits (B, C) and labels (B,)."""
         if self.sums is None or self.sums.device != logits.device:
-            self.sums = torch.zeros(3, dtype=torch.float64, device=logits.device)
+            self.sums = torch.zeros(4, dtype=torch.float64, device=logits.device)
         count = len(labels)
         self.sums[0] += loss.detach() * count
         self.sums[1] += (logits.detach().argmax(1) == labels).sum()
         self.sums[2] += count
+        self.sums[3] += self.sums[0].isfinite()
 
     def start(self) -> None:
         """Starts the clock; time while it is stopped (evaluations) does not count."""
@@ -51,7 +54,7 @@ class TrainingMeter:
         Args:
             sums: ``self.sums``, or their total over all processes.
         """
-        loss, correct, count = sums.tolist()
+        loss, correct, count, _ = sums.tolist()
         self.stop()
         scalars = {
             "loss/train": loss / count,
@@ -63,3 +66,23 @@ class TrainingMeter:
         self.sums, self._seconds = None, 0.0
         self.start()
         return scalars
+
+    def state_dict(self, sums: Tensor | None) -> dict[str, Any]:
+        """What a run that goes on needs, in plain values.
+
+        Args:
+            sums: as for ``read``.
+        """
+        running = time.perf_counter() - self._since if self._since is not None else 0.0
+        return {
+            "sums": None if sums is None else sums.tolist(),
+            "seconds": self._seconds + running,
+            "overall": list(self._overall),
+        }
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device, empty: bool) -> None:
+        """Goes on from a state, on the device that trains; ``empty``: with sums of zero."""
+        if state["sums"] is not None:
+            self.sums = torch.tensor(state["sums"], dtype=torch.float64, device=device)
+            self.sums *= not empty
+        self._seconds, self._overall = state["seconds"], list(state["overall"])

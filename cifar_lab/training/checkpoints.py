@@ -1,16 +1,27 @@
-"""Checkpoints at every evaluation, written whole or not at all, and the curve they belong to."""
+"""Checkpoints at every evaluation and on a clock, and the curve of the evaluations.
+
+A checkpoint is written whole or not at all, with finite weights or not at all, and after all curves
+up to its step: whatever ends the process, the run goes on from the newest one without a gap.
+"""
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only
 
+from cifar_lab.atomic import sync_folder, write_atomically
+from cifar_lab.models.classifier import ImageClassifier
+from cifar_lab.training.loop_state import settle
+from cifar_lab.training.not_finite import check_finite
 from cifar_lab.training.run_folder import RunFolder
 
 Point = dict[str, float]
@@ -22,32 +33,48 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        """Saves ``checkpoint`` under ``path``."""
-        part = Path(f"{path}.part")
-        try:
-            super().save_checkpoint(checkpoint, part, storage_options)
-            with part.open("rb") as file:
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        """Saves ``checkpoint`` under ``path``.
+
+        Raises:
+            OSError: it could not be written; an older one is as it was.
+        """
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content.getbuffer())
 
 
 class Checkpoints(Callback):
-    """Saves ``last.ckpt`` at every evaluation and keeps the best of them as ``best.ckpt``.
+    """Saves ``last.ckpt`` before the first step, at every evaluation and every few minutes.
+
+    Of the evaluations the best is kept as ``best.ckpt``. Steps that an evaluation follows are not
+    saved before it is over. Must come behind the callbacks that write curves.
 
     Args:
         folder: of the run.
         split: what is evaluated. On "val" the best is selected; on "test" nothing is, and there is
             no ``best.ckpt``.
+        minutes: between checkpoints; several processes look at the clock only where the training
+            curves have a point.
 
     Attributes:
         points: one for each evaluation: ``step``, ``accuracy`` (a fraction) and ``loss``.
+        seconds: spent on checkpoints by this process.
+        seconds_before: of training that the checkpoint, from which this process went on, took.
+        stepped: whether the last batch ended an optimizer step.
+        saved_step: of the last checkpoint.
     """
 
-    def __init__(self, folder: RunFolder, split: str) -> None:
+    def __init__(self, folder: RunFolder, split: str, minutes: float = 2.0) -> None:
         self.folder, self.split = folder, split
         self.points: list[Point] = []
+        self.seconds = self.seconds_before = 0.0
+        self.stepped = False
+        self._step = self.saved_step = 0
+        self._evaluation_is_due = False
+        self._interval = 60 * minutes
+        self._began = self._saved_at = time.monotonic()
 
     @property
     def last(self) -> Point:
@@ -59,11 +86,42 @@ class Checkpoints(Callback):
         """The first of the points with the highest accuracy."""
         return max(self.points, key=lambda point: point["accuracy"])
 
+    # --- when ---------------------------------------------------------------------------------
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves step 0, so that a run can go on whenever it was killed."""
+        self._began = self._saved_at = time.monotonic()
+        self._step = self.saved_step = trainer.global_step
+        if self._step == 0 and not trainer.fast_dev_run:
+            self.save(trainer)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: ImageClassifier,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Saves where the clock says so, at a step that no evaluation follows."""
+        self.stepped, self._step = trainer.global_step > self._step, trainer.global_step
+        batches = trainer.fit_loop.total_batch_idx + 1
+        self._evaluation_is_due = trainer.should_stop or batches % trainer.val_check_batch == 0
+        if not self.stepped or self._evaluation_is_due:
+            return
+        if self.agreed(trainer, time.monotonic() - self._saved_at >= self._interval):
+            self.save(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Notes that an evaluation is not over."""
+        self._evaluation_is_due = not trainer.sanity_checking
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Notes the point and saves."""
         if trainer.sanity_checking:
             return
         metrics = trainer.callback_metrics
+        self._evaluation_is_due = False
         self.points.append(
             {
                 "step": trainer.global_step,
@@ -74,9 +132,43 @@ class Checkpoints(Callback):
         )
         if trainer.fast_dev_run:
             return
-        trainer.save_checkpoint(self.folder.last_checkpoint)
+        self.save(trainer)
         if self.split == "val" and self.best is self.last:
             self._keep_as_best()
+
+    @staticmethod
+    def agreed(trainer: Trainer, wish: bool) -> bool:
+        """Whether any process has this wish; asked of all at the points of the training curves."""
+        if trainer.world_size == 1:
+            return wish
+        if trainer.training and not trainer.lightning_module.is_point_due(trainer.global_step):
+            return False
+        return bool(trainer.strategy.reduce_boolean_decision(wish, all=False))
+
+    # --- saving -------------------------------------------------------------------------------
+
+    def save(self, trainer: Trainer) -> None:
+        """Saves ``last.ckpt`` behind the curves up to this step.
+
+        Raises:
+            NotFiniteError: the loss or the weights are not finite.
+            OSError: a file could not be written; the last checkpoint is as it was.
+        """
+        start = time.monotonic()
+        model = trainer.lightning_module
+        check_finite(model, trainer)
+        model.write_due_point()
+        for logger in trainer.loggers:
+            logger.save()
+        trainer.save_checkpoint(self.folder.last_checkpoint)
+        self._saved_at, self.saved_step = time.monotonic(), trainer.global_step
+        self.seconds += self._saved_at - start
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Makes the loops' state one that Lightning resumes exactly."""
+        settle(checkpoint, trainer.num_training_batches, self._evaluation_is_due)
 
     @rank_zero_only
     def _keep_as_best(self) -> None:
@@ -88,11 +180,14 @@ class Checkpoints(Callback):
         except OSError:  # a file system without links
             shutil.copyfile(self.folder.last_checkpoint, part)
         os.replace(part, self.folder.best_checkpoint)
+        sync_folder(part.parent)
 
     def state_dict(self) -> dict[str, Any]:
-        """The points so far."""
-        return {"points": self.points}
+        """The points and the time so far."""
+        seconds = self.seconds_before + time.monotonic() - self._began
+        return {"points": self.points, "seconds": seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on behind the points of a checkpoint."""
         self.points = list(state_dict["points"])
+        self.seconds_before = state_dict.get("seconds", 0.0)

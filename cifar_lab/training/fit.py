@@ -8,13 +8,14 @@ import shlex
 import sys
 import time
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Trainer, seed_everything
-from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
-from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from cifar_lab import __version__
 from cifar_lab.dashboards.metrics_csv import MetricsCSV
@@ -26,9 +27,14 @@ from cifar_lab.errors import UserError
 from cifar_lab.models import REGISTRY
 from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.parsing import FitPlan
-from cifar_lab.training import run_folder
 from cifar_lab.training.checkpoints import Checkpoints
+from cifar_lab.training.endings import ending
 from cifar_lab.training.final_evaluation import FinalEvaluation
+from cifar_lab.training.interrupt import Interrupt
+from cifar_lab.training.not_finite import FiniteCheck
+from cifar_lab.training.open_run import OpenRun, open_run
+from cifar_lab.training.random_state import RandomState
+from cifar_lab.training.resume import finished
 from cifar_lab.training.run_folder import RunFolder
 from cifar_lab.training.summary import (
     Summary,
@@ -39,18 +45,19 @@ from cifar_lab.training.summary import (
 )
 from cifar_lab.training.trainer import build_trainer
 
-INTERRUPTED, TERMINATED = 130, 143  # exit statuses: 128 + the signal's number
-
 
 def run_fit(plan: FitPlan) -> int:
     """Trains, evaluates and writes the run folder.
 
     Returns:
-        The exit status: 0 done, 130 interrupted, 143 terminated.
+        The exit status: 0 done, 1 failed, 130 interrupted, 143 terminated.
 
     Raises:
-        UserError: wrong settings, data or hardware.
+        UserError: wrong settings, data or hardware, or a run that cannot go on.
     """
+    if plan.checkpoint and (told := finished(plan)):
+        print(told)
+        return 0
     start = time.perf_counter()
     _quiet()
     seed_everything(plan.settings.seed, verbose=False)
@@ -64,28 +71,88 @@ def run_fit(plan: FitPlan) -> int:
         trainer.fit(model, datamodule=data)
         print("fast_dev_run: one step and one evaluation passed; nothing was written.")
         return 0
-    folder = _claim_folder(plan, data)
-    checkpoints = Checkpoints(folder, "test" if data.evaluates_on_test else "val")
-    progress = make_progress(plan.settings.progress)
-    trainer.callbacks += [FinalEvaluation(), checkpoints, *([progress] if progress else [])]
-    trainer.loggers = [_open_table(plan, folder)]
-    dashboard = _open_dashboard(plan, data, folder)
-    if dashboard:
-        trainer.callbacks += dashboard.callbacks
-        trainer.loggers = [dashboard.logger, *trainer.loggers]
-        _describe(dashboard, plan, model, data, trainer)
-    _print_header(plan, model, data, trainer, folder)
-    status, fit_seconds = _fit(trainer, model, data)
-    if status:
-        print(f"\nStopped at step {trainer.global_step:,}. Run folder: {folder.path}")
-        return status
-    accuracy = _accuracies(trainer, model, data, checkpoints)
-    if dashboard:
-        dashboard.write_end(accuracy, trainer.global_step)
-    seconds = {"fit": fit_seconds, "dashboard": dashboard.seconds if dashboard else 0.0}
-    seconds["total"] = time.perf_counter() - start
-    _print_end(_summarise(plan, trainer, model, data, accuracy, seconds), folder)
-    return 0
+    with open_run(plan, data, trainer) as run:
+        return _Fit(plan, data, model, trainer, run, start).run()
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A run whose parts are there: what remains is to train.
+
+    Attributes:
+        plan: its settings.
+        data: with images.
+        model: untrained.
+        trainer: without callbacks and loggers.
+        opened: its folder.
+        start: when the process began with it, of ``time.perf_counter``.
+    """
+
+    plan: FitPlan
+    data: CIFAR10DataModule
+    model: ImageClassifier
+    trainer: Trainer
+    opened: OpenRun
+    start: float
+
+    def run(self) -> int:
+        """Trains and evaluates; gives the exit status."""
+        split = "test" if self.data.evaluates_on_test else "val"
+        minutes = self.plan.settings.checkpoint_minutes
+        checkpoints = Checkpoints(self.opened.folder, split, minutes)
+        interrupt = Interrupt(checkpoints)
+        return ending(lambda: self._work(checkpoints, interrupt), checkpoints, interrupt)
+
+    def _work(self, checkpoints: Checkpoints, interrupt: Interrupt) -> bool:
+        """Trains, tests and writes the summary, unless a signal comes; gives whether it did."""
+        plan, data, model, trainer = self.plan, self.data, self.model, self.trainer
+        dashboard = self._connect(checkpoints, interrupt)
+        _print_header(plan, model, data, trainer, self.opened)
+        seconds = self._train()
+        if interrupt.received:
+            return False
+        accuracy = _accuracies(trainer, model, data, checkpoints)
+        if dashboard:
+            dashboard.write_end(accuracy, trainer.global_step)
+        before = checkpoints.seconds_before
+        spent = {
+            "fit": before + seconds,
+            "dashboard": dashboard.seconds if dashboard else 0.0,
+            "checkpoints": checkpoints.seconds,
+            "total": before + time.perf_counter() - self.start,
+        }
+        _print_end(_summarise(plan, trainer, model, data, accuracy, spent), self.opened.folder)
+        return True
+
+    def _connect(self, checkpoints: Checkpoints, interrupt: Interrupt) -> Dashboard | None:
+        """Gives the trainer its callbacks and loggers; those that save come last."""
+        folder, trainer = self.opened.folder, self.trainer
+        last_step = self.opened.step if self.opened.checkpoint else None
+        if rank_zero_only.rank != 0:
+            last_step = None
+        curves = MetricsCSV(folder.path / "metrics.csv", last_step)
+        dashboard = _open_dashboard(self.plan, self.data, folder, last_step)
+        progress = make_progress(self.plan.settings.progress)
+        trainer.callbacks += [FinalEvaluation(), FiniteCheck(), RandomState()]
+        trainer.callbacks += [progress] if progress else []
+        trainer.callbacks += dashboard.callbacks if dashboard else []
+        trainer.callbacks += [checkpoints, interrupt]
+        trainer.loggers = [dashboard.logger, curves] if dashboard else [curves]
+        if dashboard:
+            again = any(folder.path.glob("events.out.tfevents.*"))
+            _describe(dashboard, self.plan, self.model, self.data, trainer, again)
+        return dashboard
+
+    def _train(self) -> float:
+        """Trains; gives the seconds that it took."""
+        start, checkpoint = time.perf_counter(), self.opened.checkpoint
+        try:
+            self.trainer.fit(
+                self.model, datamodule=self.data, ckpt_path=checkpoint, weights_only=True
+            )
+        except MisconfigurationException as error:
+            raise UserError(str(error).strip().split("\n")[0]) from error
+        return time.perf_counter() - start
 
 
 def build_data(plan: FitPlan) -> CIFAR10DataModule:
@@ -98,20 +165,6 @@ def build_data(plan: FitPlan) -> CIFAR10DataModule:
 def build_model(plan: FitPlan, data: CIFAR10DataModule) -> ImageClassifier:
     """The model that the settings describe, for the number of classes of the data."""
     return REGISTRY[plan.recipe.model](**plan.model_settings, num_classes=data.num_classes)
-
-
-def _fit(trainer: Trainer, model: ImageClassifier, data: CIFAR10DataModule) -> tuple[int, float]:
-    """Trains; gives the exit status and the seconds that it took."""
-    start = time.perf_counter()
-    try:
-        trainer.fit(model, datamodule=data)
-    except MisconfigurationException as error:
-        raise UserError(str(error).strip().split("\n")[0]) from error
-    except SIGTERMException:
-        return TERMINATED, time.perf_counter() - start
-    except SystemExit:  # how Lightning leaves after Ctrl-C
-        return INTERRUPTED, time.perf_counter() - start
-    return 0, time.perf_counter() - start
 
 
 def _accuracies(
@@ -158,26 +211,19 @@ def _command() -> str:
     return shlex.join([Path(sys.executable).name, *sys.argv])
 
 
-def _claim_folder(plan: FitPlan, data: CIFAR10DataModule) -> RunFolder:
-    name = plan.recipe.model
-    if data.image_set.source == "synthetic":
-        name += "-synthetic"  # so that nobody takes its numbers for CIFAR-10's
-    create = run_folder.claim if rank_zero_only.rank == 0 else run_folder.placeholder
-    return create(plan.settings.log_dir, name)
-
-
-def _open_table(plan: FitPlan, folder: RunFolder) -> Logger:
-    """metrics.csv; writes config.yaml too."""
-    if rank_zero_only.rank == 0:
-        folder.config.write_text(plan.as_yaml(), "utf-8")
-    return MetricsCSV(folder.path / "metrics.csv")
-
-
-def _open_dashboard(plan: FitPlan, data: CIFAR10DataModule, folder: RunFolder) -> Dashboard | None:
-    """TensorBoard's files, unless they were declined."""
+def _open_dashboard(
+    plan: FitPlan, data: CIFAR10DataModule, folder: RunFolder, last_step: int | None
+) -> Dashboard | None:
+    """TensorBoard's files, unless they were declined; hides what is behind the last step."""
     if plan.settings.dashboard == "off":
         return None
-    logger = TensorBoardLogger(folder.log_dir, folder.name, folder.version, default_hp_metric=False)
+    logger = TensorBoardLogger(
+        folder.log_dir,
+        folder.name,
+        folder.version,
+        default_hp_metric=False,
+        purge_step=None if last_step is None else last_step + 1,
+    )
     logger.log_hyperparams({**plan.as_config(), "data": data.image_set.description})
     return Dashboard(logger, with_pictures=plan.settings.dashboard == "full")
 
@@ -188,13 +234,14 @@ def _describe(
     model: ImageClassifier,
     data: CIFAR10DataModule,
     trainer: Trainer,
+    again: bool,
 ) -> None:
-    """Writes to the dashboard what is known before training."""
+    """Writes to the dashboard what is known before training, if it was not told ``again``."""
     known = {"val_size": data.sizes["val"], "data": data.image_set.source}
     device, images = describe_device(trainer), describe_data(data)
     environment = {**versions(), **device, **images, "command": _command()}
     texts = {"configuration": code_block(plan.as_yaml()), "environment": table(environment)}
-    dashboard.write_start(model, {**plan.as_config(), **known}, texts)
+    dashboard.write_start(model, {**plan.as_config(), **known}, texts, again)
 
 
 @rank_zero_only
@@ -203,7 +250,7 @@ def _print_header(
     model: ImageClassifier,
     data: CIFAR10DataModule,
     trainer: Trainer,
-    folder: RunFolder,
+    opened: OpenRun,
 ) -> None:
     count = sum(parameter.numel() for parameter in model.parameters())
     sizes = ", ".join(f"{size:,} {split}" for split, size in data.sizes.items())
@@ -214,7 +261,8 @@ def _print_header(
         "data": f"{data.image_set.description}; {sizes}",
         "device": f"{device['name']}, {device['precision']}"
         + (f", {device['processes']} processes" if device["processes"] > 1 else ""),
-        "run": str(folder.path),
+        "run": str(opened.folder.path)
+        + (f", goes on from step {opened.step:,}" if opened.checkpoint else ""),
     }
     print(f"cifar_lab {__version__}")
     for name, text in lines.items():

@@ -5,6 +5,7 @@ events.*        what TensorBoard shows
 metrics.csv     the same scalars as a table
 summary.json    what came out
 checkpoints/    best.ckpt (where there is a validation split) and last.ckpt
+run.lock        while a process trains it; see run_lock.py
 """
 
 from __future__ import annotations
@@ -78,6 +79,15 @@ def claim(log_dir: str, name: str) -> RunFolder:
             f"log_dir {log_dir}: cannot be written ({error.strerror}). Give another --log_dir."
         ) from error
     return RunFolder(parent.parent, name, f"version_{number}")
+
+
+def versions(log_dir: Path, name: str) -> list[RunFolder]:
+    """The runs of a name, oldest first."""
+    try:
+        found = [entry.name for entry in os.scandir(log_dir / name) if _number(entry.name) >= 0]
+    except OSError:
+        found = []
+    return [RunFolder(log_dir, name, version) for version in sorted(found, key=_number)]
 
 
 def placeholder(log_dir: str, name: str) -> RunFolder:

@@ -8,7 +8,6 @@ last point of the test curve are both given, and named as such.
 from __future__ import annotations
 
 import json
-import os
 import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 from pytorch_lightning import Trainer
 
 import cifar_lab
+from cifar_lab.atomic import write_atomically
 from cifar_lab.dashboards.progress import clock
 from cifar_lab.data.datamodule import CIFAR10DataModule
 from cifar_lab.training.checkpoints import Point
@@ -34,8 +34,9 @@ class Summary:
         accuracy: split to points; see ``accuracies``.
         report_accuracy: the report's figure for the recipe, or None.
         steps: optimizer steps done.
-        seconds: of wall time, for training with its evaluations (``fit``), for what TensorBoard
-            shows (``dashboard``) and in all.
+        seconds: of wall time, for training with its evaluations (``fit``) and in all (``total``);
+            of a run that went on, the time behind its last checkpoint is left out. By the last
+            process, for what TensorBoard shows (``dashboard``) and for ``checkpoints``.
         images_per_second: trained on, evaluations not counted in the time.
         data: source, location, fingerprint and sizes of the splits.
         seed: of the run.
@@ -59,9 +60,8 @@ class Summary:
 
     def write(self, path: Path) -> None:
         """Writes the JSON file, whole or not at all."""
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", "utf-8")
-        os.replace(part, path)
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        write_atomically(path, text.encode("utf-8"))
 
     def table(self) -> str:
         """The accuracies as lines for people."""

@@ -10,6 +10,7 @@ import errno
 import functools
 import hashlib
 import io
+import os
 import random
 import socket
 import sys
@@ -616,3 +617,18 @@ def test_default_report_goes_to_stderr(
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith(f"Downloading {server.url('good')} (0.1 MB)\n")
+
+
+@pytest.mark.parametrize("name", [f"{ARCHIVE_NAME}.part", f"{ARCHIVE_NAME}.lock"])
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_nothing_is_written_through_a_link_or_into_a_pipe(
+    server: Server, tmp_path: Path, name: str, kind: str
+) -> None:
+    other = tmp_path / "other"
+    other.write_text("mine")
+    (tmp_path / "data").mkdir()
+    path = tmp_path / "data" / name
+    path.symlink_to(other) if kind == "link" else os.mkfifo(path)
+    with pytest.raises(UserError, match="is a link, pipe or folder; remove it"):
+        download_archive(tmp_path / "data", server.urls("good"), quietly)
+    assert other.read_text() == "mine"

@@ -1,6 +1,9 @@
 """Image trees: read, cached, and refused with the name of what is wrong."""
 
 import os
+import struct
+import subprocess
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from cifar_lab.data import cache
 from cifar_lab.data.folder import decode_image, read_tree
 from cifar_lab.data.image_set import ImageSet
 from cifar_lab.errors import UserError
+from cifar_lab.inference.images import find_images
 
 
 def _read(root: Path, verify: bool = False) -> tuple[ImageSet, list[str]]:
@@ -104,7 +108,7 @@ def test_a_broken_image_is_named(tree: Path) -> None:
 
 def test_a_file_that_is_no_image_is_named(tree: Path) -> None:
     (tree / "train" / "cat" / "notes.png").write_text("no image")
-    with pytest.raises(UserError, match=r"notes.png: not an image file"):
+    with pytest.raises(UserError, match=r"notes.png: not a PNG or JPEG file"):
         _read(tree)
 
 
@@ -155,3 +159,129 @@ def test_the_cache_folder_follows_the_environment(
     monkeypatch.setenv("CIFAR_LAB_CACHE", str(tmp_path / "mine"))
     _read(write_tree())
     assert len(list((tmp_path / "mine" / "decoded").iterdir())) == 1  # and no temporary file
+
+
+# --- files that are not what they seem --------------------------------------------------------
+
+
+def _png_header(width: int, height: int) -> bytes:
+    """The beginning of a PNG that promises so many pixels, and no pixels."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    return b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 100) + b"IDAT"
+
+
+@pytest.mark.parametrize(
+    ("side", "said"),
+    [(60_000, "far more than 32×32"), (10_000, "10000×10000"), (2**31 - 1, "far more")],
+)
+def test_an_image_bomb_is_refused_by_its_header(side: int, said: str, tree: Path) -> None:
+    (tree / "train" / "cat" / "bomb.png").write_bytes(_png_header(side, side))
+    with pytest.raises(UserError, match=rf"bomb\.png: {said}"):
+        _read(tree)
+
+
+def test_formats_for_which_pillow_starts_a_program_are_not_read(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\nshowpage\n"
+    (tree / "train" / "cat" / "page.png").write_bytes(content)
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: pytest.fail("started a program"))
+    with pytest.raises(UserError, match=r"page\.png: not a PNG or JPEG file"):
+        _read(tree)
+
+
+def test_endless_files_are_refused(tree: Path) -> None:
+    path = tree / "train" / "cat" / "x.png"
+    for replace in (lambda: os.mkfifo(path), lambda: path.symlink_to("/dev/zero"), path.mkdir):
+        replace()
+        with pytest.raises(UserError, match=r"x\.png: not a file"):
+            _read(tree)
+        path.rmdir() if path.is_dir() else path.unlink()
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_read(tree: Path) -> None:
+    path = tree / "train" / "cat" / "large.png"
+    with path.open("wb") as file:
+        file.truncate(2**40)  # a hole: no bytes on the disk
+    with pytest.raises(UserError, match=r"large\.png: too large .* at most 16,777,216 are read"):
+        _read(tree)
+
+
+@pytest.mark.parametrize("target", ["x.png", "missing.png"])
+def test_a_link_that_leads_nowhere_is_named(target: str, tree: Path) -> None:
+    (tree / "train" / "cat" / "x.png").symlink_to(target)
+    with pytest.raises(UserError, match=r"x\.png: cannot be read"):
+        _read(tree)
+
+
+def test_links_to_outside_and_loops_of_folders_are_harmless(tree: Path, tmp_path: Path) -> None:
+    expected = _read(tree)[0].fingerprint
+    outside = tmp_path / "outside.png"
+    (tree / "train" / "cat" / "0000.png").rename(outside)
+    (tree / "train" / "cat" / "0000.png").symlink_to(outside)
+    (tree / "train" / "cat" / "loop").symlink_to(tree)
+    assert _read(tree)[0].fingerprint == expected
+    assert [path.name for path in find_images([tree]) if path.parent.name == "loop"] == []
+
+
+def _store_pickle(path: Path) -> None:
+    np.savez(path, allow_pickle=True, facts=np.array([_Mark()], dtype=object))
+
+
+class _Mark:
+    def __reduce__(self) -> tuple:
+        return os.mkdir, ("was-here",)
+
+
+def test_a_cache_runs_no_code(tree: Path) -> None:
+    expected = _read(tree)[0].fingerprint
+    _store_pickle(cache.cache_path(tree))
+    images, lines = _read(tree)
+    assert (images.fingerprint, len(lines)) == (expected, 1)
+    assert not Path("was-here").exists()
+
+
+@pytest.mark.parametrize("change", ["compressed", "pipe", "loop", "folder"])
+def test_a_cache_that_is_no_plain_file_of_its_size_is_rebuilt(tree: Path, change: str) -> None:
+    expected = _read(tree)[0].fingerprint
+    path = cache.cache_path(tree)
+    if change == "compressed":
+        with np.load(path) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        np.savez_compressed(path, **{**arrays, "zeros": np.zeros(10**7)})
+    else:
+        path.unlink()
+        {"pipe": os.mkfifo, "loop": lambda p: p.symlink_to(p.name), "folder": Path.mkdir}[change](
+            path
+        )
+    images, lines = _read(tree)
+    assert images.fingerprint == expected
+    assert lines[0].startswith("decoding")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"train_labels": np.full(120, 3)},
+        {"train_labels": np.zeros(119, np.int64)},
+        {"train_labels": np.zeros((120, 1), np.int64)},
+        {"test_images": np.zeros((45, 3, 32, 32), np.float32)},
+        {"test_images": np.zeros((45, 1, 32, 32), np.uint8)},
+    ],
+)
+def test_a_cache_of_other_arrays_is_rebuilt(tree: Path, change: dict[str, np.ndarray]) -> None:
+    expected = _read(tree)[0].fingerprint
+    path = cache.cache_path(tree)
+    with np.load(path) as stored:
+        np.savez(path.with_name("new.npz"), **{**stored, **change})
+    path.with_name("new.npz").rename(path)
+    images, lines = _read(tree)
+    assert (images.fingerprint, len(lines)) == (expected, 1)
+
+
+def test_a_cache_of_another_format_is_rebuilt(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _read(tree)
+    monkeypatch.setattr(cache, "FORMAT", cache.FORMAT + 1)
+    assert len(_read(tree)[1]) == 1
+    assert _read(tree)[1] == []

@@ -58,8 +58,8 @@ def test_a_damaged_file_is_named_and_never_unpickled(
     damaged = {"truncated": content[:-1], "altered": b"\0" + content[1:], "empty": b""}[damage]
     (folder / "data_batch_3").write_bytes(damaged)
     opened: list[bytes] = []
-    unpickle = original._unpickle
-    monkeypatch.setattr(original, "_unpickle", lambda c: opened.append(c) or unpickle(c))
+    unpickle = original.unpickle
+    monkeypatch.setattr(original, "unpickle", lambda c: opened.append(c) or unpickle(c))
     with pytest.raises(UserError, match=r"data_batch_3: .* MD5 .*, expected ") as caught:
         original.read_folder(folder)
     assert damaged not in opened
@@ -121,7 +121,7 @@ def test_a_crafted_pickle_runs_nothing_even_with_the_right_checksum(
     content = pickle.dumps({b"data": _Mark(), b"labels": []}, protocol=2)
     (folder / "data_batch_1").write_bytes(content)
     original.CHECKSUMS["data_batch_1"] = original.md5(content)
-    with pytest.raises(pickle.UnpicklingError, match="not allowed"):
+    with pytest.raises(UserError, match=r"data_batch_1: .*mkdir is not allowed"):
         original.read_folder(folder)
     assert not (tmp_path / "was-here").exists()
 
@@ -145,3 +145,139 @@ def test_pickles_of_python_2_are_read_without_a_warning() -> None:
     found, labels = original._batch(_python2_batch(images, [3, 1, 4, 1]))
     assert np.array_equal(found.reshape(4, -1), images)
     assert labels.tolist() == [3, 1, 4, 1]
+
+
+# --- crafted files ----------------------------------------------------------------------------
+
+
+def _archive_of(
+    entries: dict[str, tarfile.TarInfo | bytes], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """An archive with these entries beside the right checksum; bytes become plain files."""
+    with tarfile.open(path, "w:gz") as tar:
+        for name, entry in entries.items():
+            content = entry if isinstance(entry, bytes) else b""
+            info = entry if isinstance(entry, tarfile.TarInfo) else tarfile.TarInfo(name)
+            if isinstance(entry, bytes):
+                info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    monkeypatch.setattr(original, "ARCHIVE_MD5", original.md5(path.read_bytes()))
+    return path
+
+
+def _link(name: str, target: str, kind: bytes) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+@pytest.fixture
+def members(write_original: WriteOriginal) -> dict[str, tarfile.TarInfo | bytes]:
+    """The files of a whole archive, in a folder ``data`` and under their names in the archive."""
+    folder = write_original(per_file=1) / original.FOLDER_NAME
+    return {f"{folder.name}/{path.name}": path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_file_of_an_archive_is_unpickled_only_after_its_checksum_holds(
+    members: dict[str, tarfile.TarInfo | bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crafted = pickle.dumps({b"data": _Mark(), b"labels": []}, protocol=2)
+    members[f"{original.FOLDER_NAME}/data_batch_4"] = crafted
+    archive = _archive_of(members, tmp_path / "x.tar.gz", monkeypatch)
+    opened: list[bytes] = []
+    unpickle = original.unpickle
+    monkeypatch.setattr(original, "unpickle", lambda c: opened.append(c) or unpickle(c))
+    with pytest.raises(UserError, match=r"x\.tar\.gz: data_batch_4: .* MD5 .*, expected"):
+        original.read_archive(archive)
+    assert crafted not in opened
+    original.CHECKSUMS["data_batch_4"] = original.md5(crafted)
+    with pytest.raises(UserError, match=r"data_batch_4: .*mkdir is not allowed"):
+        original.read_archive(archive)
+    assert crafted in opened
+    assert not (tmp_path / "was-here").exists()
+
+
+def test_an_archive_writes_nothing_wherever_its_entries_point(
+    members: dict[str, tarfile.TarInfo | bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = f"{original.FOLDER_NAME}/"
+    members |= {
+        str(tmp_path / "absolute"): b"x",
+        "../above": b"x",
+        f"{inside}../../two-above": b"x",
+        "soft": _link("soft", str(tmp_path), tarfile.SYMTYPE),
+        "soft/through": b"x",
+        "hard": _link("hard", str(tmp_path / "x"), tarfile.LNKTYPE),
+        "pipe": _link("pipe", "", tarfile.FIFOTYPE),
+    }
+    archive = _archive_of(members, tmp_path / "x.tar.gz", monkeypatch)
+    before = sorted(tmp_path.parent.rglob("*"))
+    original.read_archive(archive)
+    new = set(tmp_path.parent.rglob("*")) - set(before)
+    cached = tmp_path / "cache"
+    assert {path for path in new if cached not in (path, *path.parents)} == set()
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+def test_a_link_in_place_of_a_file_of_an_archive_is_refused(
+    kind: bytes,
+    members: dict[str, tarfile.TarInfo | bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = f"{original.FOLDER_NAME}/test_batch"
+    members[name] = _link(name, name, kind)  # to itself: following it would never end
+    archive = _archive_of(members, tmp_path / "x.tar.gz", monkeypatch)
+    with pytest.raises(UserError, match=r"x\.tar\.gz: .*test_batch: not a file of at most"):
+        original.read_archive(archive)
+
+
+def test_an_archive_that_unpacks_to_far_more_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(original, "UNPACKED_LIMIT", 10**6)
+    archive = _archive_of({"zeros": bytes(2 * 10**6)}, tmp_path / "x.tar.gz", monkeypatch)
+    assert archive.stat().st_size < 10**5
+    with pytest.raises(UserError, match="more than 1,000,000 bytes when unpacked"):
+        original.read_archive(archive)
+
+
+def test_endless_and_oversized_files_are_refused(
+    write_original: WriteOriginal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_original() / original.FOLDER_NAME / "data_batch_1"
+    monkeypatch.setattr(original, "FILE_LIMIT", 1000)
+    with pytest.raises(UserError, match=r"data_batch_1: too large .* at most 1,000 are read"):
+        original.read_folder(path.parent)
+    for replace in (lambda: os.mkfifo(path), lambda: path.symlink_to("/dev/zero")):
+        path.unlink()
+        replace()
+        with pytest.raises(UserError, match="data_batch_1: not a file"):
+            original.read_folder(path.parent)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({b"labels": [10]}, "labels above those of the 10 classes"),
+        ({b"labels": [-1]}, "not a file of CIFAR-10"),
+        ({b"labels": [0, 1]}, "not a file of CIFAR-10"),
+        ({b"labels": [[0]]}, "not a file of CIFAR-10"),
+        ({b"data": [0] * 3072}, "data that are no array"),
+        ({b"data": np.zeros((1, 3072))}, "instead of uint8"),
+        ({b"data": np.zeros((2, 3072), np.uint8, "F"), b"labels": [0, 0]}, "in C order"),
+        ({b"data": np.array([_Mark()])}, "not allowed|instead of uint8"),
+        ({b"data": bytearray(3072)}, "not a file of CIFAR-10"),
+    ],
+)
+def test_content_of_another_kind_is_refused(
+    change: dict[bytes, object], said: str, write_original: WriteOriginal
+) -> None:
+    folder = write_original(per_file=1) / original.FOLDER_NAME
+    batch = {b"data": np.zeros((1, 3072), np.uint8), b"labels": [0], **change}
+    content = pickle.dumps(batch, protocol=2)
+    (folder / "data_batch_1").write_bytes(content)
+    original.CHECKSUMS["data_batch_1"] = original.md5(content)
+    with pytest.raises(UserError, match=said):
+        original.read_folder(folder)
+    assert not Path("was-here").exists()

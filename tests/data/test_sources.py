@@ -1,5 +1,6 @@
 """Where data are looked for, and what happens when they are not there."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,3 +100,15 @@ def test_data_that_are_there_are_not_downloaded(
 def test_an_unknown_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'imagenet': expected one of auto, cifar10, synthetic"):
         sources.prepare(tmp_path, "imagenet", print)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "archive is a pipe"])
+def test_a_data_folder_that_is_none_is_refused_at_once(kind: str, tmp_path: Path) -> None:
+    path = Path("/dev/zero")
+    if kind != "device":
+        path = tmp_path / (original.ARCHIVE_NAME if kind == "archive is a pipe" else "pipe")
+        os.mkfifo(path)
+    with pytest.raises(UserError, match="cannot store"):
+        sources.prepare(path, "auto", print)
+    with pytest.raises(UserError, match="no CIFAR-10 here"):
+        sources.load(path, "cifar10")

@@ -1,6 +1,8 @@
 """A model from its checkpoint alone, and what is said of files that are none."""
 
 import os
+import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import torch
 
 from cifar_lab.errors import UserError
 from cifar_lab.inference.restore import load_classifier
+from cifar_lab.models import REGISTRY
 
 
 def _changed(checkpoint: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
@@ -77,8 +80,91 @@ def test_a_pickle_runs_no_code(tmp_path: Path) -> None:
     assert not (tmp_path / "mark").exists()
 
 
+def test_what_lightning_loads_runs_no_code_either(tmp_path: Path) -> None:
+    torch.save({"state_dict": _Payload(tmp_path / "mark")}, tmp_path / "x.ckpt")
+    with pytest.raises(pickle.UnpicklingError):
+        REGISTRY["mlp"].load_from_checkpoint(tmp_path / "x.ckpt")
+    assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize("name", ["pipe", "device", "folder", "loop"])
+def test_what_is_no_file_is_refused_at_once(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    make = {
+        "pipe": lambda: os.mkfifo(path),
+        "device": lambda: path.symlink_to("/dev/zero"),
+        "folder": lambda: (path / "best.ckpt").mkdir(parents=True),
+        "loop": lambda: path.symlink_to(path),
+    }
+    make[name]()
+    with pytest.raises(UserError, match=r"not a file|no checkpoints/|no such checkpoint"):
+        load_classifier(path)
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    with (tmp_path / "x.ckpt").open("wb") as file:
+        file.truncate(2**33)  # a hole: no bytes on the disk
+    with pytest.raises(UserError, match=r"too large .* at most 4,294,967,296 are read"):
+        load_classifier(tmp_path / "x.ckpt")
+
+
+def test_a_compressed_file_is_refused(checkpoint: Path) -> None:
+    def fill(content: dict[str, Any]) -> None:
+        content["state_dict"]["zeros"] = torch.zeros(10**7)
+
+    path = _changed(checkpoint, fill)
+    with zipfile.ZipFile(path) as file:
+        parts = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in parts.items():
+            file.writestr(name, content)
+    with pytest.raises(UserError, match="it is compressed"):
+        load_classifier(path)
+
+
+def test_one_changed_bit_of_a_weight_is_noticed(checkpoint: Path) -> None:
+    content = bytearray(checkpoint.read_bytes())
+    with zipfile.ZipFile(checkpoint) as file:
+        largest = max(file.infolist(), key=lambda part: part.file_size)
+    content[largest.header_offset + largest.file_size // 2] ^= 1
+    checkpoint.write_bytes(content)
+    with pytest.raises(UserError, match=r"damaged \(.*/data/\d+ inside is not as it was written"):
+        load_classifier(checkpoint)
+
+
 def _set(**values: Any) -> Callable[[dict[str, Any]], None]:
     return lambda content: content["cifar_lab"].update(values)
+
+
+def _hyper(**values: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda content: content["hyper_parameters"].update(values)
+
+
+ALTERED: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
+    (_set(format=99), "format 99 .* reads format 1. Update cifar_lab"),
+    (_set(format=0), "format 0 .* reads format 1. Train the model again"),
+    (_set(format="\x1b[2J"), r"format '\\x1b\[2J'"),
+    (_set(model=["MLP"]), "which is none of"),
+    (_set(class_names=[1, 2, 3]), "altered .class names"),
+    (_set(class_names=["a"]), "altered .1 names of 3 classes"),
+    (_set(data=[]), "altered .data"),
+    (_set(data={"val_size": "12"}), "altered .data val_size 12"),
+    (lambda content: content.pop("hyper_parameters") and None, "altered"),
+    (lambda content: content.update(state_dict=[1]), "altered"),
+    (_hyper(hidden_units=[10**9]), "altered .weights of 12,300,0"),
+    (_hyper(hidden_units=[8, 10**9, 3]), "altered .weights of"),
+    (_hyper(num_classes=10**12), "altered .weights of"),
+    (_hyper(hidden_units="8"), "does not fit|altered"),
+    (_hyper(hidden_units=[[8]]), "altered .sizes"),
+    (lambda content: content["state_dict"].update(x=torch.zeros(1).expand(10**12)), "altered"),
+]
+
+
+def test_each_alteration_is_told_from_the_others(checkpoint: Path) -> None:
+    for change, said in ALTERED:
+        with pytest.raises(UserError, match=said) as caught:
+            load_classifier(_changed(checkpoint, change))
+        assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize(

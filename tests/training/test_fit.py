@@ -88,7 +88,7 @@ def test_the_summary_says_what_came_out(run) -> None:
 
 
 def test_a_best_point_before_the_last_is_the_one_tested_and_both_are_told(run) -> None:
-    run("--lr", "0.05", "--eval_every", "1", "--limit_val_batches", "1")
+    run("--lr", "0.004", "--eval_every", "1", "--limit_val_batches", "1")
     accuracy, table = _summary()["accuracy"], _table()
     curve = {int(row["step"]): float(row["acc/val"]) for row in table if row["acc/val"]}
     val, best_step = accuracy["val"], max(curve, key=lambda step: curve[step])

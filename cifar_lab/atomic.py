@@ -1,0 +1,40 @@
+"""Files that are written whole or not at all: a crash or a full disk leaves the old one.
+
+A file is written to the side (``NAME.part``), synced, renamed over the old one, and the folder is
+synced too: without that a power cut could still undo the rename.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+
+def write_atomically(path: Path, content: bytes | memoryview) -> None:
+    """Writes a file; only one process at a time may do so.
+
+    Raises:
+        OSError: it could not be written; the old file is as it was, and nothing lies beside it.
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder survive a power cut, where the system can do that."""
+    with contextlib.suppress(OSError):  # Windows opens no folders
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

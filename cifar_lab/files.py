@@ -1,0 +1,52 @@
+"""Reading files that are not trusted: plain ones only, and no more of one than was expected.
+
+A pipe may never say a word and a device never end, whatever their names promise. Links are
+followed: reading through one gives away nothing that the user may not read.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from cifar_lab.errors import UserError
+
+
+def check_file(path: str | Path, limit: int) -> int:
+    """Refuses what is no plain file or too large, before it is opened.
+
+    Args:
+        path: of the file.
+        limit: most bytes.
+
+    Returns:
+        Its size in bytes.
+
+    Raises:
+        UserError: a folder, a pipe, a device, or more than ``limit`` bytes.
+        OSError: no such file, a loop of links, or it may not be looked at.
+    """
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"{path}: not a file, but a folder, pipe or device")
+    if status.st_size > limit:
+        raise UserError(f"{path}: too large ({status.st_size:,} bytes; at most {limit:,} are read)")
+    return status.st_size
+
+
+def read_file(path: str | Path, limit: int) -> bytes:
+    """The content of a file that ``check_file`` lets pass; raises the same."""
+    size = check_file(path, limit)
+    with open(path, "rb") as file:
+        return file.read(size)
+
+
+def shown(value: object, longest: int = 100) -> str:
+    """A foreign value in a message: on one line, printable and not too long."""
+    try:
+        text = " ".join(str(value).split())
+    except (ValueError, RecursionError):  # an integer of too many digits; a list in itself
+        return f"(a value of type {type(value).__name__})"
+    text = text if text.isprintable() else ascii(text)
+    return text if len(text) <= longest else text[:longest] + "…"

@@ -1,0 +1,1 @@
+"""A run killed again and again: does it end as if nothing had been?"""

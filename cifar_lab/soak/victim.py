@@ -1,0 +1,151 @@
+"""Runs of ``scripts/fit.py`` as processes, and the one that is killed."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from cifar_lab.errors import UserError
+from cifar_lab.inference.restore import read_checkpoint
+
+POLL_SECONDS = 0.002
+PROGRAM = "import sys; from cifar_lab.cli import fit; sys.exit(fit())"  # scripts/fit.py
+
+
+def run_in_peace(words: list[str], log_dir: Path) -> tuple[float, float]:
+    """Trains; gives the seconds that it took, and those before the first step.
+
+    Raises:
+        UserError: the run failed by itself.
+    """
+    start = time.monotonic()
+    process = _start([*words, "--log_dir", str(log_dir)], log_dir)
+    start_up = None
+    while process.poll() is None:
+        if start_up is None and _checkpoint(log_dir):
+            start_up = time.monotonic() - start
+        time.sleep(POLL_SECONDS)
+    if process.returncode or start_up is None:
+        told = _output(log_dir).read_text("utf-8", "replace").strip().split("\n")[-1]
+        raise UserError(f"fit.py ended with status {process.returncode}: {told}")
+    return time.monotonic() - start, start_up
+
+
+class Victim:
+    """A run that is killed and resumed.
+
+    Args:
+        words: of fit.py, without ``--log_dir``.
+        log_dir: of this run alone.
+
+    Attributes:
+        unreadable: times that a checkpoint could not be read after a kill.
+    """
+
+    def __init__(self, words: list[str], log_dir: Path) -> None:
+        self._words, self._log_dir = words, log_dir
+        self._seen: set[tuple[int, int]] = set()
+        self._old_parts: set[tuple[Path, int]] = set()
+        self._kills = self._cut_off = self.unreadable = 0
+
+    def suffer(self, delay: float, while_writing: bool) -> str:
+        """Starts or resumes the run and kills it; tells when.
+
+        Args:
+            delay: seconds until the kill, from the moment that the run is opened; a negative one
+                kills after as many seconds of the start.
+            while_writing: from then on, wait for a checkpoint that is being written.
+        """
+        self._old_parts = self._parts()
+        process = _start(self._next_words(), self._log_dir)
+        if delay >= 0:
+            self._await_opening(process)
+        end = time.monotonic() + abs(delay)
+        while process.poll() is None and time.monotonic() < end:
+            self._look()
+            time.sleep(POLL_SECONDS)
+        while while_writing and process.poll() is None and not self._is_writing():
+            self._look()
+        process.kill()
+        if process.wait() == 0:
+            return "came too late, the run was finished"
+        self._kills += 1
+        return self._autopsy()
+
+    def _await_opening(self, process: subprocess.Popen[bytes]) -> None:
+        while process.poll() is None:
+            for lock in self._log_dir.glob("*/version_*/run.lock"):
+                with contextlib.suppress(OSError):
+                    if lock.read_text() == str(process.pid):
+                        return
+            time.sleep(POLL_SECONDS)
+
+    def finish(self) -> int:
+        """Lets the run come to its end; gives the exit status."""
+        process = _start(self._next_words(), self._log_dir)
+        while process.poll() is None:
+            self._look()
+            time.sleep(POLL_SECONDS)
+        return process.returncode
+
+    def counts(self) -> dict[str, int]:
+        """What happened so far."""
+        return {
+            "kills": self._kills,
+            "written": len(self._seen),
+            "cut_off": self._cut_off,
+            "unreadable": self.unreadable,
+        }
+
+    def _next_words(self) -> list[str]:
+        found = _checkpoint(self._log_dir)
+        if found is None:
+            return [*self._words, "--log_dir", str(self._log_dir)]
+        return ["--resume", str(found.parent.parent), "--progress", "none"]
+
+    def _look(self) -> None:
+        """Counts a checkpoint that was not there before."""
+        if found := _checkpoint(self._log_dir):
+            status = found.stat()
+            self._seen.add((status.st_ino, status.st_mtime_ns))
+
+    def _is_writing(self) -> bool:
+        return bool(self._parts() - self._old_parts)
+
+    def _parts(self) -> set[tuple[Path, int]]:
+        """Checkpoints that are, or were when a process died, half written."""
+        found = set()
+        for path in self._log_dir.glob("*/version_*/checkpoints/last.ckpt.part"):
+            with contextlib.suppress(FileNotFoundError):
+                found.add((path, path.stat().st_ctime_ns))
+        return found
+
+    def _autopsy(self) -> str:
+        writing = ", a checkpoint half written" if self._is_writing() else ""
+        self._cut_off += bool(writing)
+        found = _checkpoint(self._log_dir)
+        if found is None:
+            return f"before the first checkpoint{writing}"
+        try:
+            return f"checkpoint at step {read_checkpoint(found)['global_step']:,}{writing}"
+        except UserError as error:
+            self.unreadable += 1
+            return str(error)
+
+
+def _start(words: list[str], log_dir: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", PROGRAM, *words]
+    with _output(log_dir).open("wb") as file:
+        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+
+
+def _output(log_dir: Path) -> Path:
+    """What the newest process said."""
+    return log_dir.with_suffix(".txt")
+
+
+def _checkpoint(log_dir: Path) -> Path | None:
+    return next(log_dir.glob("*/version_*/checkpoints/last.ckpt"), None)

@@ -1,0 +1,103 @@
+"""The folder of a run, locked: a new one, or that of a run that goes on from its checkpoint."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Trainer
+from pytorch_lightning.utilities import rank_zero_only
+
+from cifar_lab.atomic import write_atomically
+from cifar_lab.data.datamodule import CIFAR10DataModule
+from cifar_lab.errors import UserError
+from cifar_lab.inference.restore import read_checkpoint
+from cifar_lab.parsing import FitPlan
+from cifar_lab.training import run_folder
+from cifar_lab.training.resume import folder_of
+from cifar_lab.training.run_folder import RunFolder
+from cifar_lab.training.run_lock import locked
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A run that this process writes.
+
+    Attributes:
+        folder: of the run.
+        checkpoint: to go on from, or None.
+        step: of that checkpoint, or 0.
+    """
+
+    folder: RunFolder
+    checkpoint: Path | None = None
+    step: int = 0
+
+
+@contextlib.contextmanager
+def open_run(plan: FitPlan, data: CIFAR10DataModule, trainer: Trainer) -> Iterator[OpenRun]:
+    """Gives the run of a plan, with its config.yaml written, and holds its lock.
+
+    Processes but the first get a folder that is never written to.
+
+    Raises:
+        UserError: the folder cannot be written, another process has it, or the checkpoint does not
+            fit: damaged, other data, another number of processes, behind the last step.
+    """
+    name = plan.recipe.model
+    if data.image_set.source == "synthetic":
+        name += "-synthetic"  # so that nobody takes its numbers for CIFAR-10's
+    if rank_zero_only.rank != 0:
+        step = _step(plan, data, trainer) if plan.checkpoint else 0
+        folder = run_folder.placeholder(plan.settings.log_dir, name)
+        yield OpenRun(folder, plan.checkpoint, step)
+        return
+    old = folder_of(plan.checkpoint) if plan.checkpoint else None
+    folder = old or run_folder.claim(plan.settings.log_dir, name)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder.path))
+            run = _reopen(plan, data, trainer) if old else OpenRun(folder)
+            write_atomically(folder.config, plan.as_yaml().encode("utf-8"))
+        except OSError as error:
+            raise UserError(f"{folder.path}: cannot be written ({error.strerror})") from error
+        yield run
+
+
+def _reopen(plan: FitPlan, data: CIFAR10DataModule, trainer: Trainer) -> OpenRun:
+    """Makes the checkpoint the run's last one, and the run unfinished."""
+    assert plan.checkpoint is not None
+    folder = folder_of(plan.checkpoint)
+    step = _step(plan, data, trainer)
+    if plan.checkpoint.name != folder.last_checkpoint.name:
+        write_atomically(folder.last_checkpoint, plan.checkpoint.read_bytes())
+    folder.summary.unlink(missing_ok=True)
+    for part in folder.path.rglob("*.part"):  # half written when a process died
+        part.unlink()
+    return OpenRun(folder, folder.last_checkpoint, step)
+
+
+def _step(plan: FitPlan, data: CIFAR10DataModule, trainer: Trainer) -> int:
+    """The step of the checkpoint, which is looked at here before anything of the run changes."""
+    assert plan.checkpoint is not None
+    content = read_checkpoint(plan.checkpoint)
+    added, step = content["cifar_lab"], int(content["global_step"])
+    _check_same(plan.checkpoint, "data", _data(added.get("data", {})), _data(data.identity))
+    processes = added.get("processes", trainer.world_size)
+    _check_same(plan.checkpoint, "processes", processes, trainer.world_size)
+    limit = plan.settings.max_steps
+    if limit is not None and step > limit:
+        raise UserError(f"{plan.checkpoint}: at step {step:,}; --max_steps {limit} is behind it")
+    return step
+
+
+def _data(identity: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in sorted(identity.items()))
+
+
+def _check_same(path: Path, what: str, then: Any, now: Any) -> None:
+    if then != now:
+        raise UserError(f"{path}: {what} then: {then}; now: {now}")

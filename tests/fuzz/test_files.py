@@ -1,0 +1,233 @@
+"""Damaged files of every kind: what was stored, or a UserError; never anything else.
+
+Where a checksum would refuse nearly all of it, a second test writes it anew, so that the damage
+reaches what is behind it.
+"""
+
+import contextlib
+import gzip
+import io
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from cifar_lab.data import cache, original
+from cifar_lab.data.folder import read_tree
+from cifar_lab.data.image_set import ImageSet
+from cifar_lab.errors import UserError
+from cifar_lab.inference.images import read_image
+from cifar_lab.inference.restore import load_classifier
+from cifar_lab.models import REGISTRY
+from cifar_lab.models.classifier import CHECKPOINT_FORMAT
+
+pytestmark = [pytest.mark.fuzz, pytest.mark.timeout(3000)]
+T = TypeVar("T")
+FUZZ = settings.get_profile("fuzz")
+Mutated = Callable[[bytes], st.SearchStrategy[bytes]]
+
+
+def _read(read: Callable[[], T], path: Path) -> T | None:
+    """What was read, or None after a UserError that names the file."""
+    try:
+        return read()
+    except UserError as error:
+        message = str(error)
+    assert str(path) in message
+    return None
+
+
+def _check(images: ImageSet) -> None:
+    """What the rest of the package takes for granted."""
+    for split in ("train", "test"):
+        pixels, labels = getattr(images, f"{split}_images"), getattr(images, f"{split}_labels")
+        assert (pixels.dtype, labels.dtype) == (np.uint8, np.int64)
+        assert pixels.shape == (len(labels), 3, 32, 32)
+        assert all(0 <= label < len(images.class_names) for label in labels)
+
+
+@contextlib.contextmanager
+def _replaced(path: Path, content: bytes) -> Iterator[None]:
+    """Another content for a while."""
+    before = path.read_bytes()
+    path.write_bytes(content)
+    try:
+        yield
+    finally:
+        path.write_bytes(before)
+
+
+def _pack(data: Path) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        tar.add(data / original.FOLDER_NAME, original.FOLDER_NAME)
+    return packed.getvalue()
+
+
+# --- original files ---------------------------------------------------------------------------
+
+
+@FUZZ
+@given(data=st.data())
+def test_a_batch_file(data: st.DataObject, mutated: Mutated, data_of_one: Path) -> None:
+    path = data_of_one / original.FOLDER_NAME / "data_batch_2"
+    content = path.read_bytes()
+    damaged = data.draw(mutated(content))
+    with _replaced(path, damaged):
+        found = _read(lambda: original.read_folder(path.parent), path)
+    assert (found is not None) == (damaged == content)
+
+
+@FUZZ
+@given(data=st.data(), name=st.sampled_from(sorted(original.CHECKSUMS)))
+def test_a_batch_file_whose_checksum_holds(
+    data: st.DataObject, name: str, mutated: Mutated, data_of_one: Path
+) -> None:
+    path = data_of_one / original.FOLDER_NAME / name
+    damaged = data.draw(mutated(path.read_bytes()))
+    checksums = {**original.CHECKSUMS, name: original.md5(damaged)}
+    with _replaced(path, damaged), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(original, "CHECKSUMS", checksums)
+        found = _read(lambda: original.read_folder(path.parent), path.parent)
+    if found is not None:
+        _check(found)
+
+
+@FUZZ
+@given(data=st.data(), holds=st.booleans(), inside=st.booleans())
+def test_an_archive(
+    data: st.DataObject, holds: bool, inside: bool, mutated: Mutated, data_of_one: Path
+) -> None:
+    """The checksum holds or not; the damage is in the zipped file or in the tar file inside."""
+    packed, path = _pack(data_of_one), data_of_one / original.ARCHIVE_NAME
+    content = _zipped(data.draw(mutated(packed))) if inside else data.draw(mutated(_zipped(packed)))
+    path.write_bytes(content)
+    cache.cache_path(path).unlink(missing_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        if holds:
+            patch.setattr(original, "ARCHIVE_MD5", original.md5(content))
+        found = _read(lambda: original.read_archive(path), path)
+    if found is not None:  # its files have checksums too
+        whole = original.read_folder(data_of_one / original.FOLDER_NAME)
+        assert found.fingerprint == whole.fingerprint
+
+
+def _zipped(content: bytes) -> bytes:
+    return gzip.compress(content, compresslevel=1, mtime=0)
+
+
+@pytest.fixture
+def data_of_one(write_original: Callable[..., Path]) -> Path:
+    """One image a file."""
+    return write_original(per_file=1)
+
+
+# --- image tree and cache ---------------------------------------------------------------------
+
+
+@FUZZ
+@given(data=st.data(), kind=st.sampled_from(["PNG", "JPEG"]))
+def test_an_image_of_a_tree(
+    data: st.DataObject, kind: str, mutated: Mutated, small_tree: Path
+) -> None:
+    encoded = io.BytesIO()
+    pixels = np.random.RandomState(0).randint(0, 256, (32, 32, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(encoded, kind)
+    path = small_tree / "train" / "cat" / "0000.png"
+    path.write_bytes(data.draw(mutated(encoded.getvalue())))
+    found = _read(lambda: read_tree(small_tree, True, lambda _: None), path)
+    if found is not None:
+        _check(found)
+    _read(lambda: read_image(path), path)
+
+
+@FUZZ
+@given(data=st.data(), verify=st.booleans())
+def test_a_cache(data: st.DataObject, verify: bool, mutated: Mutated, small_tree: Path) -> None:
+    path = cache.cache_path(small_tree)
+    path.unlink(missing_ok=True)
+    whole = read_tree(small_tree, verify, lambda _: None)
+    path.write_bytes(data.draw(mutated(path.read_bytes())))
+    found = read_tree(small_tree, verify, lambda _: None)  # rebuilt where it was broken
+    assert (found.fingerprint, found.class_names) == (whole.fingerprint, whole.class_names)
+
+
+@FUZZ
+@given(data=st.data(), name=st.sampled_from([*cache.ARRAYS, "facts"]))
+def test_a_cache_whose_checksums_hold(
+    data: st.DataObject, name: str, mutated: Mutated, small_tree: Path
+) -> None:
+    path = cache.cache_path(small_tree)
+    path.unlink(missing_ok=True)
+    _check(read_tree(small_tree, False, lambda _: None))
+    _rezip(path, f"{name}.npy", lambda content: data.draw(mutated(content)))
+    _check(read_tree(small_tree, False, lambda _: None))
+
+
+@pytest.fixture
+def small_tree(write_tree: Callable[..., Path]) -> Path:
+    """Two classes, one image of each in a split."""
+    return write_tree(classes=("bird", "cat"), train=1, test=1)
+
+
+# --- checkpoints ------------------------------------------------------------------------------
+
+
+@FUZZ
+@given(data=st.data())
+def test_a_checkpoint(data: st.DataObject, mutated: Mutated, small_checkpoint: Path) -> None:
+    whole = load_classifier(small_checkpoint).state_dict()
+    path = small_checkpoint.with_name("damaged.ckpt")
+    path.write_bytes(data.draw(mutated(small_checkpoint.read_bytes())))
+    found = _read(lambda: load_classifier(path).state_dict(), path)
+    if found is not None:
+        assert all(torch.equal(found[name], tensor) for name, tensor in whole.items())
+
+
+@FUZZ
+@given(data=st.data(), part=st.sampled_from(["data.pkl", "version", "byteorder", "data/0"]))
+def test_a_checkpoint_whose_checksums_hold(
+    data: st.DataObject, part: str, mutated: Mutated, small_checkpoint: Path
+) -> None:
+    path = small_checkpoint.with_name("damaged.ckpt")
+    path.write_bytes(small_checkpoint.read_bytes())
+    _rezip(path, f"/{part}", lambda content: data.draw(mutated(content)))
+    model = _read(lambda: load_classifier(path), path)
+    if model is not None:
+        assert model(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).shape == (1, 2)
+
+
+@pytest.fixture
+def small_checkpoint(tmp_path: Path) -> Path:
+    """A checkpoint of a network with one hidden unit."""
+    model = REGISTRY["mlp"](hidden_units=[1], num_classes=2, normalization="standardize")
+    content = {
+        "state_dict": model.state_dict(),
+        "hyper_parameters": dict(model.hparams),
+        "cifar_lab": {
+            "format": CHECKPOINT_FORMAT,
+            "version": "0.1.0",
+            "model": "MLP",
+            "class_names": ["bird", "cat"],
+            "data": {"source": "folder", "fingerprint": "0", "val_size": 2, "split_seed": 0},
+        },
+    }
+    torch.save(content, tmp_path / "small.ckpt")
+    return tmp_path / "small.ckpt"
+
+
+def _rezip(path: Path, ending: str, change: Callable[[bytes], bytes]) -> None:
+    """Writes a zip file anew with one of its files changed, and the checksums right."""
+    with zipfile.ZipFile(path) as file:
+        parts = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in parts.items():
+            file.writestr(name, change(content) if name.endswith(ending) else content)

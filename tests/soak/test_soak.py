@@ -1,0 +1,35 @@
+"""``scripts/soak.py``: it kills, it compares, and it tells a difference."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from cifar_lab.cli import fit
+from cifar_lab.soak.command import main
+from cifar_lab.soak.comparison import differences
+
+
+@pytest.mark.slow
+def test_two_kills_are_survived(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--model", "mlp", "--kills", "2", "--max_steps", "60", "--checkpoint_seconds", "0.1"]
+    flags = "--hidden_units 8 --batch_size 12 --eval_every 25 --dashboard off"
+    assert main([*words, "--data_dir", str(tree), f"--flags={flags}", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["same"]
+    assert found["kills"] >= 1
+    assert found["unreadable"] == 0
+
+
+def test_a_difference_in_the_last_bit_is_told(tree: Path) -> None:
+    flags = f"--model mlp --hidden_units 8 --data_dir {tree} --batch_size 12 --max_steps 4"
+    for log_dir in ("first", "second"):
+        assert fit([*f"{flags} --dashboard off --progress none --log_dir {log_dir}".split()]) == 0
+    assert differences(Path("first"), Path("second")) == []
+    path = Path("second/mlp/version_0/checkpoints/last.ckpt")
+    content = torch.load(path, weights_only=True)
+    bias = content["state_dict"]["network.1.bias"]
+    bias[0] = torch.nextafter(bias[0], torch.tensor(1.0))
+    torch.save(content, path)
+    assert differences(Path("first"), Path("second")) == ["state_dict"]

@@ -1,0 +1,67 @@
+"""A disk that is full ends a run with a message; the last good checkpoint stays, and no scraps."""
+
+import csv
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from cifar_lab import atomic
+from cifar_lab.cli import fit
+from cifar_lab.dashboards.metrics_csv import MetricsCSV
+
+RUN = Path("logs/mlp/version_0")
+
+
+@pytest.fixture
+def run(tree: Path, capsys: pytest.CaptureFixture[str]):
+    def run_fit(*words: str) -> tuple[int, str]:
+        given = f"--model mlp --data_dir {tree} --log_dir logs --batch_size 20 --max_steps 25"
+        given += " --hidden_units 8 --log_every 5 --eval_every 10 --progress none"
+        return fit([*given.split(), *words]), capsys.readouterr().err
+
+    return run_fit
+
+
+def _full_at(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, call: int) -> None:
+    """Makes a function fail at one of its calls and all later ones, as on a full disk."""
+    original: Callable = getattr(owner, name)
+    calls = 0
+
+    def failing(*args, **kwargs):
+        nonlocal calls
+        calls += 1
+        if calls >= call:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, failing)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # events
+@pytest.mark.parametrize(
+    ("owner", "name", "call"),
+    [(atomic.os, "replace", 6), (MetricsCSV, "_append", 4), (RecordWriter, "write", 30)],
+    ids=["checkpoint", "metrics", "events"],
+)
+def test_a_full_disk_ends_the_run_with_its_checkpoint_intact(
+    run, monkeypatch: pytest.MonkeyPatch, owner: object, name: str, call: int
+) -> None:
+    with monkeypatch.context() as patch:
+        _full_at(patch, owner, name, call)
+        status, told = run("--dashboard", "scalars" if owner is RecordWriter else "off")
+    assert status == 1
+    assert "cannot be written (No space left on device)" in told
+    assert f"Last good checkpoint: {RUN}/checkpoints/last.ckpt, step " in told
+    assert f"to go on: python scripts/fit.py --resume {RUN}" in told
+    assert not list(RUN.rglob("*.part"))
+    assert not (RUN / "summary.json").exists()
+    checkpoint = torch.load(RUN / "checkpoints" / "last.ckpt", weights_only=True)
+    assert f"step {checkpoint['global_step']}." in told
+    assert fit(["--resume", str(RUN)]) == 0  # with space made
+    with (RUN / "metrics.csv").open(newline="") as file:
+        assert [int(row["step"]) for row in csv.DictReader(file)] == [1, 5, 10, 15, 20, 25]

@@ -1,0 +1,54 @@
+"""Ctrl-C and SIGTERM end a run between two steps; a second one at once."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))  # for the processes that are started
+import processes
+
+RUN = Path("logs/mlp/version_0")
+
+
+def words(tree: Path, *more: str) -> list[str]:
+    given = f"--model mlp --data_dir {tree} --log_dir logs --batch_size 20 --max_steps 13"
+    return [*f"{given} --eval_every 4 --progress none --dashboard off".split(), *more]
+
+
+def last_step() -> int:
+    path = RUN / "checkpoints" / "last.ckpt"
+    return torch.load(path, weights_only=True)["global_step"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("spot", "status", "step"),
+    [
+        ("step_sigint:2", 130, 3),  # sent when step 2 is over
+        ("step_sigterm:4", 143, 4),  # an evaluation follows: it is not waited for
+        ("evaluation_sigterm:1", 143, 4),
+        ("step_sigint:13", 130, 13),  # the last evaluation is waited for
+        ("test_sigint:1", 130, 13),
+    ],
+)
+def test_a_signal_leaves_a_checkpoint_and_the_way_to_go_on(
+    spot: str, status: int, step: int, tree: Path
+) -> None:
+    assert processes.run(words(tree), spot) == status
+    told = Path(processes.OUTPUT).read_text()
+    assert f"Stopped at step {step}. To go on: python scripts/fit.py --resume {RUN}" in told
+    assert last_step() == step
+    assert not (RUN / "summary.json").exists()
+    assert processes.run(["--resume", str(RUN)]) == 0
+    summary = json.loads((RUN / "summary.json").read_text())
+    assert summary["steps"] == 13
+    assert "test" in summary["accuracy"]
+
+
+@pytest.mark.slow
+def test_a_second_signal_leaves_at_once_with_a_whole_checkpoint(tree: Path) -> None:
+    assert processes.run(words(tree), "step_sigint_twice:3") == 130
+    assert last_step() == 0

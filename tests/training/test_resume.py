@@ -1,0 +1,123 @@
+"""Which run ``--resume`` means, what may change, and what is refused."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from cifar_lab.cli import fit
+from cifar_lab.settings import FitSettings
+from cifar_lab.training.resume import CHANGEABLE
+from cifar_lab.training.run_lock import locked
+
+RUN = Path("logs/mlp/version_0")
+
+
+@pytest.fixture
+def run(tree: Path, capsys: pytest.CaptureFixture[str]):
+    """Trains for ten steps; gives a function that runs fit.py: status, output, errors."""
+    given = f"--model mlp --data_dir {tree} --log_dir logs --batch_size 20 --max_steps 10"
+    given += " --eval_every 5 --progress none --dashboard off"
+    assert fit(given.split()) == 0
+    capsys.readouterr()
+
+    def run_fit(*words: str) -> tuple[int, str, str]:
+        return fit(list(words)), *capsys.readouterr()
+
+    return run_fit
+
+
+def _steps() -> list[int]:
+    with (RUN / "metrics.csv").open(newline="") as file:
+        return [int(row["step"]) for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("where", ["last", str(RUN), str(RUN / "checkpoints/last.ckpt")])
+def test_a_finished_run_goes_on_with_more_steps_in_its_folder(run, where: str) -> None:
+    words = ["--resume", where, "--model", "mlp", "--log_dir", "logs", "--max_steps", "15"]
+    status, out, _ = run(*words)
+    assert status == 0
+    assert "goes on from step 10" in out
+    assert [path.name for path in Path("logs/mlp").iterdir()] == ["version_0"]
+    assert _steps() == [1, 5, 10, 15]
+    assert yaml.safe_load((RUN / "config.yaml").read_text())["max_steps"] == 15
+
+
+def test_a_finished_run_says_so_and_loses_nothing(run) -> None:
+    before = {path: path.read_bytes() for path in RUN.rglob("*") if path.is_file()}
+    status, out, _ = run("--resume", str(RUN))
+    assert status == 0
+    assert out == f"{RUN} is finished, at step 10; a larger --max_steps goes on\n"
+    assert {path: path.read_bytes() for path in RUN.rglob("*") if path.is_file()} == before
+
+
+def test_an_older_checkpoint_takes_the_curves_back(run) -> None:
+    shutil.copy(RUN / "checkpoints/best.ckpt", RUN / "checkpoints/kept.ckpt")
+    best = torch.load(RUN / "checkpoints/kept.ckpt", weights_only=True)["global_step"]
+    assert best == 5  # or this would prove nothing
+    with (RUN / "metrics.csv").open("a") as file:
+        file.write("12,0.5")  # what a crash leaves
+    words = ["--resume", str(RUN / "checkpoints/kept.ckpt"), "--max_steps", "12"]
+    assert run(*words)[0] == 0
+    assert _steps() == [1, 5, 10, 12]
+
+
+def test_settings_that_decide_the_numbers_are_refused_with_the_difference(run) -> None:
+    status, _, err = run("--resume", str(RUN), "--lr", "0.1", "--batch_size", "20", "--seed", "3")
+    assert status == 2
+    assert err == (
+        f"fit.py: {RUN} goes on with its own settings; leave these out:\n"
+        "  lr: then 0.002, now 0.1\n  seed: then 0, now 3\n"
+    )
+
+
+def test_every_setting_is_either_changeable_or_refused(run) -> None:
+    names = {field for field in vars(FitSettings()) if field != "resume"}
+    assert set(CHANGEABLE) < names
+    assert {"model", "seed", "batch_size", "val_size", "eval_every"} <= names - set(CHANGEABLE)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--resume", "nowhere"], "--resume nowhere: no such run or checkpoint"),
+        (["--resume", "logs"], "--resume logs: no checkpoints/last.ckpt in it"),
+        (["--resume", "last", "--log_dir", "other"], "no run of cnn in other"),
+        (["--resume", str(RUN), "--max_steps", "7"], "is finished, at step 10"),
+        (["--resume", str(RUN), "--model", "cnn"], "model: then mlp, now cnn"),
+        (["--resume", str(RUN), "--config", "x"], "--resume and --config"),
+        (["--resume", str(RUN), "--max_steps", "12", "--source", "synthetic"], "data then: "),
+    ],
+)
+def test_what_cannot_go_on_is_said_and_changes_nothing(run, words: list[str], message: str) -> None:
+    before = {path: path.read_bytes() for path in RUN.rglob("*") if path.is_file()}
+    status, out, err = run(*words)
+    assert message in out + err
+    assert status == (0 if "finished" in message else 2)
+    assert {path: path.read_bytes() for path in RUN.rglob("*") if path.is_file()} == before
+
+
+def test_a_damaged_checkpoint_is_refused(run) -> None:
+    path = RUN / "checkpoints" / "last.ckpt"
+    path.write_bytes(path.read_bytes()[:1000])
+    status, _, err = run("--resume", str(RUN), "--max_steps", "12")
+    assert status == 2
+    assert str(path) in err
+
+
+def test_a_run_that_is_being_trained_is_refused(run) -> None:
+    with locked(RUN):
+        status, _, err = run("--resume", str(RUN), "--max_steps", "12")
+    assert status == 2
+    assert f"fit.py: {RUN}: process " in err
+    assert "is training this run" in err
+    assert run("--resume", str(RUN), "--max_steps", "12")[0] == 0  # the lock went with its owner
+    assert not (RUN / "run.lock").exists()
+
+
+def test_a_lock_file_that_a_dead_process_left_blocks_nobody(run) -> None:
+    (RUN / "run.lock").write_text("99999")
+    assert run("--resume", str(RUN), "--max_steps", "12")[0] == 0

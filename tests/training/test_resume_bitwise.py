@@ -1,0 +1,111 @@
+"""A run killed at any moment and resumed ends as if nothing had been."""
+
+import csv
+import json
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from cifar_lab.models import REGISTRY
+
+sys.path.insert(0, str(Path(__file__).parent))  # for the processes that are started
+import processes
+
+SPEED = "speed/images_per_second"
+
+
+def words(tree: Path, *more: str, model: str = "mlp", log_dir: str = "logs") -> list[str]:
+    given = {"--data_dir": str(tree), "--model": model, "--log_dir": log_dir, "--max_steps": "13"}
+    given |= {"--batch_size": "20", "--eval_every": "4", "--log_every": "3", "--progress": "none"}
+    given |= {"--checkpoint_minutes": "1e-6", "--dashboard": "scalars"}
+    given = {flag: value for flag, value in given.items() if flag not in more}
+    return [word for pair in given.items() for word in pair] + list(more)
+
+
+def checkpoint(folder: Path) -> dict:
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if k != SPEED} for row in csv.DictReader(file)]
+
+
+def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    events.Reload()
+    tags = [tag for tag in events.Tags()["scalars"] if tag != SPEED]
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in tags}
+
+
+def same(first: object, second: object) -> bool:
+    """Whether two checkpoints hold the same, but for the times."""
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, dict):
+        keys = first.keys() - {"seconds", "overall"}
+        return first.keys() == second.keys() and all(same(first[k], second[k]) for k in keys)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(same, first, second))
+    return first == second
+
+
+def assert_same_run(whole: Path, resumed: Path) -> None:
+    first, second = checkpoint(whole), checkpoint(resumed)
+    for key in first:
+        if key != "loops":
+            assert same(first[key], second[key]), key
+    assert table(whole) == table(resumed)
+    assert curves(whole) == curves(resumed)
+    accuracies = [
+        json.loads((f / "summary.json").read_text())["accuracy"] for f in (whole, resumed)
+    ]
+    assert accuracies[0] == accuracies[1]
+
+
+def kill_and_compare(start: list[str], whole: list[str], spots: list[str], model: str) -> None:
+    """Kills a run at the spots, one after the other, and compares it with a whole one."""
+    assert processes.run(whole) == 0
+    resume = ["--resume", "last", "--model", model, "--log_dir", "logs"]
+    for number, spot in enumerate(spots):
+        assert processes.run(resume if number else start, spot) == -signal.SIGKILL, spot
+    assert processes.run(resume) == 0
+    assert [path.name for path in Path("logs", model).iterdir()] == ["version_0"]
+    assert_same_run(Path("whole", model, "version_0"), Path("logs", model, "version_0"))
+
+
+# Calls are counted anew by each process: "step:3" is the third step behind the checkpoint.
+SPOTS = {
+    "in steps": ["step:1", "step:3", "step:1", "step:4", "step:3"],
+    "at the ends of epochs": ["step:5", "step:6", "step:2"],
+    "in evaluations": ["evaluation:1", "evaluation:1", "evaluation:2", "evaluation:2"],
+    "while files are written": ["sync:9", "rename:3", "sync:5", "rename:4", "sync:8"],
+    "at the end": ["step:13", "step:1", "test:1", "test:1"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SPOTS)
+def test_a_run_killed_at_several_moments_is_that_never_killed(name: str, tree: Path) -> None:
+    kill_and_compare(words(tree), words(tree, log_dir="whole"), SPOTS[name], "mlp")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", REGISTRY)
+def test_every_model_goes_on_bit_for_bit(model: str, tree: Path) -> None:
+    more = ["--checkpoint_minutes", "2", "--batch_size", "4"] if model == "cnn" else []  # large
+    if model == "deep_mlp":  # its default has seven wide layers; dropout is the point here
+        more = ["--hidden_units", "64,32", "--dropout", "0.3", "--augment", "flip,crop"]
+    first, second = (words(tree, *more, model=model, log_dir=name) for name in ("logs", "whole"))
+    kill_and_compare(first, second, ["step:3", "evaluation:2", "step:4"], model)
+
+
+@pytest.mark.slow
+def test_a_run_of_epochs_goes_on_bit_for_bit(tree: Path) -> None:
+    more = ["--max_epochs", "3", "--max_steps", "null", "--val_size", "0", "--log_every", "4"]
+    first, second = (words(tree, *more, log_dir=name) for name in ("logs", "whole"))
+    kill_and_compare(first, second, ["step:3", "step:3", "step:6", "step:1"], "mlp")
