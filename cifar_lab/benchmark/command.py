@@ -54,7 +54,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = Parser("benchmark.py", DESCRIPTION)
     add = parser.add_argument
     add("--only", default=",".join(USUAL), metavar="NAME,NAME", help="sections (%(default)s)")
-    add("--quick", action="store_true", help="fewer rounds and shorter runs: under two minutes")
+    add("--quick", action="store_true", help="fewer rounds and shorter runs")
     add("--rounds", type=positive_int, metavar="N", help="(default: 10; with --quick 2)")
     add("--accelerator", default="auto", metavar="auto|cpu|gpu|mps", help="what computes")
     add("--precision", default="auto", metavar="NAME", help="as scripts/fit.py takes it")
