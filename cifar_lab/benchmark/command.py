@@ -42,11 +42,8 @@ def main(argv: Sequence[str]) -> int:
     chosen = _chosen(options.only)
     with redirect_stdout(sys.stderr if options.json else sys.stdout):
         found = _measure(chosen, options, shlex.join(["scripts/benchmark.py", *argv]))
-    text = json.dumps(found, indent=1)
-    if options.output:
-        _write(options.output, text)
     if options.json:
-        print(text)
+        print(json.dumps(found, indent=1))
     return 0
 
 
@@ -97,15 +94,20 @@ def _measure(chosen: list[str], options: argparse.Namespace, words: str) -> dict
         "drift": lambda: drift.measure(flags),
     }
     print("\n".join(f"{name:<9}{found[name]}" for name in ("machine", "data", "versions")))
+    _write(options.output, found)  # before the work, so that a wrong path costs nothing
     for name in chosen:
         found[name] = measures[name]()
+        _write(options.output, found)
         print("\n".join(["", *lines(name, found[name])]), flush=True)
     return found
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path | None, found: dict[str, Any]) -> None:
+    """Writes what was found so far, if a file was asked for."""
+    if path is None:
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + "\n", "utf-8")
+        path.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     except OSError as error:
         raise UserError(f"--output {path}: cannot be written ({error.strerror})") from error

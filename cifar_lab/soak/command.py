@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar_lab.command_line import Parser, add_data, add_json, command, positive_int
+from cifar_lab.errors import UserError
 from cifar_lab.recipes import models
 
 DESCRIPTION = """\
@@ -62,8 +63,13 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
     if options.output:
-        options.output.mkdir(parents=True, exist_ok=True)
-        return _soak(options, Path(tempfile.mkdtemp(prefix="soak_", dir=options.output)))
+        try:
+            options.output.mkdir(parents=True, exist_ok=True)
+            folder = tempfile.mkdtemp(prefix="soak_", dir=options.output)
+        except OSError as error:
+            reason = error.strerror
+            raise UserError(f"--output {options.output}: cannot be written ({reason})") from error
+        return _soak(options, Path(folder))
     with tempfile.TemporaryDirectory(prefix="soak_") as folder:
         return _soak(options, Path(folder))
 
@@ -74,7 +80,7 @@ def _soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
     words = ["--model", options.model, "--max_steps", str(options.max_steps), "--progress", "none"]
     words += ["--checkpoint_minutes", str(options.checkpoint_seconds / 60), "--source"]
-    words += [options.source, *shlex.split(options.flags)]
+    words += [options.source, *_split(options.flags)]
     words += ["--data_dir", options.data_dir] if options.data_dir else []
     seconds, start_up = run_in_peace(words, folder / "whole")
     print(f"in peace: {seconds:.0f} s, {start_up:.0f} s of it before the first step", flush=True)
@@ -91,6 +97,13 @@ def _soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     found = [f"the last resume ended with status {status}"] if status else []
     found = found or differences(folder / "whole", folder / "killed")
     return {**victim.counts(), "differences": found, "same": not found and not victim.unreadable}
+
+
+def _split(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UserError(f"--flags {text}: {error}") from error
 
 
 def _tell(found: dict[str, Any]) -> None:

@@ -101,6 +101,7 @@ def test_the_drift_is_measured_from_the_same_weights_and_batches(flags: list[str
         (["--only", "arithmetic"], "needs the section training"),
         (["--rounds", "0"], "positive integer"),
         (["--data_dir", "nowhere"], "nowhere: no such folder"),
+        (["--source", "synthetic", "--only", "drift", "--output", "."], "--output .: cannot be"),
     ],
 )
 def test_wrong_input(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

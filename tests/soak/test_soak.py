@@ -33,3 +33,20 @@ def test_a_difference_in_the_last_bit_is_told(tree: Path) -> None:
     bias[0] = torch.nextafter(bias[0], torch.tensor(1.0))
     torch.save(content, path)
     assert differences(Path("first"), Path("second")) == ["state_dict"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--output", "a_file/x"], "--output a_file/x: cannot be written"),
+        (["--flags", "'open"], "--flags 'open: "),
+        (["--kills", "0"], "positive integer"),
+        (["--modle", "mlp"], "did you mean --model"),
+    ],
+)
+def test_wrong_input(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a_file").touch()
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
