@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import resource
+import os
 import subprocess
 import sys
 import tempfile
@@ -177,19 +177,22 @@ def start_up(flags: list[str]) -> Section:
     fit = [sys.executable, str(ROOT / "scripts" / "fit.py")]
     with tempfile.TemporaryDirectory() as folder:
         words = ["--model", "mlp", "--max_steps", "1", "--limit_val_batches", "1", *flags]
-        return {
-            "help_seconds": _wall([*fit, "--help"]),
-            "one_step_seconds": _wall([*fit, *words, "--log_dir", folder]),
-            "peak_memory_mb": _children_peak(),
-        }
+        help_seconds, _ = _run([*fit, "--help"])
+        seconds, memory = _run([*fit, *words, "--log_dir", folder])
+    return {
+        "help_seconds": help_seconds,
+        "one_step_seconds": seconds,
+        "peak_memory_mb": memory,
+    }
 
 
-def _wall(words: list[str]) -> Seconds:
+def _run(words: list[str]) -> tuple[Seconds, float]:
+    """Runs a process; its seconds and its largest resident memory in MB (Linux counts in kB)."""
     start = time.perf_counter()
-    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return time.perf_counter() - start
-
-
-def _children_peak() -> float:
-    """Largest resident memory of a finished child process, in MB (Linux counts in kB)."""
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    silent = subprocess.DEVNULL
+    process = subprocess.Popen(words, stdout=silent, stderr=silent)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, words)
+    return time.perf_counter() - start, usage.ru_maxrss / 1024
