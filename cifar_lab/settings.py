@@ -58,7 +58,8 @@ class FitSettings:
     val_size: NonNegativeInt | None = _flag(
         "data", "images held out to select on (a tenth); 0: the report's protocol"
     )
-    augment: list[str] = _flag("data", "some of flip,crop,cutout, or none", [])
+    augment: list[str] = _flag("data", "some of flip,alternating_flip,crop,cutout, or none", [])
+    crop_padding: NonNegativeInt = _flag("data", "pixels that crop shifts by at most", 4)
     verify_data: bool = _flag("data", "compare an image tree with its cache by content", False)
 
     log_dir: str = _flag("output", "folder of the runs", "lightning_logs")

@@ -1,40 +1,74 @@
 """Batched augmentation of uint8 images: flips, crops and cutout.
 
-Every function takes uint8 images (B, C, H, W) in 0–255 and a generator on their device, and gives
-new images of the same shape, dtype and device. Each image of the batch draws its own parameters;
-the work is done for the whole batch at once, without a loop over images.
+Every function takes uint8 images (B, C, H, W) in 0–255 and what decides the draw, and gives new
+images of the same shape, dtype and device. Each image of the batch draws its own parameters; the
+work is done for the whole batch at once, without a loop over images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cifar_lab.data.image_set import IMAGE_SHAPE
 from cifar_lab.errors import UserError
-
-Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 
 CROP_PADDING = 4  # pixels; the shift of "Deep Residual Learning" (arXiv 1512.03385, section 4.2)
 CUTOUT_SIZE = 8  # pixels; a quarter of the side
 
 
-def flip(images: Tensor, generator: torch.Generator) -> Tensor:
+@dataclass(frozen=True)
+class Draw:
+    """What decides how the images of one batch are changed.
+
+    Attributes:
+        generator: on the images' device, at a state of this batch alone.
+        indices: int64 (B,), which images these are; on any device.
+        epoch: how often they were seen before.
+        seed: of the run.
+    """
+
+    generator: torch.Generator
+    indices: Tensor
+    epoch: int = 0
+    seed: int = 0
+
+
+Augmentation = Callable[[Tensor, Draw], Tensor]
+
+
+def flip(images: Tensor, draw: Draw) -> Tensor:
     """Mirrors each image left to right with probability one half."""
-    mirrored = torch.rand(len(images), generator=generator, device=images.device) < 0.5
-    return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+    mirrored = torch.rand(len(images), generator=draw.generator, device=images.device) < 0.5
+    return _mirror(images, mirrored)
 
 
-def crop(images: Tensor, generator: torch.Generator, padding: int = CROP_PADDING) -> Tensor:
+def alternating_flip(images: Tensor, draw: Draw) -> Tensor:
+    """Mirrors each image in every other epoch; a random half of the images begins mirrored.
+
+    In any two epochs in a row the network sees both sides of each image, instead of the same side
+    twice for half of them. Source: "94% on CIFAR-10 in 3.29 Seconds on a Single GPU"
+    (https://arxiv.org/abs/2404.00498), section 3.6. There the half is drawn anew from the first
+    epoch's generator; here it is the lowest bit of a hash of (seed, image), so that a run which
+    goes on needs no memory of it.
+    """
+    mirrored = ((_hash(draw.indices, draw.seed) + draw.epoch) & 1).bool()
+    return _mirror(images, mirrored.to(images.device))
+
+
+def crop(images: Tensor, draw: Draw, padding: int = CROP_PADDING) -> Tensor:
     """Shifts each image by up to ``padding`` pixels each way; the border is filled by reflection.
 
     Reflection needs no fill colour, so it means the same under every normalisation.
     """
     height, width = images.shape[-2:]
     padded = _reflect(images, padding)
-    top, left = _offsets(len(images), 2 * padding + 1, generator, images.device)
+    top, left = _offsets(len(images), 2 * padding + 1, draw.generator, images.device)
     rows = (top[:, None] + torch.arange(height, device=images.device))[:, None, :, None]
     columns = (left[:, None] + torch.arange(width, device=images.device))[:, None, None, :]
     samples = torch.arange(len(images), device=images.device)[:, None, None, None]
@@ -42,7 +76,7 @@ def crop(images: Tensor, generator: torch.Generator, padding: int = CROP_PADDING
     return padded[samples, channels, rows, columns]
 
 
-def cutout(images: Tensor, generator: torch.Generator, size: int = CUTOUT_SIZE) -> Tensor:
+def cutout(images: Tensor, draw: Draw, size: int = CUTOUT_SIZE) -> Tensor:
     """Covers one square of ``size`` pixels an image, its centre anywhere, with the image's mean.
 
     Source: "Improved Regularization of Convolutional Neural Networks with Cutout"
@@ -50,8 +84,8 @@ def cutout(images: Tensor, generator: torch.Generator, size: int = CUTOUT_SIZE) 
     the training set; here it is the mean colour of the image, so no statistics are needed.
     """
     height, width = images.shape[-2:]
-    y = torch.randint(height, (len(images), 1), generator=generator, device=images.device)
-    x = torch.randint(width, (len(images), 1), generator=generator, device=images.device)
+    y = torch.randint(height, (len(images), 1), generator=draw.generator, device=images.device)
+    x = torch.randint(width, (len(images), 1), generator=draw.generator, device=images.device)
     rows = (torch.arange(height, device=images.device) - y + size // 2).div(
         size, rounding_mode="floor"
     )
@@ -63,29 +97,55 @@ def cutout(images: Tensor, generator: torch.Generator, size: int = CUTOUT_SIZE) 
     return torch.where(covered, mean, images)
 
 
-AUGMENTATIONS: dict[str, Augmentation] = {"flip": flip, "crop": crop, "cutout": cutout}
+AUGMENTATIONS: dict[str, Augmentation] = {
+    "flip": flip,
+    "alternating_flip": alternating_flip,
+    "crop": crop,
+    "cutout": cutout,
+}
 
 
-def compose(names: Iterable[str]) -> Augmentation | None:
+def compose(names: Iterable[str], crop_padding: int = CROP_PADDING) -> Augmentation | None:
     """Gives one function that applies the named augmentations in order, or None for no names.
 
+    Args:
+        names: keys of ``AUGMENTATIONS``.
+        crop_padding: pixels that ``crop`` shifts by at most, 0 to 31.
+
     Raises:
-        UserError: a name that is not in ``AUGMENTATIONS``.
+        UserError: a name that is not in ``AUGMENTATIONS``, or a padding out of its range.
     """
+    if not 0 <= crop_padding < IMAGE_SHAPE[-1]:
+        raise UserError(f"crop_padding {crop_padding}: expected 0 to {IMAGE_SHAPE[-1] - 1} pixels")
     names = list(names)
     unknown = [name for name in names if name not in AUGMENTATIONS]
     if unknown:
         raise UserError(f"augment {unknown[0]!r}: expected some of {', '.join(AUGMENTATIONS)}")
     if not names:
         return None
-    functions = [AUGMENTATIONS[name] for name in names]
+    known: dict[str, Augmentation] = {**AUGMENTATIONS, "crop": partial(crop, padding=crop_padding)}
 
-    def apply(images: Tensor, generator: torch.Generator) -> Tensor:
-        for function in functions:
-            images = function(images, generator)
+    def apply(images: Tensor, draw: Draw) -> Tensor:
+        for name in names:
+            images = known[name](images, draw)
         return images
 
     return apply
+
+
+def _mirror(images: Tensor, mirrored: Tensor) -> Tensor:
+    return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+
+
+def _hash(numbers: Tensor, seed: int) -> Tensor:
+    """Mixes int64 numbers (B,) with a seed, so that every bit depends on every bit.
+
+    SplitMix64, its constants without their highest bit; int64 products wrap around.
+    """
+    mixed = numbers + ((seed + 1) * 0x1E3779B97F4A7C15 & (2**63 - 1))
+    for shift, factor in ((30, 0x3F58476D1CE4E5B9), (27, 0x14D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> shift)) * factor
+    return mixed ^ (mixed >> 31)
 
 
 def _reflect(images: Tensor, padding: int) -> Tensor:

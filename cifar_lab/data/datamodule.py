@@ -18,7 +18,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from cifar_lab.data import sources
-from cifar_lab.data.augment import compose
+from cifar_lab.data.augment import CROP_PADDING, compose
 from cifar_lab.data.image_set import ImageSet
 from cifar_lab.data.loader import Batch, BatchLoader
 from cifar_lab.data.split import split_indices
@@ -48,6 +48,7 @@ class CIFAR10DataModule(LightningDataModule):
         split_seed: of the validation split. Apart from ``seed``, so that runs with different seeds
             are selected on the same images.
         augment: names from ``augment.AUGMENTATIONS`` in order, such as ``["flip", "crop"]``.
+        crop_padding: pixels that "crop" shifts an image by at most, each way.
         normalize: give standardised float32 images, for models that do not normalise themselves.
         verify_data: check an image tree's contents against its cache.
 
@@ -66,6 +67,7 @@ class CIFAR10DataModule(LightningDataModule):
         seed: int = 0,
         split_seed: int = 0,
         augment: Sequence[str] = (),
+        crop_padding: int = CROP_PADDING,
         normalize: bool = False,
         verify_data: bool = False,
     ) -> None:
@@ -74,7 +76,7 @@ class CIFAR10DataModule(LightningDataModule):
         self.data_dir, self.source, self.verify_data = data_dir, source, verify_data
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_size, self.seed, self.split_seed = val_size, seed, split_seed
-        self.augment, self.normalize = compose(augment), normalize
+        self.augment, self.normalize = compose(augment, crop_padding), normalize
         self._set: ImageSet | None = None
         self._tensors: dict[str, Tensor] = {}
         self._standardize: tuple[Tensor, Tensor] | None = None

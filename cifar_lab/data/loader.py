@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cifar_lab.data.augment import Augmentation
+from cifar_lab.data.augment import Augmentation, Draw
 
 Batch = tuple[Tensor, Tensor]
 
@@ -121,7 +121,7 @@ class BatchLoader:
         if self.augment is not None:
             seed = derive_seed(self.seed, self.epoch, batch, self.rank)
             generator = torch.Generator(images.device).manual_seed(seed)
-            images = self.augment(images, generator)
+            images = self.augment(images, Draw(generator, chosen, self.epoch, self.seed))
         return images, labels
 
 

@@ -7,6 +7,7 @@ from cifar_lab.models.batchnorm_mlp import BatchNormMLP
 from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.models.cnn import CNN
 from cifar_lab.models.deep_mlp import DeepMLP
+from cifar_lab.models.fast_cnn import FastCNN
 from cifar_lab.models.mlp import MLP
 from cifar_lab.models.numpy_mlp import NumpyMLP
 
@@ -16,6 +17,16 @@ REGISTRY: dict[str, type[ImageClassifier]] = {
     "deep_mlp": DeepMLP,
     "batchnorm_mlp": BatchNormMLP,
     "cnn": CNN,
+    "fast_cnn": FastCNN,
 }
 
-__all__ = ["CNN", "MLP", "REGISTRY", "BatchNormMLP", "DeepMLP", "ImageClassifier", "NumpyMLP"]
+__all__ = [
+    "CNN",
+    "MLP",
+    "REGISTRY",
+    "BatchNormMLP",
+    "DeepMLP",
+    "FastCNN",
+    "ImageClassifier",
+    "NumpyMLP",
+]

@@ -12,7 +12,7 @@ format them in every step.
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, isfinite
 from typing import Any
 
 import torch
@@ -50,12 +50,16 @@ class ImageClassifier(LightningModule):
         optimizer: "sgd", "adam" or "adamw".
         lr: learning rate, above 0.
         weight_decay: at least 0.
+        label_smoothing: share of the target that is spread over all classes in training, in [0, 1);
+            "Rethinking the Inception Architecture" (https://arxiv.org/abs/1512.00567), section 7.
+            The training loss that is shown contains it, that of evaluations does not.
 
     Raises:
         UserError: a value out of its range.
     """
 
     cpu_only = False  # a model that computes outside torch
+    optimizer_names: tuple[str, ...] = tuple(OPTIMIZERS)  # that this model can be trained with
 
     def __init__(
         self,
@@ -66,15 +70,21 @@ class ImageClassifier(LightningModule):
         optimizer: str,
         lr: float,
         weight_decay: float = 0.0,
+        label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        if optimizer not in OPTIMIZERS:
-            raise UserError(f"optimizer {optimizer!r}: expected one of {', '.join(OPTIMIZERS)}")
+        if optimizer not in self.optimizer_names:
+            raise UserError(
+                f"optimizer {optimizer!r}: expected {' or '.join(self.optimizer_names)}"
+            )
         if not 0 < lr < inf:
             raise UserError(f"lr {lr}: expected a finite number above 0")
         if not 0 <= weight_decay < inf:
             raise UserError(f"weight_decay {weight_decay}: expected a finite number of at least 0")
+        if not 0 <= label_smoothing < 1:
+            raise UserError(f"label_smoothing {label_smoothing}: expected at least 0 and below 1")
         self.optimizer_name, self.lr, self.weight_decay = optimizer, lr, weight_decay
+        self.label_smoothing = label_smoothing
         self.num_classes = num_classes
         self.class_names: tuple[str, ...] = ()
         self.data: dict[str, Any] = {}  # what it was trained on; see CIFAR10DataModule.identity
@@ -92,15 +102,29 @@ class ImageClassifier(LightningModule):
         """Maps raw uint8 images (B, 3, 32, 32) to logits (B, num_classes)."""
         return self.network(self.normalize(images))
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Sets an attribute; quickly the one in which Lightning notes the hook that it is in.
+
+        It does so forty times a step, and torch would ask each time whether that is a parameter.
+        """
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     # --- training -----------------------------------------------------------------------------
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Gives the mean cross entropy of a batch."""
         images, labels = batch
-        logits = self(images)
-        loss = F.cross_entropy(logits, labels)
+        logits = self.training_logits(images)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         self.meter.update(loss, logits, labels)
         return loss
+
+    def training_logits(self, images: Tensor) -> Tensor:
+        """Maps raw uint8 images (B, 3, 32, 32) to logits (B, num_classes) in training."""
+        return self(images)
 
     def on_train_start(self) -> None:
         """Notes where the curves begin and end."""
@@ -110,7 +134,7 @@ class ImageClassifier(LightningModule):
         if state is not None:
             self._last_logged = state["last_logged"]
             # The sums are of all processes together: the first one goes on with them.
-            self.meter.load_state_dict(state, self.device, empty=not self.trainer.is_global_zero)
+            self.meter.load_state_dict(state, empty=not self.trainer.is_global_zero)
         self.meter.start()
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
@@ -120,7 +144,12 @@ class ImageClassifier(LightningModule):
     def write_due_point(self) -> None:
         """Writes the point of this step, if there is one and it was not written yet."""
         if self.is_point_due(self.global_step) and self.global_step > self._last_logged:
-            self._write(self._training_scalars())
+            scalars = self._training_scalars()
+            if not self.trainer.barebones:
+                # For bars and monitors; self.log would take longer than all else in a small step.
+                tensors = {name: torch.tensor(value) for name, value in scalars.items()}
+                self.trainer.callback_metrics.update(tensors)
+                self._to_loggers(scalars)
 
     def is_point_due(self, step: int) -> bool:
         """Whether the training curves have a point at this number of optimizer steps."""
@@ -133,7 +162,7 @@ class ImageClassifier(LightningModule):
 
     def on_train_end(self) -> None:
         """Writes the last point of a run that ended before it was expected to."""
-        if self.meter.sums is not None and self.global_step > self._last_logged:
+        if self.global_step > self._last_logged and self.meter.sums()[2]:
             self._to_loggers(self._training_scalars())
 
     def finite_steps(self) -> int | None:
@@ -142,20 +171,21 @@ class ImageClassifier(LightningModule):
         Looks back to the last point of the curves. Of several processes, the mean of their steps.
         """
         sums = self._total_sums()
-        if sums is None or sums[0].isfinite():
+        if isfinite(sums[0]):
             return None
         batches = int(sums[3]) // self.trainer.world_size
         return self._last_logged + batches // self.trainer.accumulate_grad_batches
 
-    def _total_sums(self) -> Tensor | None:
+    def _total_sums(self) -> list[float]:
         """The meter's sums over all processes; leaves those of this one as they are."""
-        if self.meter.sums is None:
-            return None
-        return self.trainer.strategy.reduce(self.meter.sums.clone(), reduce_op="sum")
+        sums = self.meter.sums()
+        if self.trainer.world_size == 1:
+            return sums
+        total = torch.tensor(sums, dtype=torch.float64, device=self.device)
+        return self.trainer.strategy.reduce(total, reduce_op="sum").tolist()
 
     def _training_scalars(self) -> dict[str, float]:
         sums = self._total_sums()
-        assert sums is not None  # a step was taken since the last point
         self._last_logged = self.global_step
         group = self.trainer.optimizers[0].param_groups[0]
         return {**self.meter.read(sums), "lr": float(group["lr"])}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from math import isfinite
 from typing import Any
 
 import torch
@@ -12,12 +13,14 @@ from torch import Tensor
 class TrainingMeter:
     """Mean loss, accuracy and speed since the last reading.
 
-    ``update`` adds to counters on the device and waits for nothing; only ``read`` copies them.
+    ``update`` keeps two numbers of a batch on the device and waits for nothing; only ``sums``
+    copies them.
     """
 
     def __init__(self) -> None:
-        # (4,): loss times images, correct answers, images, batches until that loss was not finite
-        self.sums: Tensor | None = None
+        # Loss times images, correct answers, images, batches before the first loss not finite.
+        self._sums = [0.0] * 4
+        self._batches: list[tuple[Tensor, Tensor, int]] = []  # since then: loss, correct, images
         self._seconds = 0.0
         self._since: float | None = None
         self._overall = [0.0, 0.0]  # images and seconds of all readings
@@ -28,15 +31,34 @@ class TrainingMeter:
         images, seconds = self._overall
         return images / seconds if seconds else 0.0
 
+    @property
+    def overall_seconds(self) -> float:
+        """Seconds of training over all readings."""
+        return self._overall[1]
+
     def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Adds one batch: its mean loss (), logits (B, C) and labels (B,)."""
-        if self.sums is None or self.sums.device != logits.device:
-            self.sums = torch.zeros(4, dtype=torch.float64, device=logits.device)
-        count = len(labels)
-        self.sums[0] += loss.detach() * count
-        self.sums[1] += (logits.detach().argmax(1) == labels).sum()
-        self.sums[2] += count
-        self.sums[3] += self.sums[0].isfinite()
+        correct = (logits.detach().argmax(1) == labels).sum()
+        self._batches.append((loss.detach(), correct, len(labels)))
+
+    def sums(self) -> list[float]:
+        """What was added since the last reading; waits for the device.
+
+        Returns:
+            Four numbers: loss times images, correct answers, images, and batches before the first
+            whose sum of losses was not finite.
+        """
+        if self._batches:
+            losses, correct, counts = zip(*self._batches, strict=True)
+            read = torch.stack(losses).tolist(), torch.stack(correct).tolist()
+            # One by one: the sum is then the same however often it was asked for.
+            for loss, right, count in zip(*read, counts, strict=True):
+                self._sums[0] += loss * count
+                self._sums[1] += right
+                self._sums[2] += count
+                self._sums[3] += isfinite(self._sums[0])
+            self._batches = []
+        return list(self._sums)
 
     def start(self) -> None:
         """Starts the clock; time while it is stopped (evaluations) does not count."""
@@ -48,13 +70,13 @@ class TrainingMeter:
             self._seconds += time.perf_counter() - self._since
         self._since = None
 
-    def read(self, sums: Tensor) -> dict[str, float]:
+    def read(self, sums: list[float]) -> dict[str, float]:
         """Gives the scalars of the given sums and starts anew.
 
         Args:
-            sums: ``self.sums``, or their total over all processes.
+            sums: ``self.sums()``, or their total over all processes.
         """
-        loss, correct, count, _ = sums.tolist()
+        loss, correct, count, _ = sums
         self.stop()
         scalars = {
             "loss/train": loss / count,
@@ -63,11 +85,11 @@ class TrainingMeter:
         }
         self._overall[0] += count
         self._overall[1] += self._seconds
-        self.sums, self._seconds = None, 0.0
+        self._sums, self._batches, self._seconds = [0.0] * 4, [], 0.0
         self.start()
         return scalars
 
-    def state_dict(self, sums: Tensor | None) -> dict[str, Any]:
+    def state_dict(self, sums: list[float]) -> dict[str, Any]:
         """What a run that goes on needs, in plain values.
 
         Args:
@@ -75,14 +97,12 @@ class TrainingMeter:
         """
         running = time.perf_counter() - self._since if self._since is not None else 0.0
         return {
-            "sums": None if sums is None else sums.tolist(),
+            "sums": sums,
             "seconds": self._seconds + running,
             "overall": list(self._overall),
         }
 
-    def load_state_dict(self, state: dict[str, Any], device: torch.device, empty: bool) -> None:
-        """Goes on from a state, on the device that trains; ``empty``: with sums of zero."""
-        if state["sums"] is not None:
-            self.sums = torch.tensor(state["sums"], dtype=torch.float64, device=device)
-            self.sums *= not empty
+    def load_state_dict(self, state: dict[str, Any], empty: bool) -> None:
+        """Goes on from a state; ``empty``: with sums of zero."""
+        self._sums = [0.0] * 4 if empty else list(state["sums"])
         self._seconds, self._overall = state["seconds"], list(state["overall"])

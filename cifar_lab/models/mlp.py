@@ -47,11 +47,11 @@ class MLPNetwork(nn.Sequential):
         return super().forward(images)
 
 
-def check_units(hidden_units: Sequence[int]) -> Sequence[int]:
-    """Gives ``hidden_units`` back; a UserError where one is not above 0."""
-    if any(units < 1 for units in hidden_units):
-        raise UserError(f"hidden_units {list(hidden_units)}: expected integers above 0")
-    return hidden_units
+def check_units(units: Sequence[int], name: str = "hidden_units") -> Sequence[int]:
+    """Gives the units of layers back; a UserError with their name where one is not above 0."""
+    if any(count < 1 for count in units):
+        raise UserError(f"{name} {list(units)}: expected integers above 0")
+    return units
 
 
 def _report_init(module: nn.Module) -> None:

@@ -43,6 +43,7 @@ from cifar_lab.training.summary import (
     describe_device,
     versions,
 )
+from cifar_lab.training.together import Together
 from cifar_lab.training.trainer import build_trainer
 
 
@@ -133,10 +134,10 @@ class _Fit:
         curves = MetricsCSV(folder.path / "metrics.csv", last_step)
         dashboard = _open_dashboard(self.plan, self.data, folder, last_step)
         progress = make_progress(self.plan.settings.progress)
-        trainer.callbacks += [FinalEvaluation(), FiniteCheck(), RandomState()]
-        trainer.callbacks += [progress] if progress else []
-        trainer.callbacks += dashboard.callbacks if dashboard else []
-        trainer.callbacks += [checkpoints, interrupt]
+        callbacks = [FinalEvaluation(), FiniteCheck(), RandomState()]
+        callbacks += [progress] if progress else []
+        callbacks += dashboard.callbacks if dashboard else []
+        trainer.callbacks += [Together([*callbacks, checkpoints, interrupt])]
         trainer.loggers = [dashboard.logger, curves] if dashboard else [curves]
         if dashboard:
             again = any(folder.path.glob("events.out.tfevents.*"))

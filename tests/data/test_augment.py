@@ -13,7 +13,12 @@ def _images(count: int = 64) -> torch.Tensor:
 
 
 def _apply(name: str, images: torch.Tensor, seed: int = 1) -> torch.Tensor:
-    return augment.AUGMENTATIONS[name](images, torch.Generator().manual_seed(seed))
+    return augment.AUGMENTATIONS[name](images, _draw(seed, len(images)))
+
+
+def _draw(seed: int, count: int = 64, epoch: int = 0) -> augment.Draw:
+    generator = torch.Generator().manual_seed(seed)
+    return augment.Draw(generator, torch.arange(count), epoch, seed)
 
 
 @pytest.mark.parametrize("name", augment.AUGMENTATIONS)
@@ -74,11 +79,49 @@ def test_cutout_covers_one_square_with_the_mean_colour() -> None:
 
 
 def test_compose_applies_in_order_and_names_what_it_does_not_know() -> None:
-    images, generator = _images(), torch.Generator().manual_seed(3)
+    images, draw, same = _images(), _draw(3), _draw(3)
     both = augment.compose(["flip", "crop"])
     assert both is not None
-    same = torch.Generator().manual_seed(3)
-    assert torch.equal(both(images, generator), augment.crop(augment.flip(images, same), same))
+    assert torch.equal(both(images, draw), augment.crop(augment.flip(images, same), same))
     assert augment.compose([]) is None
-    with pytest.raises(UserError, match=r"'blur'.*flip, crop, cutout"):
+    with pytest.raises(UserError, match=r"'blur'.*flip, alternating_flip, crop, cutout"):
         augment.compose(["flip", "blur"])
+
+
+def test_crop_padding_is_the_largest_shift() -> None:
+    images = _images()
+    narrow, still = (augment.compose(["crop"], padding) for padding in (1, 0))
+    assert narrow is not None
+    assert still is not None
+    assert torch.equal(still(images, _draw(1)), images)
+    moved = narrow(images, _draw(1))
+    assert torch.equal(moved, augment.crop(images, _draw(1), padding=1))
+    for padding in (-1, 32):
+        with pytest.raises(UserError, match=f"crop_padding {padding}: expected 0 to 31"):
+            augment.compose(["crop"], padding)
+
+
+def test_alternating_flip_shows_both_sides_in_any_two_epochs() -> None:
+    images = _images(400)
+    first, second, third = (
+        augment.alternating_flip(images, _draw(1, 400, epoch)) for epoch in range(3)
+    )
+    mirrored = (first == images.flip(-1)).flatten(1).all(1)
+    assert 150 < mirrored.sum() < 250
+    assert torch.equal(first, torch.where(mirrored[:, None, None, None], images.flip(-1), images))
+    assert torch.equal(second, first.flip(-1))
+    assert torch.equal(third, first)
+
+
+def test_alternating_flip_goes_by_the_image_and_the_seed() -> None:
+    images = torch.arange(32, dtype=torch.uint8).expand(1000, 3, 32, 32)
+
+    def mirrored(seed: int, indices: torch.Tensor) -> torch.Tensor:
+        draw = augment.Draw(torch.Generator(), indices, 0, seed)
+        return augment.alternating_flip(images, draw)[:, 0, 0, 0] == 31
+
+    indices = torch.arange(1000)
+    here, there = mirrored(0, indices), mirrored(2**32 - 1, indices)
+    assert torch.equal(mirrored(0, indices.flip(0)), here.flip(0))
+    assert 400 < (here != there).sum() < 600
+    assert 400 < (here[1:] != here[:-1]).sum() < 600  # neighbours are unrelated

@@ -10,7 +10,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from cifar_lab import CIFAR10DataModule
 from cifar_lab.errors import UserError
-from cifar_lab.models import CNN, MLP, REGISTRY, DeepMLP, ImageClassifier
+from cifar_lab.models import CNN, MLP, REGISTRY, DeepMLP, FastCNN, ImageClassifier
 from cifar_lab.models.cnn import CNNNetwork
 
 MODELS = pytest.mark.parametrize("name", REGISTRY)
@@ -19,7 +19,10 @@ MODELS = pytest.mark.parametrize("name", REGISTRY)
 def _small(name: str, **settings) -> ImageClassifier:
     """A model of three classes, small where it can be."""
     model = REGISTRY[name]
-    if "hidden_units" in inspect.signature(model).parameters:
+    parameters = inspect.signature(model).parameters
+    if "widths" in parameters:
+        settings = {"widths": [8, 8], **settings}
+    if "hidden_units" in parameters:
         # Weights of 0.0001 pass next to nothing through a second hidden layer.
         settings = {"hidden_units": [12] if name == "numpy_mlp" else [12, 8], **settings}
     return model(num_classes=3, **settings)
@@ -51,7 +54,7 @@ def test_a_model_maps_raw_images_to_logits(name: str) -> None:
 @MODELS
 def test_training_lowers_the_loss(name: str, tree: Path) -> None:
     seed_everything(0, verbose=False)
-    model = _small(name, lr=1e-2 if name == "numpy_mlp" else 1e-3)
+    model = _small(name, lr={"numpy_mlp": 1e-2, "fast_cnn": 0.1}.get(name, 1e-3))
     data, trainer = _data(tree, val_size=0), _trainer(max_steps=30, limit_val_batches=0)
     losses = []
     model.on_train_batch_end = lambda outputs, batch, batch_idx: losses.append(
@@ -179,6 +182,17 @@ def test_a_monitor_of_lightning_can_follow_our_metrics(tree: Path) -> None:
         (MLP, {"optimizer": "sdg"}, "optimizer 'sdg'"),
         (MLP, {"normalization": "zca"}, "normalization 'zca'"),
         (DeepMLP, {"dropout": 1.0}, "dropout 1.0"),
+        (FastCNN, {"optimizer": "adam"}, "optimizer 'adam': expected muon or sgd"),
+        (FastCNN, {"label_smoothing": 1.0}, "label_smoothing 1.0"),
+        (FastCNN, {"widths": [8, 0]}, r"widths \[8, 0\]"),
+        (FastCNN, {"widths": [8] * 5}, "5 blocks; at most 4"),
+        (FastCNN, {"small_size": 8}, "small_size 8: expected 9 to 32"),
+        (FastCNN, {"small_size": 33}, "small_size 33"),
+        (FastCNN, {"small_share": 1.5}, "small_share 1.5"),
+        (FastCNN, {"bias_lr": 0.0}, "bias_lr 0.0"),
+        (FastCNN, {"head_lr": -1.0}, "head_lr -1.0"),
+        (FastCNN, {"momentum": 1.0}, "momentum 1.0"),
+        (FastCNN, {"warmup": 1.0}, "warmup 1.0"),
     ],
 )
 def test_settings_out_of_range_are_refused(model: type, settings: dict, message: str) -> None:

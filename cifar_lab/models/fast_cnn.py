@@ -1,0 +1,203 @@
+"""A convolutional network made for speed: a small VGG with what is known to shorten training.
+
+    whitening 2×2, GELU, 3 × (conv, pool, batch norm, GELU, conv, batch norm, GELU), max pool,
+    linear
+
+Drawn from cifar10-airbench ("94% on CIFAR-10 in 3.29 Seconds on a Single GPU",
+https://arxiv.org/abs/2404.00498): the whitening layer, pooling before normalisation, convolutions
+that begin near the identity, batch normalization without scale, whose bias is trained at a higher
+rate than the filters, alternating flips, label smoothing, and a linear fall of all rates. From its
+successor Muon for the filters (optimizers/muon.py). Small images first are from "Progressive
+resizing" in fast.ai's DAWNBench entry (https://www.fast.ai/posts/2018-04-30-dawnbench-fastai.html).
+docs/speed.md says what each of them is worth here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import inf
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cifar_lab.data.datamodule import CIFAR10DataModule
+from cifar_lab.data.image_set import IMAGE_SHAPE
+from cifar_lab.errors import UserError
+from cifar_lab.layers.whitening import Whitening
+from cifar_lab.models.classifier import ImageClassifier
+from cifar_lab.models.mlp import check_units
+from cifar_lab.optimizers.muon import Muon
+from cifar_lab.optimizers.schedule import triangle
+
+LOGIT_SCALE = 1 / 9  # of the first source: the head's weights begin with variance 1
+WHITENING_IMAGES = 5000  # that the whitening layer is computed from; the first source's number
+
+
+class Block(nn.Sequential):
+    """Two 3×3 convolutions, each with batch normalization and GELU; the first is pooled.
+
+    Shape: (B, fan_in, H, W) to (B, width, H // 2, W // 2).
+    """
+
+    def __init__(self, fan_in: int, width: int) -> None:
+        super().__init__(
+            _convolution(fan_in, width),
+            nn.MaxPool2d(2),
+            _batch_norm(width),
+            nn.GELU(),
+            _convolution(width, width),
+            _batch_norm(width),
+            nn.GELU(),
+        )
+
+
+class FastCNNNetwork(nn.Module):
+    """Whitening, a block for each width, the maximum over all pixels, and a linear layer.
+
+    Args:
+        num_classes: of the output.
+        widths: channels of each block, each above 0; at most four blocks, as each halves the image.
+        whitening: begin with the whitening layer; else with a trained convolution of its shape.
+
+    Attributes:
+        smallest_size: pixels that the side of an image needs.
+
+    Raises:
+        UserError: a value out of its range.
+    """
+
+    def __init__(self, num_classes: int, widths: Sequence[int], whitening: bool) -> None:
+        super().__init__()
+        self.smallest_size = 2 ** len(widths) + 1  # whitening takes a pixel
+        if self.smallest_size > IMAGE_SHAPE[-1]:
+            raise UserError(f"widths {list(widths)}: {len(widths)} blocks; at most 4 fit the image")
+        self.whitening = Whitening(IMAGE_SHAPE[0])
+        channels = self.whitening.out_channels
+        self.first = self.whitening if whitening else nn.Conv2d(IMAGE_SHAPE[0], channels, 2)
+        sizes = [channels, *check_units(widths, "widths")]
+        self.blocks = nn.Sequential(*(Block(*pair) for pair in pairwise(sizes)))
+        self.head = nn.Linear(sizes[-1], num_classes, bias=False)
+        nn.init.normal_(self.head.weight)
+        # The layout in which convolutions are fastest, on CPU (oneDNN) and GPU alike.
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps float images (B, 3, H, W), of any size above the smallest, to logits (B, C)."""
+        x = images.contiguous(memory_format=torch.channels_last)
+        x = self.blocks(F.gelu(self.first(x)))
+        return self.head(x.amax((2, 3))) * LOGIT_SCALE
+
+
+class FastCNN(ImageClassifier):
+    """The network as a LightningModule; further settings as in FastCNNNetwork and ImageClassifier.
+
+    Args:
+        optimizer: "muon", or "sgd" for Nesterov's momentum on the filters too.
+        lr: highest rate of the filters.
+        bias_lr: highest rate of the biases of batch normalization.
+        head_lr: highest rate of the linear layer.
+        momentum: of all, in [0, 1).
+        warmup: share of the steps in which the rates rise, in [0, 1).
+        small_size: side in pixels to which images are shrunk at first, at most 32.
+        small_share: share of the steps that see small images, in [0, 1].
+    """
+
+    network: FastCNNNetwork
+    optimizer_names = ("muon", "sgd")
+
+    def __init__(
+        self,
+        widths: Sequence[int] = (64, 256, 256),
+        whitening: bool = True,
+        small_size: int = 24,
+        small_share: float = 0.5,
+        normalization: str = "standardize",
+        optimizer: str = "muon",
+        lr: float = 0.12,
+        bias_lr: float = 0.05,
+        head_lr: float = 0.7,
+        momentum: float = 0.85,
+        warmup: float = 0.0,
+        weight_decay: float = 0.0,
+        label_smoothing: float = 0.2,
+        num_classes: int = 10,
+    ) -> None:
+        super().__init__(
+            FastCNNNetwork(num_classes, widths, whitening),
+            num_classes=num_classes,
+            normalization=normalization,
+            optimizer=optimizer,
+            lr=lr,
+            weight_decay=weight_decay,
+            label_smoothing=label_smoothing,
+        )
+        smallest, largest = self.network.smallest_size, IMAGE_SHAPE[-1]
+        if not smallest <= small_size <= largest:
+            raise UserError(f"small_size {small_size}: expected {smallest} to {largest} pixels")
+        if not 0 <= small_share <= 1:
+            raise UserError(f"small_share {small_share}: expected 0 to 1")
+        for name, rate in (("bias_lr", bias_lr), ("head_lr", head_lr)):
+            if not 0 < rate < inf:
+                raise UserError(f"{name} {rate}: expected a finite number above 0")
+        for name, share in (("momentum", momentum), ("warmup", warmup)):
+            if not 0 <= share < 1:
+                raise UserError(f"{name} {share}: expected at least 0 and below 1")
+        self.small_size, self.small_share = small_size, small_share
+        self.bias_lr, self.head_lr = bias_lr, head_lr
+        self.momentum, self.warmup = momentum, warmup
+        self.save_hyperparameters()
+
+    def training_logits(self, images: Tensor) -> Tensor:
+        """Maps raw uint8 images (B, 3, 32, 32) to logits; shrinks them in the first steps."""
+        normalised = self.normalize(images)
+        if self.global_step < self.small_share * self.trainer.estimated_stepping_batches:
+            size = [self.small_size] * 2
+            normalised = F.interpolate(normalised, size, mode="bilinear", antialias=True)
+        return self.network(normalised)
+
+    def configure_optimizers(self) -> Any:
+        """Gives the optimizer, its rates and their schedule."""
+        named = list(self.network.named_parameters())
+        filters = [p for name, p in named if p.ndim == 4]
+        biases = [p for name, p in named if p.ndim == 1 and p.requires_grad]
+        optimizer = Muon(
+            [
+                {"params": filters, "orthogonal": self.optimizer_name == "muon"},
+                {"params": biases, "lr": self.bias_lr},
+                {"params": [self.network.head.weight], "lr": self.head_lr},
+            ],
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+        )
+        schedule = triangle(optimizer, int(self.trainer.estimated_stepping_batches), self.warmup)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def setup(self, stage: str) -> None:
+        """Computes the whitening layer from training images, once."""
+        super().setup(stage)
+        data, whitening = self.trainer.datamodule, self.network.whitening
+        if isinstance(data, CIFAR10DataModule) and not whitening.filled:
+            chosen = data.train_indices[:WHITENING_IMAGES]
+            images = torch.from_numpy(data.image_set.train_images[chosen]).to(self.device)
+            whitening.fill(self.normalize(images))
+
+
+def _convolution(fan_in: int, width: int) -> nn.Conv2d:
+    """A 3×3 convolution whose first filters pass their channel on unchanged."""
+    convolution = nn.Conv2d(fan_in, width, 3, padding=1, bias=False)
+    nn.init.dirac_(convolution.weight[: min(fan_in, width)])
+    return convolution
+
+
+def _batch_norm(width: int) -> nn.BatchNorm2d:
+    """Batch normalization with a bias and no scale."""
+    layer = nn.BatchNorm2d(width)
+    layer.weight.requires_grad_(False)
+    return layer

@@ -1,0 +1,117 @@
+"""Muon: its plain groups are SGD's, its orthogonal ones follow the definition."""
+
+from math import sqrt
+
+import pytest
+import torch
+from torch import nn
+
+from cifar_lab.optimizers.muon import Muon, orthogonalize
+
+
+def _matrix(rows: int, columns: int) -> torch.Tensor:
+    """A random matrix with singular values from 1 to 0.1."""
+    torch.manual_seed(rows)
+    u, _, v = torch.linalg.svd(torch.randn(rows, columns).double(), full_matrices=False)
+    return u @ torch.linspace(1, 0.1, min(rows, columns)).double().diag() @ v
+
+
+def test_a_plain_group_does_what_sgd_does() -> None:
+    torch.manual_seed(0)
+    ours, theirs = nn.Linear(5, 3).double(), nn.Linear(5, 3).double()
+    theirs.load_state_dict(ours.state_dict())
+    options = {"lr": 0.1, "momentum": 0.8, "weight_decay": 0.01}
+    first = Muon(ours.parameters(), **options)
+    second = torch.optim.SGD(theirs.parameters(), nesterov=True, **options)
+    for _ in range(6):
+        x = torch.randn(7, 5).double()
+        for model, optimizer in ((ours, first), (theirs, second)):
+            optimizer.zero_grad()
+            model(x).square().sum().backward()
+            optimizer.step()
+    torch.testing.assert_close(ours.weight, theirs.weight, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(ours.bias, theirs.bias, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(6, 20), (20, 6), (8, 8)])
+def test_orthogonalize_keeps_directions_and_levels_their_lengths(rows: int, columns: int) -> None:
+    matrix = _matrix(rows, columns)
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    found = u.mT @ orthogonalize(matrix, 3) @ v.mT  # diagonal: the singular directions are kept
+    lengths = found.diagonal()
+    torch.testing.assert_close(found, lengths.diag(), rtol=0, atol=1e-9)
+    assert lengths.min() > 0.68
+    assert lengths.max() < 1.21
+
+
+def test_orthogonalize_takes_gradients_of_any_size_and_zero() -> None:
+    matrix = _matrix(4, 9)
+    tiny = orthogonalize(1e-3 * matrix, 3)
+    torch.testing.assert_close(tiny, orthogonalize(1e3 * matrix, 3), rtol=1e-3, atol=1e-3)
+    assert torch.equal(orthogonalize(torch.zeros(3, 4), 3), torch.zeros(3, 4))
+
+
+def test_a_filter_moves_by_the_rate_times_the_orthogonal_update_and_keeps_its_norm() -> None:
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.randn(4, 3, 2, 2).double())
+    before, gradient = weight.detach().clone(), torch.randn(4, 3, 2, 2).double()
+    optimizer = Muon([weight], lr=0.1, momentum=0.5, orthogonal=True)
+    weight.grad = gradient.clone()
+    optimizer.step()
+    scaled = before * sqrt(4) / before.norm()
+    update = orthogonalize(1.5 * gradient.reshape(4, 12), 3).reshape(4, 3, 2, 2)
+    torch.testing.assert_close(weight.detach(), scaled - 0.1 * update)
+
+
+def test_the_second_step_remembers_the_first() -> None:
+    weight = nn.Parameter(torch.ones(2, 2).double())
+    optimizer = Muon([weight], lr=1.0, momentum=0.5, orthogonal=True)
+    first, second = torch.tensor([[1.0, 0], [0, 1]]), torch.tensor([[0.0, 1], [1, 0]])
+    weight.grad = first.double()
+    optimizer.step()
+    before = weight.detach() * sqrt(2) / weight.detach().norm()
+    weight.grad = second.double()
+    optimizer.step()
+    update = second + 0.5 * (0.5 * first + second)
+    expected = before - orthogonalize(update.double(), 3)
+    torch.testing.assert_close(weight.detach(), expected)
+
+
+def test_the_layout_of_a_filter_changes_nothing() -> None:
+    torch.manual_seed(0)
+    start, gradient = torch.randn(2, 8, 4, 3, 3)
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        weight = nn.Parameter(start.clone().to(memory_format=layout))
+        weight.grad = gradient.clone().to(memory_format=layout)
+        Muon([weight], lr=0.1, orthogonal=True).step()
+        assert weight.is_contiguous(memory_format=layout)
+        found.append(weight.detach())
+    torch.testing.assert_close(*found)
+
+
+def test_the_closure_is_called_with_gradients() -> None:
+    weight = nn.Parameter(torch.ones(2, 2))
+    optimizer = Muon([weight], lr=0.1)
+
+    def closure() -> torch.Tensor:
+        loss = weight.square().sum()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure).item() == 4
+    assert weight[0, 0] < 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lr": 0.0}, "lr 0.0"),
+        ({"lr": float("nan")}, "lr nan"),
+        ({"lr": 0.1, "momentum": 1.0}, "momentum 1.0"),
+        ({"lr": 0.1, "orthogonal": True}, "at least two dimensions"),
+    ],
+)
+def test_values_out_of_range_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Muon([nn.Parameter(torch.ones(3))], **options)
