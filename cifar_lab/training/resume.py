@@ -49,7 +49,7 @@ def plan_resume(argv: Sequence[str]) -> FitPlan:
     where = flags.pop("resume")
     if "config" in flags:
         raise UserError("--resume and --config: a run goes on with its own settings")
-    checkpoint = _newest(flags) if where in ("last", "true") else _find(where)
+    checkpoint = _checkpoint(where, flags)
     folder = folder_of(checkpoint)
     config = read_config(str(folder.config))
     recipe = choose_recipe({}, config)
@@ -83,6 +83,16 @@ def finished(plan: FitPlan) -> str | None:
     if not reached:
         return None
     return f"{folder.path} is finished, at step {summary['steps']:,}; a larger {limit} goes on"
+
+
+def _checkpoint(where: str, flags: Mapping[str, str]) -> Path:
+    """The checkpoint that ``--resume`` means."""
+    try:
+        return _newest(flags) if where in ("last", "true") else _find(where)
+    except UserError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:  # no path, or the home of nobody
+        raise UserError(f"--resume {shown(where)}: {shown(error)}") from error
 
 
 def _newest(flags: Mapping[str, str]) -> Path:

@@ -14,6 +14,7 @@ from cifar_lab.errors import UserError
 from cifar_lab.parsing import ALIASES, parse_fit
 from cifar_lab.recipes import recipes
 from cifar_lab.settings import FitSettings
+from cifar_lab.training.resume import plan_resume
 
 pytestmark = [pytest.mark.fuzz, pytest.mark.timeout(3000)]
 FUZZ = settings.get_profile("fuzz")
@@ -127,3 +128,32 @@ def test_any_damage_to_a_configuration(
     whole = parse_fit(["--recipe", data.draw(st.sampled_from(RECIPES))]).as_yaml().encode()
     Path("damaged.yaml").write_bytes(data.draw(mutated(whole)))
     _is_plan_or_error(["--config", "damaged.yaml"])
+
+
+@FUZZ
+@given(words=WORDS, where=st.sampled_from(["last", "logs/mlp/version_0"]) | TEXTS)
+def test_any_flags_of_a_run_that_goes_on(words: list[str], where: str) -> None:
+    _write_run(parse_fit(["--model", "mlp"]).as_yaml().encode())
+    _goes_on_or_is_refused(["--resume", where, "--log_dir", "logs", *words])
+
+
+@FUZZ
+@given(content=FILES, words=WORDS)
+def test_any_configuration_of_a_run_that_goes_on(content: bytes, words: list[str]) -> None:
+    _write_run(content)
+    _goes_on_or_is_refused(["--resume", "logs/mlp/version_0", *words])
+
+
+def _write_run(config: bytes) -> None:
+    folder = Path("logs/mlp/version_0")
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    (folder / "checkpoints" / "last.ckpt").touch()
+    (folder / "config.yaml").write_bytes(config)
+
+
+def _goes_on_or_is_refused(words: list[str]) -> None:
+    status = fit([*words, "--print_config"])
+    assert status in (0, 2)
+    if status == 0 and not {"-h", "--help"} & {*words}:
+        again = plan_resume([word for word in words if word != "--print_config"])
+        assert again.settings.model == again.recipe.model

@@ -3,6 +3,8 @@
 import csv
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,3 +67,33 @@ def test_a_full_disk_ends_the_run_with_its_checkpoint_intact(
     assert fit(["--resume", str(RUN)]) == 0  # with space made
     with (RUN / "metrics.csv").open(newline="") as file:
         assert [int(row["step"]) for row in csv.DictReader(file)] == [1, 5, 10, 15, 20, 25]
+
+
+UNDER_A_LIMIT = """
+import resource, sys
+limit = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+from cifar_lab.cli import fit
+sys.exit(fit(sys.argv[2:]))
+"""
+
+
+@pytest.mark.slow
+def test_a_limit_of_the_system_on_files_is_met_like_a_full_disk(run) -> None:
+    assert run("--max_steps", "10", "--dashboard", "off")[0] == 0
+    path = RUN / "checkpoints" / "last.ckpt"
+    before = path.read_bytes()
+    limit = str(len(before) - 1)  # the real thing: no checkpoint fits, all other files do
+    words = ["--resume", str(RUN), "--max_steps", "25"]
+    process = subprocess.run(
+        [sys.executable, "-c", UNDER_A_LIMIT, limit, *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert process.returncode == 1, process.stderr
+    assert "cannot be written (File too large)" in process.stderr
+    assert "Traceback" not in process.stderr
+    assert path.read_bytes() == before
+    assert not list(RUN.rglob("*.part"))
+    assert fit(words) == 0
