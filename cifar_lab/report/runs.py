@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from cifar_lab.config_file import read_config
 from cifar_lab.errors import UserError
 from cifar_lab.parsing import FitPlan
 from cifar_lab.settings import FitSettings
@@ -97,10 +97,10 @@ def _decisive(config: dict[str, Any]) -> dict[str, Any]:
 
 def _read(folder: Path) -> Run:
     try:
-        config = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
+        config = read_config(str(folder / "config.yaml"))
         summary = json.loads((folder / "summary.json").read_text("utf-8"))
-        return Run(folder, dict(config), dict(summary))
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        return Run(folder, config, dict(summary))
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{folder}: a damaged run ({error}); remove it to train it anew") from error
 
 

@@ -112,11 +112,12 @@ class _Fit:
         seconds = self._train()
         if interrupt.received:
             return False
+        before = checkpoints.seconds_before  # testing loads the time up to the best checkpoint
         accuracy = _accuracies(trainer, model, data, checkpoints)
         if dashboard:
             dashboard.write_end(accuracy, trainer.global_step)
-        before = checkpoints.seconds_before
         spent = {
+            "train": model.meter.overall_seconds,
             "fit": before + seconds,
             "dashboard": dashboard.seconds if dashboard else 0.0,
             "checkpoints": checkpoints.seconds,

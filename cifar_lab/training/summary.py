@@ -34,9 +34,10 @@ class Summary:
         accuracy: split to points; see ``accuracies``.
         report_accuracy: the report's figure for the recipe, or None.
         steps: optimizer steps done.
-        seconds: of wall time, for training with its evaluations (``fit``) and in all (``total``);
-            of a run that went on, the time behind its last checkpoint is left out. By the last
-            process, for what TensorBoard shows (``dashboard``) and for ``checkpoints``.
+        seconds: of wall time, for the training steps alone (``train``), with evaluations and
+            checkpoints (``fit``) and in all (``total``); of a run that went on, the time behind its
+            last checkpoint is left out. By the last process, for what TensorBoard shows
+            (``dashboard``) and for ``checkpoints``.
         images_per_second: trained on, evaluations not counted in the time.
         data: source, location, fingerprint and sizes of the splits.
         seed: of the run.

@@ -126,6 +126,7 @@ def test_the_time_spent_is_in_the_summary(run) -> None:
     run()
     seconds = json.loads((RUN / "summary.json").read_text())["seconds"]
     assert 0 < seconds["dashboard"] < seconds["total"]
+    assert 0 < seconds["train"] < seconds["fit"] < seconds["total"]
 
 
 def test_the_dashboard_changes_no_weight_and_is_not_in_checkpoints(run) -> None:

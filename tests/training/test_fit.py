@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,14 @@ def test_a_run_leaves_the_folder_that_the_design_names(run) -> None:
     assert {path.name for path in (RUN / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     assert out.splitlines()[-1] == "tensorboard --logdir logs"
     assert f"run folder: {RUN}" in out
+
+
+def test_the_times_of_a_run_are_those_that_passed(run) -> None:
+    start = time.perf_counter()
+    run("--dashboard", "off")
+    passed = time.perf_counter() - start
+    seconds = _summary()["seconds"]
+    assert 0 < seconds["train"] < seconds["fit"] < seconds["total"] < passed
 
 
 def test_scalars_have_the_tags_and_the_steps_of_the_design(run) -> None:
