@@ -1,0 +1,152 @@
+"""What each part of a fast recipe is worth: the recipe without it, the same seeds, shortened runs.
+
+Accuracies are those of the validation split at the last step; the test set decides nothing. A
+difference is formed seed by seed, so that what a seed does to both cancels; its interval is
+Student's, over the seeds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from cifar_lab.errors import UserError
+from cifar_lab.parsing import parse_fit
+from cifar_lab.report.runs import Run, finished_runs, matching
+from cifar_lab.training.fit import run_fit
+
+BASE = "the recipe"
+# The 0.975 quantile of Student's t for 1, 2, … degrees of freedom; from any table of it.
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is tried on a recipe.
+
+    Attributes:
+        shortened: flags that make a run short; of every run, with and without the part.
+        variants: name of what is left out or changed -> the flags that do it.
+    """
+
+    shortened: str
+    variants: dict[str, str]
+
+
+STUDIES = {
+    "fast_cnn": Study(
+        "--widths 32,128,128 --max_epochs 3 --eval_every 100000",
+        {
+            "first layer trained, not whitening": "--whitening false",
+            "flips drawn anew each epoch": "--augment flip,crop",
+            "no flips": "--augment crop",
+            "no shifts": "--augment alternating_flip",
+            "no label smoothing": "--label_smoothing 0",
+            "SGD instead of Muon": "--optimizer sgd --lr 0.5 --momentum 0.85",
+            "32 pixels from the start": "--small_share 0",
+            "biases at the rate of the head's tenth": "--bias_lr 0.01",
+            "batches of 1,000, rates × √2": "--batch_size 1000 --lr 0.085",
+        },
+    ),
+}
+
+
+def run_study(model: str, seeds: list[int], chosen: list[str], flags: list[str]) -> dict[str, Any]:
+    """Trains what is missing; gives the rows of the table.
+
+    Args:
+        model: a key of ``STUDIES``.
+        seeds: of each variant, at least 2.
+        chosen: names of variants; the recipe itself always comes first.
+        flags: more flags of ``scripts/fit.py``, ``--log_dir`` among them.
+
+    Returns:
+        ``{"rows": [{"variant", "flags", "accuracies", "seconds", "difference", "interval"}, …]}``;
+        accuracies and seconds a value a seed, difference and half its 95 % interval in accuracy.
+
+    Raises:
+        UserError: a run that failed, or settings that are not there.
+    """
+    study = STUDIES[model]
+    named = {BASE: "", **{name: study.variants[name] for name in chosen}}
+    runs = {
+        name: [
+            _run([*study.shortened.split(), *words.split()], model, seed, flags) for seed in seeds
+        ]
+        for name, words in named.items()
+    }
+    base = [_accuracy(run) for run in runs[BASE]]
+    rows = []
+    for name, found in runs.items():
+        accuracies = [_accuracy(run) for run in found]
+        difference, interval = paired(accuracies, base)
+        rows.append(
+            {
+                "variant": name,
+                "flags": named[name],
+                "accuracies": accuracies,
+                "seconds": [run.summary["seconds"]["train"] for run in found],
+                "difference": difference,
+                "interval": interval,
+            }
+        )
+    first = runs[BASE][0].summary
+    data, device = first["data"], first["device"]
+    return {
+        "model": model,
+        "shortened": study.shortened,
+        "seeds": seeds,
+        "data": f"{data['location']}, fingerprint {data['fingerprint']}",
+        "hardware": f"{device['name']}, {device['precision']}",
+        "rows": rows,
+    }
+
+
+def paired(values: list[float], base: list[float]) -> tuple[float, float]:
+    """The mean difference of paired values and half of its 95 % interval."""
+    differences = [value - other for value, other in zip(values, base, strict=True)]
+    freedom = min(len(differences) - 1, len(STUDENT))
+    return mean(differences), STUDENT[freedom - 1] * stdev(differences) / sqrt(len(differences))
+
+
+def table(found: dict[str, Any]) -> str:
+    """The rows as Markdown; accuracies in %, times against the recipe's."""
+    base = mean(found["rows"][0]["seconds"])
+    lines = ["| | validation accuracy (%) | difference | time |", "|---|---|---|---|"]
+    for row in found["rows"]:
+        accuracy = f"{100 * mean(row['accuracies']):.2f} ± {100 * stdev(row['accuracies']):.2f}"
+        difference = f"{100 * row['difference']:+.2f} ± {100 * row['interval']:.2f}"
+        cells = [row["variant"], accuracy, difference if row["flags"] else "–"]
+        lines.append(f"| {' | '.join(cells)} | {mean(row['seconds']) / base:.2f} |")
+    return "\n".join(lines)
+
+
+def _run(words: list[str], model: str, seed: int, flags: list[str]) -> Run:
+    """The finished run with these settings; trained if it is not there."""
+    fixed = ["--model", model, "--seed", str(seed), "--dashboard", "off", "--progress", "none"]
+    plan = parse_fit(_later_wins([*fixed, *words, *flags]))
+    folder = Path(plan.settings.log_dir)
+    run = matching(finished_runs(folder), plan)
+    if run is None:
+        if status := run_fit(plan):
+            raise SystemExit(status)
+        run = matching(finished_runs(folder), plan)
+    assert run is not None
+    return run
+
+
+def _later_wins(words: list[str]) -> list[str]:
+    """Pairs of flags and values, each flag once with its last value."""
+    return [
+        word for pair in dict(zip(words[::2], words[1::2], strict=True)).items() for word in pair
+    ]
+
+
+def _accuracy(run: Run) -> float:
+    try:
+        return float(run.summary["accuracy"]["val"]["last"])
+    except KeyError:
+        raise UserError("--val_size 0: an ablation compares on the validation split") from None
