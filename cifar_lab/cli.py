@@ -7,6 +7,7 @@ interrupted and terminated. Nothing heavy is imported before the flags are under
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, get_args, get_type_hints
@@ -63,8 +64,8 @@ def fit_help(recipe: Recipe) -> str:
         "Trains a model on CIFAR-10. Values come from a recipe, then --config FILE, then flags;",
         "--print_config prints them all and exits. Dashes and underscores are the same.",
         "",
-        f"models:   {', '.join(models())}",
-        f"recipes:  {', '.join(recipes())}",
+        *_wrapped("models:", models()),
+        *_wrapped("recipes:", list(recipes())),
     ]
     values = {**vars(FitSettings()), **recipe.settings, "recipe": recipe.name}
     groups: dict[str, list[str]] = {}
@@ -79,6 +80,12 @@ def fit_help(recipe: Recipe) -> str:
         lines += ["", f"{group}:", *entries]
     aliases = ", ".join(f"--{alias} (--{name})" for alias, name in ALIASES.items())
     return "\n".join([*lines, "", f"also accepted: {aliases}"])
+
+
+def _wrapped(title: str, names: Sequence[str]) -> list[str]:
+    return textwrap.wrap(
+        ", ".join(names), width=98, initial_indent=f"{title:<10}", subsequent_indent=" " * 10
+    )
 
 
 def _help_line(name: str, text: str, value: Any) -> str:
