@@ -110,14 +110,14 @@ class FastCNN(ImageClassifier):
 
     def __init__(
         self,
-        widths: Sequence[int] = (64, 256, 256),
+        widths: Sequence[int] = (48, 192, 192),
         whitening: bool = True,
         small_size: int = 24,
         small_share: float = 0.5,
         normalization: str = "standardize",
         optimizer: str = "muon",
-        lr: float = 0.12,
-        bias_lr: float = 0.05,
+        lr: float = 0.06,
+        bias_lr: float = 0.1,
         head_lr: float = 0.7,
         momentum: float = 0.85,
         warmup: float = 0.0,
