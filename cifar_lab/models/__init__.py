@@ -8,6 +8,7 @@ from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.models.cnn import CNN
 from cifar_lab.models.deep_mlp import DeepMLP
 from cifar_lab.models.fast_cnn import FastCNN
+from cifar_lab.models.fast_mlp import FastMLP
 from cifar_lab.models.mlp import MLP
 from cifar_lab.models.numpy_mlp import NumpyMLP
 
@@ -18,6 +19,7 @@ REGISTRY: dict[str, type[ImageClassifier]] = {
     "batchnorm_mlp": BatchNormMLP,
     "cnn": CNN,
     "fast_cnn": FastCNN,
+    "fast_mlp": FastMLP,
 }
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "BatchNormMLP",
     "DeepMLP",
     "FastCNN",
+    "FastMLP",
     "ImageClassifier",
     "NumpyMLP",
 ]

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from math import inf
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,10 +25,8 @@ from cifar_lab.data.datamodule import CIFAR10DataModule
 from cifar_lab.data.image_set import IMAGE_SHAPE
 from cifar_lab.errors import UserError
 from cifar_lab.layers.whitening import Whitening
-from cifar_lab.models.classifier import ImageClassifier
+from cifar_lab.models.fast import FastClassifier
 from cifar_lab.models.mlp import check_units
-from cifar_lab.optimizers.muon import Muon
-from cifar_lab.optimizers.schedule import triangle
 
 LOGIT_SCALE = 1 / 9  # of the first source: the head's weights begin with variance 1
 WHITENING_IMAGES = 5000  # that the whitening layer is computed from; the first source's number
@@ -91,22 +87,15 @@ class FastCNNNetwork(nn.Module):
         return self.head(x.amax((2, 3))) * LOGIT_SCALE
 
 
-class FastCNN(ImageClassifier):
-    """The network as a LightningModule; further settings as in FastCNNNetwork and ImageClassifier.
+class FastCNN(FastClassifier):
+    """The network as a LightningModule; further settings as in FastCNNNetwork and FastClassifier.
 
     Args:
-        optimizer: "muon", or "sgd" for Nesterov's momentum on the filters too.
-        lr: highest rate of the filters.
-        bias_lr: highest rate of the biases of batch normalization.
-        head_lr: highest rate of the linear layer.
-        momentum: of all, in [0, 1).
-        warmup: share of the steps in which the rates rise, in [0, 1).
         small_size: side in pixels to which images are shrunk at first, at most 32.
         small_share: share of the steps that see small images, in [0, 1].
     """
 
     network: FastCNNNetwork
-    optimizer_names = ("muon", "sgd")
 
     def __init__(
         self,
@@ -131,6 +120,10 @@ class FastCNN(ImageClassifier):
             normalization=normalization,
             optimizer=optimizer,
             lr=lr,
+            bias_lr=bias_lr,
+            head_lr=head_lr,
+            momentum=momentum,
+            warmup=warmup,
             weight_decay=weight_decay,
             label_smoothing=label_smoothing,
         )
@@ -139,15 +132,7 @@ class FastCNN(ImageClassifier):
             raise UserError(f"small_size {small_size}: expected {smallest} to {largest} pixels")
         if not 0 <= small_share <= 1:
             raise UserError(f"small_share {small_share}: expected 0 to 1")
-        for name, rate in (("bias_lr", bias_lr), ("head_lr", head_lr)):
-            if not 0 < rate < inf:
-                raise UserError(f"{name} {rate}: expected a finite number above 0")
-        for name, share in (("momentum", momentum), ("warmup", warmup)):
-            if not 0 <= share < 1:
-                raise UserError(f"{name} {share}: expected at least 0 and below 1")
         self.small_size, self.small_share = small_size, small_share
-        self.bias_lr, self.head_lr = bias_lr, head_lr
-        self.momentum, self.warmup = momentum, warmup
         self.save_hyperparameters()
 
     def training_logits(self, images: Tensor) -> Tensor:
@@ -157,27 +142,6 @@ class FastCNN(ImageClassifier):
             size = [self.small_size] * 2
             normalised = F.interpolate(normalised, size, mode="bilinear", antialias=True)
         return self.network(normalised)
-
-    def configure_optimizers(self) -> Any:
-        """Gives the optimizer, its rates and their schedule."""
-        named = list(self.network.named_parameters())
-        filters = [p for name, p in named if p.ndim == 4]
-        biases = [p for name, p in named if p.ndim == 1 and p.requires_grad]
-        optimizer = Muon(
-            [
-                {"params": filters, "orthogonal": self.optimizer_name == "muon"},
-                {"params": biases, "lr": self.bias_lr},
-                {"params": [self.network.head.weight], "lr": self.head_lr},
-            ],
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-        )
-        schedule = triangle(optimizer, int(self.trainer.estimated_stepping_batches), self.warmup)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
 
     def setup(self, stage: str) -> None:
         """Computes the whitening layer from training images, once."""

@@ -1,0 +1,80 @@
+"""What the models made for speed share: rates for each part of the network, and their schedule."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+from torch import nn
+from torch.optim import AdamW
+
+from cifar_lab.errors import UserError
+from cifar_lab.models.classifier import ImageClassifier
+from cifar_lab.optimizers.muon import Muon
+from cifar_lab.optimizers.schedule import triangle
+
+
+class FastClassifier(ImageClassifier):
+    """An ImageClassifier whose rates rise and fall in a straight line.
+
+    Args:
+        network: with a linear layer ``head`` at its end.
+        optimizer: "muon", "sgd" (Nesterov's momentum on the weights too) or "adamw" (one rate and
+            one weight decay for all).
+        lr: highest rate of the weights, all parameters of two dimensions or more but the head's.
+        bias_lr: highest rate of all vectors; not of "adamw".
+        head_lr: highest rate of the head's weight; not of "adamw".
+        momentum: of "muon" and "sgd", in [0, 1).
+        warmup: share of the steps in which the rates rise, in [0, 1).
+        settings: as in ImageClassifier.
+
+    Raises:
+        UserError: a value out of its range.
+    """
+
+    optimizer_names = ("muon", "sgd", "adamw")
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        bias_lr: float,
+        head_lr: float,
+        momentum: float,
+        warmup: float,
+        **settings: Any,
+    ) -> None:
+        super().__init__(network, **settings)
+        for name, rate in (("bias_lr", bias_lr), ("head_lr", head_lr)):
+            if not 0 < rate < inf:
+                raise UserError(f"{name} {rate}: expected a finite number above 0")
+        for name, share in (("momentum", momentum), ("warmup", warmup)):
+            if not 0 <= share < 1:
+                raise UserError(f"{name} {share}: expected at least 0 and below 1")
+        self.bias_lr, self.head_lr = bias_lr, head_lr
+        self.momentum, self.warmup = momentum, warmup
+
+    def configure_optimizers(self) -> Any:
+        """Gives the optimizer, its rates and their schedule."""
+        optimizer = self._adamw() if self.optimizer_name == "adamw" else self._muon()
+        schedule = triangle(optimizer, int(self.trainer.estimated_stepping_batches), self.warmup)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def _adamw(self) -> AdamW:
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        return AdamW(trained, lr=self.lr, weight_decay=self.weight_decay, fused=True)
+
+    def _muon(self) -> Muon:
+        head = self.network.get_parameter("head.weight")
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        weights = [p for p in trained if p.ndim > 1 and p is not head]
+        vectors = [p for p in trained if p.ndim == 1]
+        groups = [
+            {"params": weights, "orthogonal": self.optimizer_name == "muon"},
+            {"params": vectors, "lr": self.bias_lr},
+            {"params": [head], "lr": self.head_lr},
+        ]
+        return Muon(groups, self.lr, self.momentum, self.weight_decay)

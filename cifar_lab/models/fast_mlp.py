@@ -1,0 +1,113 @@
+"""The best plain fully connected network that a short time buys: no convolution, no patches.
+
+    linear, blocks × (x + linear(GELU(linear(layer norm(x))))), layer norm, linear
+
+Residual blocks with an inverted bottleneck are from "Scaling MLPs: A Tale of Inductive Bias"
+(https://arxiv.org/abs/2306.13575), which finds that augmentation and time are what a plain MLP
+lacks. docs/speed.md says what each setting is worth here.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cifar_lab.data.image_set import IMAGE_SHAPE
+from cifar_lab.errors import UserError
+from cifar_lab.models.fast import FastClassifier
+
+
+class ResidualBlock(nn.Module):
+    """``x + W₂ GELU(W₁ LayerNorm(x))``; W₂ begins at zero, so the block begins as the identity.
+
+    Shape: (B, width) to the same.
+    """
+
+    def __init__(self, width: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.widen = nn.Linear(width, hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.narrow = nn.Linear(hidden, width)
+        nn.init.zeros_(self.narrow.weight)
+        nn.init.zeros_(self.narrow.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Adds what the block computes."""
+        return x + self.narrow(self.dropout(F.gelu(self.widen(self.norm(x)))))
+
+
+class FastMLPNetwork(nn.Module):
+    """A linear layer, residual blocks, layer normalisation and a linear layer.
+
+    Args:
+        num_classes: of the output.
+        width: units of the residual stream, above 0.
+        blocks: number of blocks, at least 0.
+        expansion: hidden units of a block over ``width``, above 0.
+        dropout: probability that a hidden unit of a block is zeroed in training, in [0, 1).
+
+    Raises:
+        UserError: a value out of its range.
+    """
+
+    def __init__(
+        self, num_classes: int, width: int, blocks: int, expansion: int, dropout: float
+    ) -> None:
+        super().__init__()
+        for name, value, least in (("width", width, 1), ("blocks", blocks, 0)):
+            if value < least:
+                raise UserError(f"{name} {value}: expected at least {least}")
+        if expansion < 1:
+            raise UserError(f"expansion {expansion}: expected at least 1")
+        if not 0 <= dropout < 1:
+            raise UserError(f"dropout {dropout}: expected at least 0 and below 1")
+        self.embedding = nn.Linear(prod(IMAGE_SHAPE), width)
+        hidden = expansion * width
+        self.blocks = nn.Sequential(*(ResidualBlock(width, hidden, dropout) for _ in range(blocks)))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps float images (B, 3, 32, 32) to logits (B, num_classes)."""
+        return self.head(self.norm(self.blocks(self.embedding(images.flatten(1)))))
+
+
+class FastMLP(FastClassifier):
+    """The network as a LightningModule; settings as in FastMLPNetwork and FastClassifier."""
+
+    network: FastMLPNetwork
+
+    def __init__(
+        self,
+        width: int = 512,
+        blocks: int = 4,
+        expansion: int = 4,
+        dropout: float = 0.0,
+        normalization: str = "standardize",
+        optimizer: str = "adamw",
+        lr: float = 1e-3,
+        bias_lr: float = 0.05,
+        head_lr: float = 0.1,
+        momentum: float = 0.9,
+        warmup: float = 0.1,
+        weight_decay: float = 0.05,
+        label_smoothing: float = 0.1,
+        num_classes: int = 10,
+    ) -> None:
+        super().__init__(
+            FastMLPNetwork(num_classes, width, blocks, expansion, dropout),
+            num_classes=num_classes,
+            normalization=normalization,
+            optimizer=optimizer,
+            lr=lr,
+            bias_lr=bias_lr,
+            head_lr=head_lr,
+            momentum=momentum,
+            warmup=warmup,
+            weight_decay=weight_decay,
+            label_smoothing=label_smoothing,
+        )
+        self.save_hyperparameters()
