@@ -139,8 +139,8 @@ def test_json_is_alone_on_stdout(
 
 @pytest.mark.parametrize("name", REGISTRY)
 def test_every_model_exports(name: str, tmp_path: Path) -> None:
-    convolutional = {"cnn": {}, "fast_cnn": {"widths": [4, 4]}}
-    settings = convolutional.get(name, {"hidden_units": [8, 6]})
+    small = {"cnn": {}, "fast_cnn": {"widths": [4, 4]}, "fast_mlp": {"width": 8, "blocks": 2}}
+    settings = small.get(name, {"hidden_units": [8, 6]})
     model = _lively(REGISTRY[name](**settings, num_classes=3))
     for file in export(model, tmp_path / f"{name}.ckpt", FORMATS):
         assert file.difference.relative < 1e-5, file

@@ -10,7 +10,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from cifar_lab import CIFAR10DataModule
 from cifar_lab.errors import UserError
-from cifar_lab.models import CNN, MLP, REGISTRY, DeepMLP, FastCNN, ImageClassifier
+from cifar_lab.models import CNN, MLP, REGISTRY, DeepMLP, FastCNN, FastMLP, ImageClassifier
 from cifar_lab.models.cnn import CNNNetwork
 
 MODELS = pytest.mark.parametrize("name", REGISTRY)
@@ -22,6 +22,8 @@ def _small(name: str, **settings) -> ImageClassifier:
     parameters = inspect.signature(model).parameters
     if "widths" in parameters:
         settings = {"widths": [8, 8], **settings}
+    if "blocks" in parameters:
+        settings = {"width": 8, "blocks": 2, **settings}
     if "hidden_units" in parameters:
         # Weights of 0.0001 pass next to nothing through a second hidden layer.
         settings = {"hidden_units": [12] if name == "numpy_mlp" else [12, 8], **settings}
@@ -193,6 +195,10 @@ def test_a_monitor_of_lightning_can_follow_our_metrics(tree: Path) -> None:
         (FastCNN, {"head_lr": -1.0}, "head_lr -1.0"),
         (FastCNN, {"momentum": 1.0}, "momentum 1.0"),
         (FastCNN, {"warmup": 1.0}, "warmup 1.0"),
+        (FastMLP, {"width": 0}, "width 0"),
+        (FastMLP, {"blocks": -1}, "blocks -1"),
+        (FastMLP, {"expansion": 0}, "expansion 0"),
+        (FastMLP, {"dropout": 1.0}, "dropout 1.0"),
     ],
 )
 def test_settings_out_of_range_are_refused(model: type, settings: dict, message: str) -> None:

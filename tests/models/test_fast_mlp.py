@@ -1,0 +1,67 @@
+"""FastMLP: its blocks begin as the identity, and its optimizers treat its parts as they say."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from pytorch_lightning import Trainer
+
+from cifar_lab import CIFAR10DataModule
+from cifar_lab.models import FastMLP
+from cifar_lab.models.fast_mlp import FastMLPNetwork, ResidualBlock
+from cifar_lab.optimizers.muon import Muon
+
+
+def _fit(model: FastMLP, tree: Path, steps: int = 4) -> Trainer:
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=steps,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(model, CIFAR10DataModule(tree, batch_size=20, val_size=0))
+    return trainer
+
+
+def test_a_block_begins_as_the_identity_and_adds_what_is_written() -> None:
+    block = ResidualBlock(6, 24, 0.0)
+    x = torch.randn(5, 6)
+    assert torch.equal(block(x), x)
+    torch.nn.init.normal_(block.narrow.weight)
+    normalised = (x - x.mean(1, keepdim=True)) / (
+        x.var(1, correction=0, keepdim=True) + 1e-5
+    ).sqrt()
+    hidden = torch.nn.functional.gelu(block.widen(normalised))
+    torch.testing.assert_close(block(x), x + hidden @ block.narrow.weight.mT)
+
+
+def test_the_network_has_the_layers_of_its_settings() -> None:
+    network = FastMLPNetwork(10, width=16, blocks=3, expansion=2, dropout=0.0)
+    shapes = [tuple(p.shape) for p in network.parameters() if p.ndim == 2]
+    assert shapes == [(16, 3072), *[(32, 16), (16, 32)] * 3, (10, 16)]
+
+
+def test_adamw_trains_all_with_one_rate(tree: Path) -> None:
+    trainer = _fit(FastMLP(width=8, blocks=1, num_classes=3, lr=0.01, warmup=0.5), tree)
+    optimizer = trainer.optimizers[0]
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert len(optimizer.param_groups) == 1
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01 / 3)  # the last of four steps
+
+
+def test_muon_makes_weights_orthogonal_but_not_the_head(tree: Path) -> None:
+    model = FastMLP(width=8, blocks=1, num_classes=3, optimizer="muon", lr=0.05)
+    trainer = _fit(model, tree)
+    optimizer = trainer.optimizers[0]
+    assert isinstance(optimizer, Muon)
+    weights, vectors, head = optimizer.param_groups
+    assert [p.ndim for p in weights["params"]] == [2, 2, 2]
+    assert weights["orthogonal"]
+    assert not vectors["orthogonal"]
+    assert not head["orthogonal"]
+    assert head["params"][0] is model.network.head.weight
+    assert sum(len(g["params"]) for g in optimizer.param_groups) == len(list(model.parameters()))
