@@ -122,7 +122,7 @@ def test_help_and_errors_come_without_torch() -> None:
         (["--model", "mpl"], "--model mpl: unknown; did you mean mlp?"),
         (["--recipe", "cnnn"], "--recipe cnnn: unknown; did you mean cnn?"),
         (["--recipe", "cnn", "--model", "mlp"], "--recipe cnn: a recipe for cnn, not for mlp"),
-        (["--dropout", "0.1"], "--dropout: a setting of deep_mlp, not of cnn"),
+        (["--dropout", "0.1"], "--dropout: a setting of deep_mlp, fast_mlp, not of cnn"),
         (["--batch_size", "-5"], "--batch_size -5: expected a positive integer"),
         (["--batch_size", "many"], "--batch_size many: expected a positive integer"),
         (["--batch_size"], "--batch_size: expected a value"),
