@@ -53,9 +53,8 @@ def alternating_flip(images: Tensor, draw: Draw) -> Tensor:
 
     In any two epochs in a row the network sees both sides of each image, instead of the same side
     twice for half of them. Source: "94% on CIFAR-10 in 3.29 Seconds on a Single GPU"
-    (https://arxiv.org/abs/2404.00498), section 3.6. There the half is drawn anew from the first
-    epoch's generator; here it is the lowest bit of a hash of (seed, image), so that a run which
-    goes on needs no memory of it.
+    (https://arxiv.org/abs/2404.00498), section 3.6. Here the half is the lowest bit of a hash of
+    (seed, image), so that a run which goes on needs no memory of it.
     """
     mirrored = ((_hash(draw.indices, draw.seed) + draw.epoch) & 1).bool()
     return _mirror(images, mirrored.to(images.device))
