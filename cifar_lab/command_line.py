@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cifar_lab.errors import UserError
 
@@ -162,6 +164,27 @@ def add_output(parser: Parser, what: str) -> None:
 def add_json(parser: Parser) -> None:
     """Adds ``--json``."""
     parser.add_argument("--json", action="store_true", help="print JSON, and nothing else")
+
+
+def print_json(options: argparse.Namespace, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Does the work and gives what it found; with ``--json`` that alone goes to standard output."""
+    with redirect_stdout(sys.stderr if options.json else sys.stdout):
+        found = work()
+    if options.json:
+        print(json.dumps(found, ensure_ascii=False))
+    return found
+
+
+def integers(flag: str, text: str) -> list[int]:
+    """The different integers of a list such as "0,1,2".
+
+    Raises:
+        UserError: something else.
+    """
+    try:
+        return list(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        raise UserError(f"{flag} {text}: expected integers separated by commas") from None
 
 
 def positive_int(text: str) -> int:

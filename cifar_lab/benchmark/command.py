@@ -8,13 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.command_line import Parser, add_data, add_json, command, positive_int
+from cifar_lab.command_line import Parser, add_data, add_json, command, positive_int, print_json
 from cifar_lab.errors import UserError
 from cifar_lab.parsing import unknown
 
@@ -40,10 +38,8 @@ def main(argv: Sequence[str]) -> int:
     """
     options = _parse(argv)
     chosen = _chosen(options.only)
-    with redirect_stdout(sys.stderr if options.json else sys.stdout):
-        found = _measure(chosen, options, shlex.join(["scripts/benchmark.py", *argv]))
-    if options.json:
-        print(json.dumps(found, indent=1))
+    words = shlex.join(["scripts/benchmark.py", *argv])
+    print_json(options, lambda: _measure(chosen, options, words))
     return 0
 
 

@@ -6,15 +6,19 @@ Nothing heavy is imported before the flags are read, so that ``--help`` answers 
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
-import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cifar_lab.command_line import Parser, add_data, add_json, command
+from cifar_lab.command_line import (
+    Parser,
+    add_data,
+    add_json,
+    command,
+    integers,
+    print_json,
+)
 from cifar_lab.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,10 +45,7 @@ def main(argv: Sequence[str]) -> int:
         The exit status.
     """
     options = _parse(argv)
-    with redirect_stdout(sys.stderr if options.json else sys.stdout):
-        written = _run(options, shlex.join(["scripts/report.py", *argv]))
-    if options.json:
-        print(json.dumps(written, ensure_ascii=False))
+    print_json(options, lambda: _run(options, shlex.join(["scripts/report.py", *argv])))
     return 0
 
 
@@ -76,8 +77,8 @@ def _run(options: argparse.Namespace, words: str) -> dict[str, Any]:
     from cifar_lab.report import systems
 
     chosen = systems.choose(options.systems)
-    seeds = _seeds("--seeds", options.seeds or ("0" if options.quick else "0,1,2"))
-    cnn_seeds = _seeds("--cnn_seeds", options.cnn_seeds)
+    seeds = integers("--seeds", options.seeds or ("0" if options.quick else "0,1,2"))
+    cnn_seeds = integers("--cnn_seeds", options.cnn_seeds)
     log_dir = options.log_dir or options.output / "runs"
     flags = _flags(options, log_dir)
     plans = {
@@ -95,13 +96,6 @@ def _flags(options: argparse.Namespace, log_dir: Path) -> list[str]:
     flags = ["--source", options.source, "--log_dir", str(log_dir)]
     flags += ["--accelerator", options.accelerator, "--precision", options.precision]
     return flags if options.data_dir is None else [*flags, "--data_dir", options.data_dir]
-
-
-def _seeds(flag: str, text: str) -> list[int]:
-    try:
-        return list(dict.fromkeys(int(part) for part in text.split(",")))
-    except ValueError:
-        raise UserError(f"{flag} {text}: expected integers separated by commas") from None
 
 
 def _collect(

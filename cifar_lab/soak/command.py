@@ -6,17 +6,14 @@ Nothing heavy is imported before the flags are read, so that ``--help`` answers 
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import shlex
-import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.command_line import Parser, add_data, add_json, command, positive_int
+from cifar_lab.command_line import Parser, add_data, add_json, command, positive_int, print_json
 from cifar_lab.errors import UserError
 from cifar_lab.recipes import models
 
@@ -38,12 +35,7 @@ def main(argv: Sequence[str]) -> int:
         The exit status.
     """
     options = _parse(argv)
-    with redirect_stdout(sys.stderr if options.json else sys.stdout):
-        found = _run(options)
-        _tell(found)
-    if options.json:
-        print(json.dumps(found))
-    return 0 if found["same"] else 1
+    return 0 if print_json(options, lambda: _run(options))["same"] else 1
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -96,7 +88,10 @@ def _soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     status = victim.finish()
     found = [f"the last resume ended with status {status}"] if status else []
     found = found or differences(folder / "whole", folder / "killed")
-    return {**victim.counts(), "differences": found, "same": not found and not victim.unreadable}
+    same = not found and not victim.unreadable
+    results = {**victim.counts(), "differences": found, "same": same}
+    _tell(results)
+    return results
 
 
 def _split(text: str) -> list[str]:

@@ -6,15 +6,19 @@ Nothing heavy is imported before the flags are read, so that ``--help`` answers 
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
-import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.command_line import Parser, add_data, add_json, command
+from cifar_lab.command_line import (
+    Parser,
+    add_data,
+    add_json,
+    command,
+    integers,
+    print_json,
+)
 from cifar_lab.errors import UserError
 
 DESCRIPTION = """\
@@ -35,10 +39,8 @@ def main(argv: Sequence[str]) -> int:
         The exit status.
     """
     options = _parse(argv)
-    with redirect_stdout(sys.stderr if options.json else sys.stdout):
-        found = {"command": shlex.join(["scripts/ablate.py", *argv]), **_run(options)}
-    if options.json:
-        print(json.dumps(found, ensure_ascii=False))
+    words = shlex.join(["scripts/ablate.py", *argv])
+    print_json(options, lambda: {"command": words, **_run(options)})
     return 0
 
 
@@ -68,12 +70,12 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
         raise UserError(unknown("--model", options.model, list(STUDIES)))
     study = STUDIES[options.model]
     names = list(study.variants)
-    seeds = _integers("--seeds", options.seeds)
-    if len(set(seeds)) < 2:
+    seeds = integers("--seeds", options.seeds)
+    if len(seeds) < 2:
         raise UserError(f"--seeds {options.seeds}: expected at least two different ones")
     wanted = list(range(1, len(names) + 1))
     if options.only:
-        wanted = _integers("--only", options.only)
+        wanted = integers("--only", options.only)
     if not set(wanted) <= set(range(1, len(names) + 1)):
         listed = "; ".join(f"{number} {name}" for number, name in enumerate(names, 1))
         raise UserError(f"--only {options.only}: expected numbers of {listed}")
@@ -83,10 +85,3 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     print(f"\n{options.model} {found['shortened']}; seeds {options.seeds}")
     print(f"{found['data']}; {found['hardware']}\n\n{table(found)}")
     return found
-
-
-def _integers(flag: str, text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise UserError(f"{flag} {text}: expected integers separated by commas") from None

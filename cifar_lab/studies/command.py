@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from cifar_lab.command_line import Parser, command, underscored
+from cifar_lab.command_line import Parser, command, integers, underscored
 from cifar_lab.errors import UserError
 
 DESCRIPTION = """\
@@ -59,7 +59,7 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def _run(options: argparse.Namespace, flags: list[str]) -> None:
-    seeds = _seeds(options.seeds)
+    seeds = integers("--seeds", options.seeds)
     if options.output.suffix not in (".svg", ".png"):
         raise UserError(f"--output {options.output}: expected a name that ends in .svg or .png")
     if options.data_dir is not None:
@@ -76,10 +76,3 @@ def _run(options: argparse.Namespace, flags: list[str]) -> None:
     draw(runs, options.output)
     print(tables(runs))
     print(f"\nfigure: {options.output}")
-
-
-def _seeds(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise UserError(f"--seeds {text}: expected integers separated by commas") from None
