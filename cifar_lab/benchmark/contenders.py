@@ -27,7 +27,7 @@ from torchvision.transforms import v2
 
 from cifar_lab.benchmark.timing import Seconds
 from cifar_lab.data.datamodule import CIFAR10DataModule
-from cifar_lab.models.classifier import ImageClassifier
+from cifar_lab.models.classifier import OPTIMIZERS, ImageClassifier
 from cifar_lab.parsing import parse_fit
 from cifar_lab.training.fit import build_data, build_model, run_fit
 from cifar_lab.training.precision import resolve_precision
@@ -62,6 +62,11 @@ class Setting:
         model.normalize.fill(*self.data.statistics(model.normalize.kind))
         return model.to(self.device)
 
+    def optimizer(self, model: ImageClassifier) -> torch.optim.Optimizer:
+        """The optimizer of the recipe as a person would write it."""
+        settings = {"lr": model.lr, "weight_decay": model.weight_decay}
+        return OPTIMIZERS[model.optimizer_name](model.parameters(), **settings)  # type: ignore[arg-type]
+
     @property
     def batch_size(self) -> int:
         """Images of a step."""
@@ -79,7 +84,7 @@ def plain(setting: Setting) -> Seconds:
     images = torch.from_numpy(setting.data.image_set.train_images).to(setting.device)
     labels = torch.from_numpy(setting.data.image_set.train_labels).to(setting.device)
     model = setting.model()
-    optimizer: Any = model.configure_optimizers()
+    optimizer = setting.optimizer(model)
     order = torch.randperm(len(images)).to(setting.device)
     size = setting.batch_size
     _wait(setting.device)
@@ -110,7 +115,7 @@ def ours(setting: Setting, folder: Path) -> Seconds:
 
 def lightning(setting: Setting, folder: Path, workers: int) -> Seconds:
     """Lightning as its tutorials show it: a DataLoader, torchvision's transforms, default logs."""
-    model = _TutorialModule(setting.model())
+    model = _TutorialModule(setting)
     loader = DataLoader(
         _Images(setting.data),
         setting.batch_size,
@@ -135,10 +140,11 @@ def lightning(setting: Setting, folder: Path, workers: int) -> Seconds:
 
 
 class _TutorialModule(pl.LightningModule):
-    def __init__(self, model: ImageClassifier) -> None:
+    def __init__(self, setting: Setting) -> None:
         super().__init__()
+        model = setting.model()
         self.network = model.network
-        self.optimizer: Any = model.configure_optimizers()
+        self.optimizer = setting.optimizer(model)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         images, labels = batch

@@ -252,8 +252,19 @@ class ImageClassifier(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Gives the optimizer that the settings name."""
-        settings = {"lr": self.lr, "weight_decay": self.weight_decay}
+        settings = {"lr": self.lr, "weight_decay": self.weight_decay, "fused": self.fused}
         return OPTIMIZERS[self.optimizer_name](self.parameters(), **settings)  # type: ignore[arg-type]
+
+    @property
+    def fused(self) -> bool:
+        """Whether the optimizer updates all parameters in one pass.
+
+        Lightning refuses to clip the gradients of such an optimizer in mixed precision.
+        """
+        try:
+            return not self.trainer.gradient_clip_val or "mixed" not in self.trainer.precision
+        except RuntimeError:  # no Trainer yet
+            return True
 
     # --- set-up and checkpoints ---------------------------------------------------------------
 

@@ -65,7 +65,7 @@ class FastClassifier(ImageClassifier):
 
     def _adamw(self) -> AdamW:
         trained = [p for p in self.network.parameters() if p.requires_grad]
-        return AdamW(trained, lr=self.lr, weight_decay=self.weight_decay, fused=True)
+        return AdamW(trained, lr=self.lr, weight_decay=self.weight_decay, fused=self.fused)
 
     def _muon(self) -> Muon:
         head = self.network.get_parameter("head.weight")

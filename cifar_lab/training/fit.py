@@ -31,6 +31,7 @@ from cifar_lab.training.checkpoints import Checkpoints
 from cifar_lab.training.endings import ending
 from cifar_lab.training.final_evaluation import FinalEvaluation
 from cifar_lab.training.interrupt import Interrupt
+from cifar_lab.training.memory import kept_memory
 from cifar_lab.training.not_finite import FiniteCheck
 from cifar_lab.training.open_run import OpenRun, open_run
 from cifar_lab.training.random_state import RandomState
@@ -102,7 +103,8 @@ class _Fit:
         minutes = self.plan.settings.checkpoint_minutes
         checkpoints = Checkpoints(self.opened.folder, split, minutes)
         interrupt = Interrupt(checkpoints)
-        return ending(lambda: self._work(checkpoints, interrupt), checkpoints, interrupt)
+        with kept_memory():
+            return ending(lambda: self._work(checkpoints, interrupt), checkpoints, interrupt)
 
     def _work(self, checkpoints: Checkpoints, interrupt: Interrupt) -> bool:
         """Trains, tests and writes the summary, unless a signal comes; gives whether it did."""

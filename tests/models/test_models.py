@@ -136,6 +136,7 @@ def test_epochs_differ_without_overfit_batches(tree: Path) -> None:
         ({"gradient_clip_val": 0.5}, 4),
         ({"profiler": "simple"}, 4),
         ({"precision": "bf16-mixed"}, 4),
+        ({"precision": "bf16-mixed", "gradient_clip_val": 0.5}, 4),
         ({"precision": "64-true"}, 4),
     ],
 )

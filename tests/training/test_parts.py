@@ -69,14 +69,25 @@ def test_accuracies_name_the_split_that_they_are_of() -> None:
 # --- hardware ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("native", "expected"), [(True, "bf16-mixed"), (False, "32-true")])
-def test_auto_precision_is_bf16_only_where_the_hardware_has_it(
-    native: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("native", "speedup", "expected"),
+    [(True, 1.8, "bf16-mixed"), (True, 0.5, "32-true"), (False, 1.8, "32-true")],
+)
+def test_auto_precision_is_bf16_only_where_the_hardware_has_it_and_gains(
+    native: bool, speedup: float, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    seconds = {torch.float32: speedup, torch.bfloat16: 1.0}
     monkeypatch.setattr(precision, "_cpu_computes_in_bf16", lambda: native)
+    monkeypatch.setattr(precision, "_product_seconds", seconds.__getitem__)
+    precision._cpu_speedup.cache_clear()
     assert precision.resolve_precision("auto", "cpu") == expected
     assert precision.resolve_precision("64-true", "cpu") == "64-true"
     assert precision.resolve_precision("auto", "mps") == "32-true"
+    precision._cpu_speedup.cache_clear()
+
+
+def test_the_products_are_timed() -> None:
+    assert precision._product_seconds(torch.bfloat16) > 0
 
 
 @pytest.mark.parametrize("capability", ["avx512_bf16", "amx_bf16", None])

@@ -1,0 +1,43 @@
+"""Keeps memory in the process while it trains on the CPU.
+
+glibc gives large blocks back to the kernel when they are freed, and gets them again page by page,
+each cleared. The steps of a training ask for the same blocks over and over; docs/performance.md
+says what keeping them saves. On malloc's settings:
+https://man7.org/linux/man-pages/man3/mallopt.3.html
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# Names and numbers of glibc's malloc.h.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
+_KEEP = {_MMAP_MAX: 0, _TRIM_THRESHOLD: -1}
+# What glibc comes to by itself once it has seen blocks of 32 MiB.
+_USUAL = {_MMAP_MAX: 65_536, _MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 64 << 20}
+
+
+@contextmanager
+def kept_memory() -> Iterator[None]:
+    """Within it, freed memory stays with the process; afterwards it goes back to the kernel.
+
+    Does nothing where the C library is not glibc.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    _set(libc, _KEEP)
+    try:
+        yield
+    finally:
+        _set(libc, _USUAL)
+        libc.malloc_trim(0)
+
+
+def _set(libc: ctypes.CDLL, values: dict[int, int]) -> None:
+    for name, value in values.items():
+        libc.mallopt(name, value)
