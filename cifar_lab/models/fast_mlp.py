@@ -1,21 +1,26 @@
 """The best plain fully connected network that a short time buys: no convolution, no patches.
 
-    linear, blocks × (x + linear(GELU(linear(layer norm(x))))), layer norm, linear
+    principal components, linear, blocks × (x + linear(GELU(linear(layer norm(x))))), layer norm,
+    linear
 
 Residual blocks with an inverted bottleneck are from "Scaling MLPs: A Tale of Inductive Bias"
 (https://arxiv.org/abs/2306.13575), which finds that augmentation and time are what a plain MLP
-lacks. docs/speed.md says what each setting is worth here.
+lacks; layers/principal.py names the source of the first layer. docs/speed.md says what each
+setting is worth here.
 """
 
 from __future__ import annotations
 
 from math import prod
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cifar_lab.data.datamodule import CIFAR10DataModule
 from cifar_lab.data.image_set import IMAGE_SHAPE
 from cifar_lab.errors import UserError
+from cifar_lab.layers.principal import PrincipalComponents
 from cifar_lab.models.fast import FastClassifier
 
 
@@ -40,10 +45,12 @@ class ResidualBlock(nn.Module):
 
 
 class FastMLPNetwork(nn.Module):
-    """A linear layer, residual blocks, layer normalisation and a linear layer.
+    """Principal components, a linear layer, residual blocks, layer normalisation, a linear layer.
 
     Args:
         num_classes: of the output.
+        components: principal components of the image that are kept, at most 3072; 0 for the pixels
+            themselves.
         width: units of the residual stream, above 0.
         blocks: number of blocks, at least 0.
         expansion: hidden units of a block over ``width``, above 0.
@@ -54,9 +61,18 @@ class FastMLPNetwork(nn.Module):
     """
 
     def __init__(
-        self, num_classes: int, width: int, blocks: int, expansion: int, dropout: float
+        self,
+        num_classes: int,
+        components: int,
+        width: int,
+        blocks: int,
+        expansion: int,
+        dropout: float,
     ) -> None:
         super().__init__()
+        inputs = prod(IMAGE_SHAPE)
+        if not 0 <= components <= inputs:
+            raise UserError(f"components {components}: expected 0 to {inputs}")
         for name, value, least in (("width", width, 1), ("blocks", blocks, 0)):
             if value < least:
                 raise UserError(f"{name} {value}: expected at least {least}")
@@ -64,7 +80,8 @@ class FastMLPNetwork(nn.Module):
             raise UserError(f"expansion {expansion}: expected at least 1")
         if not 0 <= dropout < 1:
             raise UserError(f"dropout {dropout}: expected at least 0 and below 1")
-        self.embedding = nn.Linear(prod(IMAGE_SHAPE), width)
+        self.principal = PrincipalComponents(inputs, components) if components else None
+        self.embedding = nn.Linear(components or inputs, width)
         hidden = expansion * width
         self.blocks = nn.Sequential(*(ResidualBlock(width, hidden, dropout) for _ in range(blocks)))
         self.norm = nn.LayerNorm(width)
@@ -72,7 +89,8 @@ class FastMLPNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps float images (B, 3, 32, 32) to logits (B, num_classes)."""
-        return self.head(self.norm(self.blocks(self.embedding(images.flatten(1)))))
+        x = images.flatten(1) if self.principal is None else self.principal(images)
+        return self.head(self.norm(self.blocks(self.embedding(x))))
 
 
 class FastMLP(FastClassifier):
@@ -82,6 +100,7 @@ class FastMLP(FastClassifier):
 
     def __init__(
         self,
+        components: int = 768,
         width: int = 512,
         blocks: int = 4,
         expansion: int = 4,
@@ -98,7 +117,7 @@ class FastMLP(FastClassifier):
         num_classes: int = 10,
     ) -> None:
         super().__init__(
-            FastMLPNetwork(num_classes, width, blocks, expansion, dropout),
+            FastMLPNetwork(num_classes, components, width, blocks, expansion, dropout),
             num_classes=num_classes,
             normalization=normalization,
             optimizer=optimizer,
@@ -111,3 +130,11 @@ class FastMLP(FastClassifier):
             label_smoothing=label_smoothing,
         )
         self.save_hyperparameters()
+
+    def setup(self, stage: str) -> None:
+        """Computes the principal components from the training images, once."""
+        super().setup(stage)
+        data, principal = self.trainer.datamodule, self.network.principal
+        if isinstance(data, CIFAR10DataModule) and principal is not None and not principal.filled:
+            images = torch.from_numpy(data.image_set.train_images[data.train_indices])
+            principal.fill(self.normalize(images.to(self.device)))

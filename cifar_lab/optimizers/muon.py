@@ -92,7 +92,7 @@ class Muon(Optimizer):
                 update = self._momentum(parameter, group)
                 if group["orthogonal"]:
                     rows = parameter.flatten(1)
-                    parameter *= sqrt(min(rows.shape)) / rows.norm()
+                    parameter *= sqrt(min(rows.shape)) / (rows.norm() + EPS)
                     update = orthogonalize(update.flatten(1), group["iterations"])
                     update = update.reshape(parameter.shape)
                 parameter.sub_(update, alpha=group["lr"])

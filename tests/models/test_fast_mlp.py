@@ -7,6 +7,7 @@ import torch
 from pytorch_lightning import Trainer
 
 from cifar_lab import CIFAR10DataModule
+from cifar_lab.layers.principal import PrincipalComponents
 from cifar_lab.models import FastMLP
 from cifar_lab.models.fast_mlp import FastMLPNetwork, ResidualBlock
 from cifar_lab.optimizers.muon import Muon
@@ -40,9 +41,24 @@ def test_a_block_begins_as_the_identity_and_adds_what_is_written() -> None:
 
 
 def test_the_network_has_the_layers_of_its_settings() -> None:
-    network = FastMLPNetwork(10, width=16, blocks=3, expansion=2, dropout=0.0)
-    shapes = [tuple(p.shape) for p in network.parameters() if p.ndim == 2]
-    assert shapes == [(16, 3072), *[(32, 16), (16, 32)] * 3, (10, 16)]
+    for components, inputs in ((40, 40), (0, 3072)):
+        network = FastMLPNetwork(10, components, width=16, blocks=3, expansion=2, dropout=0.0)
+        shapes = [tuple(p.shape) for p in network.parameters() if p.ndim == 2]
+        assert shapes == [(16, inputs), *[(32, 16), (16, 32)] * 3, (10, 16)]
+        assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_the_components_are_those_of_the_training_images_computed_once(tree: Path) -> None:
+    model = FastMLP(components=6, width=8, blocks=1, num_classes=3)
+    trainer = _fit(model, tree)
+    data = trainer.datamodule
+    expected = PrincipalComponents(3072, 6)
+    expected.fill(model.normalize(torch.from_numpy(data.image_set.train_images)))
+    torch.testing.assert_close(model.network.principal.weight.abs(), expected.weight.abs())
+    before = model.network.principal.weight.clone()
+    data.image_set.train_images[:] = 0
+    model.setup("fit")
+    assert torch.equal(model.network.principal.weight, before)
 
 
 def test_adamw_trains_all_with_one_rate(tree: Path) -> None:
@@ -65,3 +81,4 @@ def test_muon_makes_weights_orthogonal_but_not_the_head(tree: Path) -> None:
     assert not head["orthogonal"]
     assert head["params"][0] is model.network.head.weight
     assert sum(len(g["params"]) for g in optimizer.param_groups) == len(list(model.parameters()))
+    assert all(p.isfinite().all() for p in model.parameters())  # also those that begin at 0

@@ -1,0 +1,50 @@
+"""The principal components: uncorrelated, of unit variance, those of the largest variance."""
+
+import torch
+
+from cifar_lab.layers.principal import EPS, PrincipalComponents
+
+
+def _images() -> torch.Tensor:
+    """Smooth images with a mean: neighbouring pixels are correlated."""
+    torch.manual_seed(0)
+    noise = torch.randn(800, 3, 8, 8)
+    return torch.nn.functional.avg_pool2d(noise, 3, stride=1) + 5
+
+
+def test_the_outputs_on_its_own_images_are_white() -> None:
+    images = _images()
+    layer = PrincipalComponents(108, 20)
+    layer.fill(images)
+    outputs = layer(images).double()
+    assert outputs.shape == (800, 20)
+    torch.testing.assert_close(outputs.mean(0), torch.zeros(20).double(), atol=1e-5, rtol=0)
+    covariance = outputs.mT @ outputs / len(outputs)
+    off_diagonal = covariance - covariance.diagonal().diag()
+    assert off_diagonal.abs().max() < 1e-4
+    flat = images.flatten(1).double()
+    variances = torch.linalg.eigvalsh((flat - flat.mean(0)).mT @ (flat - flat.mean(0)) / 800)[-20:]
+    torch.testing.assert_close(
+        covariance.diagonal(), variances / (variances + EPS), rtol=1e-4, atol=0
+    )
+
+
+def test_what_it_leaves_out_varies_least() -> None:
+    images = _images()
+    layer = PrincipalComponents(108, 20)
+    layer.fill(images)
+    directions = torch.nn.functional.normalize(layer.weight)
+    centred = images.flatten(1) - images.flatten(1).mean(0)
+    kept = (centred @ directions.mT).square().sum()
+    _, values, _ = torch.linalg.svd(centred, full_matrices=False)
+    torch.testing.assert_close(kept, values[:20].square().sum(), rtol=1e-4, atol=0)
+
+
+def test_it_has_nothing_to_train_and_is_saved() -> None:
+    layer, other = PrincipalComponents(108, 20), PrincipalComponents(108, 20)
+    assert not list(layer.parameters())
+    layer.fill(_images())
+    other.load_state_dict(layer.state_dict())
+    assert other.filled
+    assert torch.equal(layer.weight, other.weight)
+    assert torch.equal(layer.mean, other.mean)
