@@ -101,9 +101,9 @@ class FastMLP(FastClassifier):
     def __init__(
         self,
         components: int = 768,
-        width: int = 512,
-        blocks: int = 4,
-        expansion: int = 4,
+        width: int = 768,
+        blocks: int = 3,
+        expansion: int = 3,
         dropout: float = 0.0,
         normalization: str = "standardize",
         optimizer: str = "adamw",

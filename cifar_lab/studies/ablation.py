@@ -53,6 +53,23 @@ STUDIES = {
             ),
         },
     ),
+    "fast_mlp": Study(
+        "--width 512 --max_epochs 8 --eval_every 100000",
+        {
+            "pixels, not principal components": "--components 0",
+            "flips drawn anew each epoch": "--augment flip,crop",
+            "no flips": "--augment crop",
+            "no shifts": "--augment alternating_flip",
+            "squares covered too": "--augment alternating_flip,crop,cutout",
+            "no label smoothing": "--label_smoothing 0",
+            "no weight decay": "--weight_decay 0",
+            "no warm-up": "--warmup 0",
+            "no blocks": "--blocks 0",
+            "Muon instead of AdamW": (
+                "--optimizer muon --batch_size 2000 --lr 0.06 --head_lr 0.3 --weight_decay 0"
+            ),
+        },
+    ),
 }
 
 
