@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import shlex
 import sys
 import time
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,6 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from cifar_lab import __version__
 from cifar_lab.dashboards.metrics_csv import MetricsCSV
 from cifar_lab.dashboards.progress import make_progress
 from cifar_lab.dashboards.tensorboard import Dashboard
@@ -28,6 +25,7 @@ from cifar_lab.models import REGISTRY
 from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.parsing import FitPlan
 from cifar_lab.training.checkpoints import Checkpoints
+from cifar_lab.training.console import print_end, print_header, quiet
 from cifar_lab.training.endings import ending
 from cifar_lab.training.final_evaluation import FinalEvaluation
 from cifar_lab.training.interrupt import Interrupt
@@ -61,7 +59,7 @@ def run_fit(plan: FitPlan) -> int:
         print(told)
         return 0
     start = time.perf_counter()
-    _quiet()
+    quiet()
     seed_everything(plan.settings.seed, verbose=False)
     data = build_data(plan)
     data.prepare_data()
@@ -110,7 +108,7 @@ class _Fit:
         """Trains, tests and writes the summary, unless a signal comes; gives whether it did."""
         plan, data, model, trainer = self.plan, self.data, self.model, self.trainer
         dashboard = self._connect(checkpoints, interrupt)
-        _print_header(plan, model, data, trainer, self.opened)
+        print_header(plan, model, data, trainer, self.opened)
         seconds = self._train()
         if interrupt.received:
             return False
@@ -125,7 +123,10 @@ class _Fit:
             "checkpoints": checkpoints.seconds,
             "total": before + time.perf_counter() - self.start,
         }
-        _print_end(_summarise(plan, trainer, model, data, accuracy, spent), self.opened.folder)
+        summary = _summarise(plan, trainer, model, data, accuracy, spent)
+        if trainer.is_global_zero:
+            summary.write(self.opened.folder.summary)
+        print_end(summary, self.opened.folder)
         return True
 
     def _connect(self, checkpoints: Checkpoints, interrupt: Interrupt) -> Dashboard | None:
@@ -246,49 +247,3 @@ def _describe(
     environment = {**versions(), **device, **images, "command": _command()}
     texts = {"configuration": code_block(plan.as_yaml()), "environment": table(environment)}
     dashboard.write_start(model, {**plan.as_config(), **known}, texts, again)
-
-
-@rank_zero_only
-def _print_header(
-    plan: FitPlan,
-    model: ImageClassifier,
-    data: CIFAR10DataModule,
-    trainer: Trainer,
-    opened: OpenRun,
-) -> None:
-    count = sum(parameter.numel() for parameter in model.parameters())
-    sizes = ", ".join(f"{size:,} {split}" for split, size in data.sizes.items())
-    device = describe_device(trainer)
-    lines = {
-        "model": f"{plan.recipe.model}, {count:,} parameters (recipe {plan.recipe.name}: "
-        f"{plan.recipe.title})",
-        "data": f"{data.image_set.description}; {sizes}",
-        "device": f"{device['name']}, {device['precision']}"
-        + (f", {device['processes']} processes" if device["processes"] > 1 else ""),
-        "run": str(opened.folder.path)
-        + (f", goes on from step {opened.step:,}" if opened.checkpoint else ""),
-    }
-    print(f"cifar_lab {__version__}")
-    for name, text in lines.items():
-        print(f"  {name:<8}{text}")
-    sys.stdout.flush()
-
-
-@rank_zero_only
-def _print_end(summary: Summary, folder: RunFolder) -> None:
-    summary.write(folder.summary)
-    if summary.data["source"] == "synthetic":
-        print("\nThese numbers are for SYNTHETIC images; they say nothing about CIFAR-10.")
-    print(f"\n{summary.table()}")
-    print(f"\nrun folder: {folder.path}")
-    print(f"tensorboard --logdir {shlex.quote(str(folder.log_dir))}")
-
-
-def _quiet() -> None:
-    """Silences what Lightning says to people who write their own scripts."""
-    for name in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # Lightning 2.6.6 calls a function that torch 2.14 deprecates; nothing a user could change.
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    # Its advice on its own logging, which our curves do not use (models/classifier.py).
-    warnings.filterwarnings("ignore", message="The number of training batches")
