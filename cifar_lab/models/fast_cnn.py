@@ -99,7 +99,7 @@ class FastCNN(FastClassifier):
 
     def __init__(
         self,
-        widths: Sequence[int] = (48, 192, 192),
+        widths: Sequence[int] = (64, 256, 256),
         whitening: bool = True,
         small_size: int = 24,
         small_share: float = 0.5,
@@ -110,7 +110,7 @@ class FastCNN(FastClassifier):
         head_lr: float = 0.7,
         momentum: float = 0.85,
         warmup: float = 0.0,
-        weight_decay: float = 0.0,
+        weight_decay: float = 0.002,
         label_smoothing: float = 0.2,
         num_classes: int = 10,
     ) -> None:
