@@ -49,7 +49,7 @@ class FitSettings:
     devices: str = _flag("hardware", "how many, or which: 2 or 0,1 or auto (all)", "1")
     strategy: str = _flag("hardware", "of Lightning, such as ddp", "auto")
     num_nodes: PositiveInt = _flag("hardware", "machines", 1)
-    precision: Precision = _flag("hardware", "auto: bf16 where it is faster", "auto")
+    precision: Precision = _flag("hardware", "auto: bf16 if faster", "auto")
 
     data_dir: str | None = _flag("data", "default: $CIFAR_LAB_DATA, else ./data")
     source: Literal["auto", "cifar10", "synthetic"] = _flag(

@@ -104,7 +104,7 @@ class FastMLP(FastClassifier):
         width: int = 768,
         blocks: int = 3,
         expansion: int = 3,
-        dropout: float = 0.0,
+        dropout: float = 0.2,
         normalization: str = "standardize",
         optimizer: str = "adamw",
         lr: float = 1e-3,

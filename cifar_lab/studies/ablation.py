@@ -56,7 +56,7 @@ STUDIES = {
         },
     ),
     "fast_mlp": Study(
-        "--width 512 --max_epochs 8 --eval_every 100000",
+        "--width 512 --max_epochs 8 --crop_padding 2 --dropout 0 --eval_every 100000",
         {
             "pixels, not principal components": "--components 0",
             "flips drawn anew each epoch": "--augment flip,crop",
