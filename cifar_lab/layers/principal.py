@@ -11,6 +11,8 @@ networks" (https://arxiv.org/abs/1511.02580), which begins with such a whitening
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -37,12 +39,23 @@ class PrincipalComponents(nn.Module):
         self.register_buffer("mean", torch.zeros(inputs))
         self.register_buffer("filled", torch.tensor(False))
 
-    def fill(self, images: Tensor) -> None:
-        """Computes the layer from normalised float images (B, C, H, W)."""
-        x = images.flatten(1)
-        self.mean.copy_(x.mean(0))
-        centred = x - self.mean
-        variances, directions = torch.linalg.eigh(centred.mT @ centred / len(x))
+    def fill(self, pieces: Callable[[], Iterable[Tensor]]) -> None:
+        """Computes the layer from images, looked at twice and never all at once as floats.
+
+        Args:
+            pieces: gives all images, normalised, in float tensors (B, C, H, W) of any B.
+        """
+        count = 0
+        self.mean.zero_()
+        for piece in pieces():
+            count += len(piece)
+            self.mean += piece.flatten(1).sum(0)
+        self.mean /= count
+        covariance = self.weight.new_zeros(len(self.mean), len(self.mean))
+        for piece in pieces():
+            centred = piece.flatten(1) - self.mean
+            covariance.addmm_(centred.mT, centred, alpha=1 / count)
+        variances, directions = torch.linalg.eigh(covariance)
         scaled = directions.mT / (variances[:, None] + EPS).sqrt()
         self.weight.copy_(scaled[-len(self.weight) :])
         self.filled.fill_(True)

@@ -11,6 +11,7 @@ setting is worth here.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import prod
 
 import torch
@@ -22,6 +23,8 @@ from cifar_lab.data.image_set import IMAGE_SHAPE
 from cifar_lab.errors import UserError
 from cifar_lab.layers.principal import PrincipalComponents
 from cifar_lab.models.fast import FastClassifier
+
+PIECE = 5000  # images that are floats at a time
 
 
 class ResidualBlock(nn.Module):
@@ -136,5 +139,11 @@ class FastMLP(FastClassifier):
         super().setup(stage)
         data, principal = self.trainer.datamodule, self.network.principal
         if isinstance(data, CIFAR10DataModule) and principal is not None and not principal.filled:
-            images = torch.from_numpy(data.image_set.train_images[data.train_indices])
-            principal.fill(self.normalize(images.to(self.device)))
+            principal.fill(lambda: self._pieces(data))
+
+    def _pieces(self, data: CIFAR10DataModule) -> Iterator[Tensor]:
+        """The training images, normalised, a few thousand at a time."""
+        for first in range(0, len(data.train_indices), PIECE):
+            chosen = data.train_indices[first : first + PIECE]
+            images = torch.from_numpy(data.image_set.train_images[chosen])
+            yield self.normalize(images.to(self.device))

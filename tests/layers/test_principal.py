@@ -15,7 +15,7 @@ def _images() -> torch.Tensor:
 def test_the_outputs_on_its_own_images_are_white() -> None:
     images = _images()
     layer = PrincipalComponents(108, 20)
-    layer.fill(images)
+    layer.fill(lambda: images.split(300))
     outputs = layer(images).double()
     assert outputs.shape == (800, 20)
     torch.testing.assert_close(outputs.mean(0), torch.zeros(20).double(), atol=1e-5, rtol=0)
@@ -32,7 +32,7 @@ def test_the_outputs_on_its_own_images_are_white() -> None:
 def test_what_it_leaves_out_varies_least() -> None:
     images = _images()
     layer = PrincipalComponents(108, 20)
-    layer.fill(images)
+    layer.fill(lambda: images.split(300))
     directions = torch.nn.functional.normalize(layer.weight)
     centred = images.flatten(1) - images.flatten(1).mean(0)
     kept = (centred @ directions.mT).square().sum()
@@ -43,7 +43,7 @@ def test_what_it_leaves_out_varies_least() -> None:
 def test_it_has_nothing_to_train_and_is_saved() -> None:
     layer, other = PrincipalComponents(108, 20), PrincipalComponents(108, 20)
     assert not list(layer.parameters())
-    layer.fill(_images())
+    layer.fill(lambda: [_images()])
     other.load_state_dict(layer.state_dict())
     assert other.filled
     assert torch.equal(layer.weight, other.weight)

@@ -1,30 +1,11 @@
 """FastCNN: its network, the rates of its parts, small images first, the fixed first layer."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from pytorch_lightning import Trainer
 from torch import nn
 
-from cifar_lab import CIFAR10DataModule
 from cifar_lab.models import FastCNN
 from cifar_lab.models.fast_cnn import FastCNNNetwork
-
-
-def _fit(model: FastCNN, tree: Path, steps: int = 4) -> Trainer:
-    trainer = Trainer(
-        accelerator="cpu",
-        max_steps=steps,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-        num_sanity_val_steps=0,
-    )
-    trainer.fit(model, CIFAR10DataModule(tree, batch_size=20, val_size=0))
-    return trainer
 
 
 @pytest.mark.parametrize("size", [9, 16, 24, 32])
@@ -41,9 +22,9 @@ def test_convolutions_begin_as_the_identity_of_their_channels() -> None:
     torch.testing.assert_close(block[0](wide), wide[:, :6])
 
 
-def test_biases_filters_and_head_have_their_own_rates_that_fall_to_the_end(tree: Path) -> None:
+def test_biases_filters_and_head_have_their_own_rates_that_fall_to_the_end(fit) -> None:
     model = FastCNN(widths=[8, 8], num_classes=3, lr=0.1, bias_lr=0.2, head_lr=0.4)
-    trainer = _fit(model, tree, steps=4)
+    trainer = fit(model, steps=4)
     filters, biases, head = trainer.optimizers[0].param_groups
     assert [p.ndim for p in filters["params"]] == [4] * 4
     assert filters["orthogonal"]
@@ -56,7 +37,7 @@ def test_biases_filters_and_head_have_their_own_rates_that_fall_to_the_end(tree:
     assert all(torch.all(scale == 1) for scale in scales)
 
 
-def test_the_first_share_of_the_steps_sees_small_images(tree: Path) -> None:
+def test_the_first_share_of_the_steps_sees_small_images(fit) -> None:
     sizes = []
 
     class Watched(FastCNN):
@@ -67,31 +48,31 @@ def test_the_first_share_of_the_steps_sees_small_images(tree: Path) -> None:
             with hook:
                 return super().training_logits(images)
 
-    _fit(Watched(widths=[4], num_classes=3, small_size=20, small_share=0.5), tree, steps=6)
+    fit(Watched(widths=[4], num_classes=3, small_size=20, small_share=0.5), steps=6)
     assert sizes == [20, 20, 20, 32, 32, 32]
 
 
-def test_the_whitening_layer_is_computed_once_and_left_alone(tree: Path) -> None:
+def test_the_whitening_layer_is_computed_once_and_left_alone(fit) -> None:
     model = FastCNN(widths=[4], num_classes=3)
     random = model.network.whitening.weight.clone()
-    _fit(model, tree, steps=1)
+    fit(model, steps=1)
     computed = model.network.whitening.weight.clone()
     assert model.network.whitening.filled
     assert not torch.equal(random, computed)
     model.network.whitening.weight.mul_(2)  # a second look at the images would undo this
-    _fit(model, tree, steps=3)
+    fit(model, steps=3)
     assert torch.equal(model.network.whitening.weight, 2 * computed)
 
 
-def test_without_whitening_the_first_layer_is_trained(tree: Path) -> None:
+def test_without_whitening_the_first_layer_is_trained(fit) -> None:
     model = FastCNN(widths=[4], num_classes=3, whitening=False)
     before = model.network.first.weight.detach().clone()
-    trainer = _fit(model, tree, steps=2)
+    trainer = fit(model, steps=2)
     assert not torch.equal(model.network.first.weight, before)
     trained = sum(len(group["params"]) for group in trainer.optimizers[0].param_groups)
     assert trained == sum(p.requires_grad for p in model.parameters())
 
 
-def test_sgd_leaves_the_filters_as_they_are(tree: Path) -> None:
-    trainer = _fit(FastCNN(widths=[4], num_classes=3, optimizer="sgd", lr=0.1), tree)
+def test_sgd_leaves_the_filters_as_they_are(fit) -> None:
+    trainer = fit(FastCNN(widths=[4], num_classes=3, optimizer="sgd", lr=0.1))
     assert not any(group["orthogonal"] for group in trainer.optimizers[0].param_groups)

@@ -1,31 +1,12 @@
 """FastMLP: its blocks begin as the identity, and its optimizers treat its parts as they say."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from pytorch_lightning import Trainer
 
-from cifar_lab import CIFAR10DataModule
 from cifar_lab.layers.principal import PrincipalComponents
-from cifar_lab.models import FastMLP
+from cifar_lab.models import FastMLP, fast_mlp
 from cifar_lab.models.fast_mlp import FastMLPNetwork, ResidualBlock
 from cifar_lab.optimizers.muon import Muon
-
-
-def _fit(model: FastMLP, tree: Path, steps: int = 4) -> Trainer:
-    trainer = Trainer(
-        accelerator="cpu",
-        max_steps=steps,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-        num_sanity_val_steps=0,
-    )
-    trainer.fit(model, CIFAR10DataModule(tree, batch_size=20, val_size=0))
-    return trainer
 
 
 def test_a_block_begins_as_the_identity_and_adds_what_is_written() -> None:
@@ -48,12 +29,16 @@ def test_the_network_has_the_layers_of_its_settings() -> None:
         assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
 
 
-def test_the_components_are_those_of_the_training_images_computed_once(tree: Path) -> None:
+def test_the_components_are_those_of_the_training_images_computed_once(
+    fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fast_mlp, "PIECE", 7)
     model = FastMLP(components=6, width=8, blocks=1, num_classes=3)
-    trainer = _fit(model, tree)
+    trainer = fit(model)
     data = trainer.datamodule
     expected = PrincipalComponents(3072, 6)
-    expected.fill(model.normalize(torch.from_numpy(data.image_set.train_images)))
+    images = torch.from_numpy(data.image_set.train_images)
+    expected.fill(lambda: [model.normalize(images)])
     torch.testing.assert_close(model.network.principal.weight.abs(), expected.weight.abs())
     before = model.network.principal.weight.clone()
     data.image_set.train_images[:] = 0
@@ -61,17 +46,17 @@ def test_the_components_are_those_of_the_training_images_computed_once(tree: Pat
     assert torch.equal(model.network.principal.weight, before)
 
 
-def test_adamw_trains_all_with_one_rate(tree: Path) -> None:
-    trainer = _fit(FastMLP(width=8, blocks=1, num_classes=3, lr=0.01, warmup=0.5), tree)
+def test_adamw_trains_all_with_one_rate(fit) -> None:
+    trainer = fit(FastMLP(width=8, blocks=1, num_classes=3, lr=0.01, warmup=0.5))
     optimizer = trainer.optimizers[0]
     assert isinstance(optimizer, torch.optim.AdamW)
     assert len(optimizer.param_groups) == 1
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01 / 3)  # the last of four steps
 
 
-def test_muon_makes_weights_orthogonal_but_not_the_head(tree: Path) -> None:
+def test_muon_makes_weights_orthogonal_but_not_the_head(fit) -> None:
     model = FastMLP(width=8, blocks=1, num_classes=3, optimizer="muon", lr=0.05)
-    trainer = _fit(model, tree)
+    trainer = fit(model)
     optimizer = trainer.optimizers[0]
     assert isinstance(optimizer, Muon)
     weights, vectors, head = optimizer.param_groups

@@ -196,6 +196,7 @@ def test_a_monitor_of_lightning_can_follow_our_metrics(tree: Path) -> None:
         (FastCNN, {"head_lr": -1.0}, "head_lr -1.0"),
         (FastCNN, {"momentum": 1.0}, "momentum 1.0"),
         (FastCNN, {"warmup": 1.0}, "warmup 1.0"),
+        (FastMLP, {"components": 3073}, "components 3073"),
         (FastMLP, {"width": 0}, "width 0"),
         (FastMLP, {"blocks": -1}, "blocks -1"),
         (FastMLP, {"expansion": 0}, "expansion 0"),
