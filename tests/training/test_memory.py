@@ -5,10 +5,15 @@ from __future__ import annotations
 import ctypes
 import platform
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
 
+from cifar_lab.parsing import parse_fit
+from cifar_lab.training import fit
 from cifar_lab.training.memory import kept_memory
 
 only_glibc = pytest.mark.skipif(
@@ -45,3 +50,22 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.delattr(ctypes, "CDLL")
     with kept_memory():
         pass
+
+
+def test_a_run_keeps_memory_while_it_trains(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = []
+
+    @contextmanager
+    def watched() -> Iterator[None]:
+        events.append("kept")
+        yield
+        events.append("freed")
+
+    train = fit.Trainer.fit
+    monkeypatch.setattr(fit, "kept_memory", watched)
+    monkeypatch.setattr(
+        fit.Trainer, "fit", lambda *args, **kw: (events.append("fit"), train(*args, **kw))
+    )
+    words = ["--model", "mlp", "--hidden_units", "4", "--max_steps", "2", "--batch_size", "20"]
+    fit.run_fit(parse_fit([*words, "--data_dir", str(tree), "--dashboard", "off"]))
+    assert events == ["kept", "fit", "freed"]
