@@ -13,7 +13,6 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from cifar_lab.data.image_set import IMAGE_SHAPE
 from cifar_lab.errors import UserError
@@ -66,13 +65,12 @@ def crop(images: Tensor, draw: Draw, padding: int = CROP_PADDING) -> Tensor:
     Reflection needs no fill colour, so it means the same under every normalisation.
     """
     height, width = images.shape[-2:]
-    padded = _reflect(images, padding)
     top, left = _offsets(len(images), 2 * padding + 1, draw.generator, images.device)
-    rows = (top[:, None] + torch.arange(height, device=images.device))[:, None, :, None]
-    columns = (left[:, None] + torch.arange(width, device=images.device))[:, None, None, :]
-    samples = torch.arange(len(images), device=images.device)[:, None, None, None]
-    channels = torch.arange(images.shape[1], device=images.device)[None, :, None, None]
-    return padded[samples, channels, rows, columns]
+    rows = _reflect(top[:, None] - padding + torch.arange(height, device=images.device), height)
+    columns = _reflect(left[:, None] - padding + torch.arange(width, device=images.device), width)
+    pixels = (rows[:, :, None] * width + columns[:, None, :]).flatten(1)  # (B, H * W)
+    pixels = pixels[:, None].expand(-1, images.shape[1], -1)
+    return images.flatten(2).gather(2, pixels).view(images.shape)
 
 
 def cutout(images: Tensor, draw: Draw, size: int = CUTOUT_SIZE) -> Tensor:
@@ -93,7 +91,7 @@ def cutout(images: Tensor, draw: Draw, size: int = CUTOUT_SIZE) -> Tensor:
     )
     covered = (rows == 0)[:, None, :, None] & (columns == 0)[:, None, None, :]
     mean = images.float().mean((2, 3), keepdim=True).to(images.dtype)
-    return torch.where(covered, mean, images)
+    return _where(covered, mean, images)
 
 
 AUGMENTATIONS: dict[str, Augmentation] = {
@@ -133,7 +131,12 @@ def compose(names: Iterable[str], crop_padding: int = CROP_PADDING) -> Augmentat
 
 
 def _mirror(images: Tensor, mirrored: Tensor) -> Tensor:
-    return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+    return _where(mirrored[:, None, None, None], images.flip(-1), images)
+
+
+def _where(condition: Tensor, images: Tensor, others: Tensor) -> Tensor:
+    """``torch.where`` of integers; three times as fast on the CPU if the condition is broadcast."""
+    return images * condition + others * ~condition
 
 
 def _hash(numbers: Tensor, seed: int) -> Tensor:
@@ -147,9 +150,9 @@ def _hash(numbers: Tensor, seed: int) -> Tensor:
     return mixed ^ (mixed >> 31)
 
 
-def _reflect(images: Tensor, padding: int) -> Tensor:
-    """Pads by reflection; through float on devices where uint8 has no kernel for it."""
-    return F.pad(images.float(), [padding] * 4, mode="reflect").to(images.dtype)
+def _reflect(positions: Tensor, size: int) -> Tensor:
+    """Positions outside of 0 to size - 1 mirrored at the pixels of the border, as in F.pad."""
+    return size - 1 - (size - 1 - positions.abs()).abs()
 
 
 def _offsets(
