@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from cifar_lab.benchmark.timing import Seconds
 from cifar_lab.data.datamodule import CIFAR10DataModule
+from cifar_lab.layers.dropout import Dropout
 from cifar_lab.models.classifier import OPTIMIZERS, ImageClassifier
 from cifar_lab.parsing import parse_fit
 from cifar_lab.training.fit import build_data, build_model, run_fit
@@ -56,9 +57,10 @@ class Setting:
         self.precision = resolve_precision(self.plan.settings.precision, kind)
 
     def model(self) -> ImageClassifier:
-        """A fresh model with the statistics of the data, always the same weights."""
+        """A fresh model as a person would write it, always with the same weights."""
         pl.seed_everything(0, verbose=False)
         model = build_model(self.plan, self.data)
+        _without_own_dropout(model)
         model.normalize.fill(*self.data.statistics(model.normalize.kind))
         return model.to(self.device)
 
@@ -206,6 +208,14 @@ def _silence() -> Any:
         warnings.simplefilter("ignore")
         yield
     logger.setLevel(level)
+
+
+def _without_own_dropout(model: nn.Module) -> None:
+    """Puts PyTorch's dropout in the place of ours, which is part of what is measured."""
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, Dropout):
+                setattr(parent, name, nn.Dropout(child.p))
 
 
 def _wait(device: torch.device) -> None:

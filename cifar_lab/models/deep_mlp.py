@@ -18,6 +18,7 @@ from torch.nn.utils.parametrizations import weight_norm as normalize_weight
 
 from cifar_lab.data.image_set import IMAGE_SHAPE
 from cifar_lab.errors import UserError
+from cifar_lab.layers.dropout import Dropout
 from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.models.mlp import check_units
 
@@ -46,7 +47,7 @@ class DeepMLPNetwork(nn.Sequential):
             linear = nn.Linear(fan_in, units)
             layers += [normalize_weight(linear) if weight_norm else linear, nn.ReLU()]
             if dropout:
-                layers.append(nn.Dropout(dropout))
+                layers.append(Dropout(dropout))
         super().__init__(*layers, nn.Linear(sizes[-1], num_classes))
 
     def forward(self, images: Tensor) -> Tensor:

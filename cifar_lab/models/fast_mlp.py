@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from cifar_lab.data.datamodule import CIFAR10DataModule
 from cifar_lab.data.image_set import IMAGE_SHAPE
 from cifar_lab.errors import UserError
+from cifar_lab.layers.dropout import Dropout
 from cifar_lab.layers.principal import PrincipalComponents
 from cifar_lab.models.fast import FastClassifier
 
@@ -37,7 +38,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.widen = nn.Linear(width, hidden)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.narrow = nn.Linear(hidden, width)
         nn.init.zeros_(self.narrow.weight)
         nn.init.zeros_(self.narrow.bias)
