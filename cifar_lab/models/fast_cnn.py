@@ -1,15 +1,16 @@
 """A convolutional network made for speed: a small VGG with what is known to shorten training.
 
-    whitening 2×2, GELU, 3 × (conv, pool, batch norm, GELU, conv, batch norm, GELU), max pool,
+    convolution 2×2, GELU, 3 × (conv, pool, batch norm, GELU, conv, batch norm, GELU), max pool,
     linear
 
 Drawn from cifar10-airbench ("94% on CIFAR-10 in 3.29 Seconds on a Single GPU",
-https://arxiv.org/abs/2404.00498): the whitening layer, pooling before normalisation, convolutions
-that begin near the identity, batch normalization without scale, whose bias is trained at a higher
-rate than the filters, alternating flips, label smoothing, and a linear fall of all rates. From its
-successor Muon for the filters (optimizers/muon.py). Small images first are from "Progressive
-resizing" in fast.ai's DAWNBench entry (https://www.fast.ai/posts/2018-04-30-dawnbench-fastai.html).
-docs/speed.md says what each of them is worth here.
+https://arxiv.org/abs/2404.00498): pooling before normalisation, convolutions that begin near the
+identity, batch normalization without scale, whose bias is trained at a higher rate than the
+filters, alternating flips, label smoothing, and a linear fall of all rates. Its first layer, which
+is computed from patches and not trained, is there to be asked for. From its successor Muon for the
+filters (optimizers/muon.py). Small images first are from "Progressive resizing" in fast.ai's
+DAWNBench entry (https://www.fast.ai/posts/2018-04-30-dawnbench-fastai.html). docs/speed.md says
+what each of them is worth here.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from cifar_lab.models.fast import FastClassifier
 from cifar_lab.models.mlp import check_units
 
 LOGIT_SCALE = 1 / 9  # of the first source: the head's weights begin with variance 1
+FIRST_CHANNELS = 24  # twice the values of a 2×2 patch, as many as whitening gives
 WHITENING_IMAGES = 5000  # that the whitening layer is computed from; the first source's number
 
 
@@ -51,12 +53,12 @@ class Block(nn.Sequential):
 
 
 class FastCNNNetwork(nn.Module):
-    """Whitening, a block for each width, the maximum over all pixels, and a linear layer.
+    """A 2×2 convolution, a block for each width, the maximum over all pixels, and a linear layer.
 
     Args:
         num_classes: of the output.
         widths: channels of each block, each above 0; at most four blocks, as each halves the image.
-        whitening: begin with the whitening layer; else with a trained convolution of its shape.
+        whitening: the first layer whitens patches and is not trained.
 
     Attributes:
         smallest_size: pixels that the side of an image needs.
@@ -67,13 +69,12 @@ class FastCNNNetwork(nn.Module):
 
     def __init__(self, num_classes: int, widths: Sequence[int], whitening: bool) -> None:
         super().__init__()
-        self.smallest_size = 2 ** len(widths) + 1  # whitening takes a pixel
+        self.smallest_size = 2 ** len(widths) + 1  # the first layer takes a pixel
         if self.smallest_size > IMAGE_SHAPE[-1]:
             raise UserError(f"widths {list(widths)}: {len(widths)} blocks; at most 4 fit the image")
-        self.whitening = Whitening(IMAGE_SHAPE[0])
-        channels = self.whitening.out_channels
-        self.first = self.whitening if whitening else nn.Conv2d(IMAGE_SHAPE[0], channels, 2)
-        sizes = [channels, *check_units(widths, "widths")]
+        colours = IMAGE_SHAPE[0]
+        self.first = Whitening(colours) if whitening else nn.Conv2d(colours, FIRST_CHANNELS, 2)
+        sizes = [FIRST_CHANNELS, *check_units(widths, "widths")]
         self.blocks = nn.Sequential(*(Block(*pair) for pair in pairwise(sizes)))
         self.head = nn.Linear(sizes[-1], num_classes, bias=False)
         nn.init.normal_(self.head.weight)
@@ -100,9 +101,9 @@ class FastCNN(FastClassifier):
     def __init__(
         self,
         widths: Sequence[int] = (64, 256, 256),
-        whitening: bool = True,
+        whitening: bool = False,
         small_size: int = 24,
-        small_share: float = 0.5,
+        small_share: float = 0.7,
         normalization: str = "standardize",
         optimizer: str = "muon",
         lr: float = 0.06,
@@ -144,13 +145,15 @@ class FastCNN(FastClassifier):
         return self.network(normalised)
 
     def setup(self, stage: str) -> None:
-        """Computes the whitening layer from training images, once."""
+        """Computes the whitening layer, if there is one, from training images, once."""
         super().setup(stage)
-        data, whitening = self.trainer.datamodule, self.network.whitening
-        if isinstance(data, CIFAR10DataModule) and not whitening.filled:
+        data, first = self.trainer.datamodule, self.network.first
+        if not isinstance(first, Whitening) or first.filled:
+            return
+        if isinstance(data, CIFAR10DataModule):
             chosen = data.train_indices[:WHITENING_IMAGES]
             images = torch.from_numpy(data.image_set.train_images[chosen]).to(self.device)
-            whitening.fill(self.normalize(images))
+            first.fill(self.normalize(images))
 
 
 def _convolution(fan_in: int, width: int) -> nn.Conv2d:

@@ -38,7 +38,8 @@ class Study:
 
 STUDIES = {
     "fast_cnn": Study(
-        "--widths 32,128,128 --max_epochs 3 --lr 0.1 --eval_every 100000",
+        "--widths 32,128,128 --max_steps 270 --lr 0.1 --eval_every 100000 "
+        "--whitening true --small_share 0.5",
         {
             "first layer trained, not whitening": "--whitening false",
             "flips drawn anew each epoch": "--augment flip,crop,cutout",
@@ -49,10 +50,10 @@ STUDIES = {
             "no label smoothing": "--label_smoothing 0",
             "SGD instead of Muon": "--optimizer sgd --lr 0.5 --momentum 0.85",
             "32 pixels from the start": "--small_share 0",
-            "biases at a tenth of their rate": "--bias_lr 0.01",
-            "batches of 1,000, rates × √2": (
-                "--batch_size 1000 --lr 0.141 --bias_lr 0.141 --head_lr 0.99"
+            "small images for three quarters, a sixth more steps": (
+                "--small_share 0.75 --max_steps 315"
             ),
+            "biases at a tenth of their rate": "--bias_lr 0.01",
         },
     ),
     "fast_mlp": Study(

@@ -9,13 +9,14 @@ from cifar_lab.models.fast_cnn import FastCNNNetwork
 
 
 @pytest.mark.parametrize("size", [9, 16, 24, 32])
-def test_the_network_takes_images_of_any_size(size: int) -> None:
-    network = FastCNNNetwork(10, [4, 8, 8], whitening=True)
+@pytest.mark.parametrize("whitening", [False, True])
+def test_the_network_takes_images_of_any_size(size: int, whitening: bool) -> None:
+    network = FastCNNNetwork(10, [4, 8, 8], whitening)
     assert network(torch.randn(3, 3, size, size)).shape == (3, 10)
 
 
 def test_convolutions_begin_as_the_identity_of_their_channels() -> None:
-    block = FastCNNNetwork(10, [6], whitening=True).blocks[0]
+    block = FastCNNNetwork(10, [6], whitening=False).blocks[0]
     x = torch.randn(2, 6, 8, 8)
     torch.testing.assert_close(block[4](x), x)
     wide = torch.randn(2, 24, 8, 8)
@@ -26,9 +27,9 @@ def test_biases_filters_and_head_have_their_own_rates_that_fall_to_the_end(fit) 
     model = FastCNN(widths=[8, 8], num_classes=3, lr=0.1, bias_lr=0.2, head_lr=0.4)
     trainer = fit(model, steps=4)
     filters, biases, head = trainer.optimizers[0].param_groups
-    assert [p.ndim for p in filters["params"]] == [4] * 4
+    assert [p.ndim for p in filters["params"]] == [4] * 5
     assert filters["orthogonal"]
-    assert [p.ndim for p in biases["params"]] == [1] * 4  # the scales are not trained
+    assert [p.ndim for p in biases["params"]] == [1] * 5  # the scales are not trained
     assert not biases["orthogonal"]
     assert head["params"][0] is model.network.head.weight
     rates = [group["lr"] for group in (filters, biases, head)]
@@ -53,19 +54,20 @@ def test_the_first_share_of_the_steps_sees_small_images(fit) -> None:
 
 
 def test_the_whitening_layer_is_computed_once_and_left_alone(fit) -> None:
-    model = FastCNN(widths=[4], num_classes=3)
-    random = model.network.whitening.weight.clone()
+    model = FastCNN(widths=[4], num_classes=3, whitening=True)
+    layer = model.network.first
+    random = layer.weight.clone()
     fit(model, steps=1)
-    computed = model.network.whitening.weight.clone()
-    assert model.network.whitening.filled
+    computed = layer.weight.clone()
+    assert layer.filled
     assert not torch.equal(random, computed)
-    model.network.whitening.weight.mul_(2)  # a second look at the images would undo this
+    layer.weight.mul_(2)  # a second look at the images would undo this
     fit(model, steps=3)
-    assert torch.equal(model.network.whitening.weight, 2 * computed)
+    assert torch.equal(layer.weight, 2 * computed)
 
 
 def test_without_whitening_the_first_layer_is_trained(fit) -> None:
-    model = FastCNN(widths=[4], num_classes=3, whitening=False)
+    model = FastCNN(widths=[4], num_classes=3)
     before = model.network.first.weight.detach().clone()
     trainer = fit(model, steps=2)
     assert not torch.equal(model.network.first.weight, before)
