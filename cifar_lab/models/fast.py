@@ -26,6 +26,9 @@ class FastClassifier(ImageClassifier):
         head_lr: highest rate of the head's weight; not of "adamw".
         momentum: of "muon" and "sgd", in [0, 1).
         warmup: share of the steps in which the rates rise, in [0, 1).
+        weight_decay: of "adamw" as usual. Of "muon" and "sgd" the share of a parameter that a step
+            at the highest rate takes off, before momentum multiplies it by 1 / (1 - momentum);
+            filters that are made orthogonal have none.
         settings: as in ImageClassifier.
 
     Raises:
@@ -73,8 +76,10 @@ class FastClassifier(ImageClassifier):
         weights = [p for p in trained if p.ndim > 1 and p is not head]
         vectors = [p for p in trained if p.ndim == 1]
         groups = [
-            {"params": weights, "orthogonal": self.optimizer_name == "muon"},
+            {"params": weights, "lr": self.lr, "orthogonal": self.optimizer_name == "muon"},
             {"params": vectors, "lr": self.bias_lr},
             {"params": [head], "lr": self.head_lr},
         ]
-        return Muon(groups, self.lr, self.momentum, self.weight_decay)
+        for group in groups:  # rate times decay is then the same for all
+            group["weight_decay"] = self.weight_decay / group["lr"]
+        return Muon(groups, self.lr, self.momentum)

@@ -1,16 +1,16 @@
 """A convolutional network made for speed: a small VGG with what is known to shorten training.
 
-    convolution 2×2, GELU, 3 × (conv, pool, batch norm, GELU, conv, batch norm, GELU), max pool,
+    whitening 2×2, GELU, 3 × (conv, pool, batch norm, GELU, conv, batch norm, GELU), max pool,
     linear
 
 Drawn from cifar10-airbench ("94% on CIFAR-10 in 3.29 Seconds on a Single GPU",
-https://arxiv.org/abs/2404.00498): pooling before normalisation, convolutions that begin near the
-identity, batch normalization without scale, whose bias is trained at a higher rate than the
-filters, alternating flips, label smoothing, and a linear fall of all rates. Its first layer, which
-is computed from patches and not trained, is there to be asked for. From its successor Muon for the
-filters (optimizers/muon.py). Small images first are from "Progressive resizing" in fast.ai's
-DAWNBench entry (https://www.fast.ai/posts/2018-04-30-dawnbench-fastai.html). docs/speed.md says
-what each of them is worth here.
+https://arxiv.org/abs/2404.00498): the whitening layer, pooling before normalisation, convolutions
+that begin near the identity, batch normalization without scale, whose bias is trained at a higher
+rate than the filters, alternating flips, label smoothing, and a linear fall of all rates. From its
+successor Muon for the filters (optimizers/muon.py) and logits that begin near 0. Small images first
+are from "Progressive resizing" in fast.ai's DAWNBench entry
+(https://www.fast.ai/posts/2018-04-30-dawnbench-fastai.html). docs/speed.md says what each of them
+is worth here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from cifar_lab.layers.whitening import Whitening
 from cifar_lab.models.fast import FastClassifier
 from cifar_lab.models.mlp import check_units
 
-LOGIT_SCALE = 1 / 9  # of the first source: the head's weights begin with variance 1
 FIRST_CHANNELS = 24  # twice the values of a 2×2 patch, as many as whitening gives
 WHITENING_IMAGES = 5000  # that the whitening layer is computed from; the first source's number
 
@@ -77,7 +76,7 @@ class FastCNNNetwork(nn.Module):
         sizes = [FIRST_CHANNELS, *check_units(widths, "widths")]
         self.blocks = nn.Sequential(*(Block(*pair) for pair in pairwise(sizes)))
         self.head = nn.Linear(sizes[-1], num_classes, bias=False)
-        nn.init.normal_(self.head.weight)
+        nn.init.normal_(self.head.weight, std=1 / sizes[-1])  # so that logits begin near 0
         # The layout in which convolutions are fastest, on CPU (oneDNN) and GPU alike.
         self.to(memory_format=torch.channels_last)
 
@@ -85,7 +84,7 @@ class FastCNNNetwork(nn.Module):
         """Maps float images (B, 3, H, W), of any size above the smallest, to logits (B, C)."""
         x = images.contiguous(memory_format=torch.channels_last)
         x = self.blocks(F.gelu(self.first(x)))
-        return self.head(x.amax((2, 3))) * LOGIT_SCALE
+        return self.head(x.amax((2, 3)))
 
 
 class FastCNN(FastClassifier):
@@ -101,17 +100,17 @@ class FastCNN(FastClassifier):
     def __init__(
         self,
         widths: Sequence[int] = (64, 256, 256),
-        whitening: bool = False,
+        whitening: bool = True,
         small_size: int = 24,
-        small_share: float = 0.7,
+        small_share: float = 0.5,
         normalization: str = "standardize",
         optimizer: str = "muon",
         lr: float = 0.06,
-        bias_lr: float = 0.1,
-        head_lr: float = 0.7,
+        bias_lr: float = 5.0,
+        head_lr: float = 0.007,
         momentum: float = 0.85,
         warmup: float = 0.0,
-        weight_decay: float = 0.002,
+        weight_decay: float = 0.001,
         label_smoothing: float = 0.2,
         num_classes: int = 10,
     ) -> None:

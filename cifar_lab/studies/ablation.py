@@ -38,8 +38,7 @@ class Study:
 
 STUDIES = {
     "fast_cnn": Study(
-        "--widths 32,128,128 --max_steps 270 --lr 0.1 --eval_every 100000 "
-        "--whitening true --small_share 0.5",
+        "--widths 32,128,128 --max_steps 270 --lr 0.1 --head_lr 0.02 --eval_every 100000",
         {
             "first layer trained, not whitening": "--whitening false",
             "flips drawn anew each epoch": "--augment flip,crop,cutout",
@@ -53,7 +52,7 @@ STUDIES = {
             "small images for three quarters, a sixth more steps": (
                 "--small_share 0.75 --max_steps 315"
             ),
-            "biases at a tenth of their rate": "--bias_lr 0.01",
+            "biases at a tenth of their rate": "--bias_lr 0.5",
         },
     ),
     "fast_mlp": Study(

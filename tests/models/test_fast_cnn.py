@@ -27,15 +27,33 @@ def test_biases_filters_and_head_have_their_own_rates_that_fall_to_the_end(fit) 
     model = FastCNN(widths=[8, 8], num_classes=3, lr=0.1, bias_lr=0.2, head_lr=0.4)
     trainer = fit(model, steps=4)
     filters, biases, head = trainer.optimizers[0].param_groups
-    assert [p.ndim for p in filters["params"]] == [4] * 5
+    assert [p.ndim for p in filters["params"]] == [4] * 4
     assert filters["orthogonal"]
-    assert [p.ndim for p in biases["params"]] == [1] * 5  # the scales are not trained
+    assert [p.ndim for p in biases["params"]] == [1] * 4  # the scales are not trained
     assert not biases["orthogonal"]
     assert head["params"][0] is model.network.head.weight
     rates = [group["lr"] for group in (filters, biases, head)]
     assert rates == pytest.approx([0.025, 0.05, 0.1])  # a quarter: the last of four steps
     scales = [m.weight for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     assert all(torch.all(scale == 1) for scale in scales)
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "sgd"])
+def test_a_step_at_the_highest_rate_takes_the_same_share_off_whatever_the_rate(
+    fit, optimizer: str
+) -> None:
+    rates = {"lr": 0.1, "bias_lr": 2.0, "head_lr": 0.004}
+    model = FastCNN(widths=[4], num_classes=3, optimizer=optimizer, weight_decay=0.003, **rates)
+    groups = fit(model, steps=1).optimizers[0].param_groups
+    shares = [group["initial_lr"] * group["weight_decay"] for group in groups]
+    assert shares == pytest.approx([0.003] * 3)
+    assert [group["initial_lr"] for group in groups] == list(rates.values())
+
+
+def test_logits_begin_near_zero() -> None:
+    torch.manual_seed(0)
+    network = FastCNNNetwork(10, [4, 256], whitening=False)
+    assert network(torch.randn(20, 3, 32, 32)).abs().max() < 1
 
 
 def test_the_first_share_of_the_steps_sees_small_images(fit) -> None:
@@ -54,7 +72,7 @@ def test_the_first_share_of_the_steps_sees_small_images(fit) -> None:
 
 
 def test_the_whitening_layer_is_computed_once_and_left_alone(fit) -> None:
-    model = FastCNN(widths=[4], num_classes=3, whitening=True)
+    model = FastCNN(widths=[4], num_classes=3)
     layer = model.network.first
     random = layer.weight.clone()
     fit(model, steps=1)
@@ -67,7 +85,7 @@ def test_the_whitening_layer_is_computed_once_and_left_alone(fit) -> None:
 
 
 def test_without_whitening_the_first_layer_is_trained(fit) -> None:
-    model = FastCNN(widths=[4], num_classes=3)
+    model = FastCNN(widths=[4], num_classes=3, whitening=False)
     before = model.network.first.weight.detach().clone()
     trainer = fit(model, steps=2)
     assert not torch.equal(model.network.first.weight, before)
