@@ -75,7 +75,7 @@ class FastClassifier(ImageClassifier):
         trained = [p for p in self.network.parameters() if p.requires_grad]
         weights = [p for p in trained if p.ndim > 1 and p is not head]
         vectors = [p for p in trained if p.ndim == 1]
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": weights, "lr": self.lr, "orthogonal": self.optimizer_name == "muon"},
             {"params": vectors, "lr": self.bias_lr},
             {"params": [head], "lr": self.head_lr},
