@@ -47,6 +47,12 @@ def test_the_contenders_start_from_the_same_weights(flags: list[str]) -> None:
     assert first["normalize.filled"]
 
 
+def test_the_plain_loop_has_the_dropout_of_pytorch(flags: list[str]) -> None:
+    model = Setting("deep_mlp", 1, flags).model()
+    kinds = {type(m) for m in model.modules() if isinstance(m, torch.nn.Dropout)}
+    assert kinds == {torch.nn.Dropout}
+
+
 def test_the_tutorial_loop_sees_standardised_images(flags: list[str]) -> None:
     data = contenders._Images(Setting("mlp", 1, flags).data)
     images = torch.stack([data[index][0] for index in range(len(data))])
