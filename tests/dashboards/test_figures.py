@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from cifar_lab.dashboards.evaluation import Mistakes
+from cifar_lab.dashboards.answers import Mistakes
 from cifar_lab.dashboards.figures import class_accuracy_figure, mistakes_figure, rasterise
 
 NAMES = ("bird", "cat", "frog")

@@ -33,7 +33,7 @@ class Mistakes:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Answers:
     """The answers of a model to N images.
 
     Attributes:
@@ -54,7 +54,7 @@ class Evaluation:
         return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
 
 
-class EvaluationRecord:
+class AnswersRecord:
     """Collects the batches of one evaluation."""
 
     def __init__(self) -> None:
@@ -72,12 +72,12 @@ class EvaluationRecord:
         found = wrong.topk(min(MISTAKES, len(labels))).indices
         self._mistakes.append((wrong[found], images[found], labels[found], predicted[found]))
 
-    def read(self) -> Evaluation:
+    def read(self) -> Answers:
         """Copies all to the CPU; at least one batch came."""
         probabilities, labels = (
             torch.cat(parts).cpu() for parts in zip(*self._answers, strict=True)
         )
-        return Evaluation(probabilities.numpy(), labels.numpy(), self._read_mistakes())
+        return Answers(probabilities.numpy(), labels.numpy(), self._read_mistakes())
 
     def _read_mistakes(self) -> Mistakes:
         wrong, images, labels, predicted = (
