@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cifar_lab.parsing import parse_fit
-from cifar_lab.studies import ablation
+from cifar_lab.report import runs
 from cifar_lab.studies.ablate_command import main
 from cifar_lab.studies.ablation import BASE, STUDENT, STUDIES, Study, paired
 
@@ -44,7 +44,7 @@ def test_rows_are_the_recipe_and_each_variant_with_the_same_seeds(ablate) -> Non
 
 def test_runs_that_are_there_are_not_repeated(ablate, monkeypatch: pytest.MonkeyPatch) -> None:
     _, first, _ = ablate("--seeds", "0,1", "--only", "1")
-    monkeypatch.setattr(ablation, "run_fit", lambda plan: pytest.fail("trained again"))
+    monkeypatch.setattr(runs, "run_fit", lambda plan: pytest.fail("trained again"))
     _, again, _ = ablate("--seeds", "0,1", "--only", "1")
     assert again.splitlines()[-4:] == first.splitlines()[-4:]
     assert "hardly any steps" in again

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from cifar_lab.benchmark.contenders import Setting, lightning, ours, plain
+from cifar_lab.benchmark.peak import convolution, matrix_product, peak
 from cifar_lab.benchmark.timing import Seconds, ratio, spread, take_turns, timed
 from cifar_lab.data.augment import AUGMENTATIONS, compose
 from cifar_lab.data.loader import BatchLoader
@@ -31,7 +32,6 @@ ROOT = Path(__file__).parents[2]
 STEPS = {"mlp": 1000, "deep_mlp": 60, "cnn": 16}
 QUICK_STEPS = {"mlp": 250, "deep_mlp": 12, "cnn": 4}
 BATCH_NORM_SHAPES = ((32, 256, 16, 16), (200, 1024))
-MATRIX_SIZE = 2048
 Section = dict[str, Any]
 
 
@@ -128,8 +128,8 @@ def arithmetic(flags: list[str], training: Section) -> Section:
     device = Setting("mlp", 1, flags).device
     in_bf16 = resolve_precision("auto", device.type) == "bf16-mixed"  # else it is emulated
     peaks = {
-        f"{what} {str(dtype).removeprefix('torch.')}": _peak(work, device, dtype) / 1e9
-        for what, work in (("matrix product", _matrix_product), ("convolution", _convolution))
+        f"{what} {str(dtype).removeprefix('torch.')}": peak(work, device, dtype) / 1e9
+        for what, work in (("matrix product", matrix_product), ("convolution", convolution))
         for dtype in (torch.float32, *([torch.bfloat16] if in_bf16 else []))
     }
     models = {}
@@ -148,28 +148,6 @@ def flops_of_a_step(setting: Setting) -> int:
     with FlopCounterMode(display=False) as counter:
         F.cross_entropy(model(images), labels).backward()
     return int(counter.get_total_flops())
-
-
-def _matrix_product(device: torch.device, dtype: torch.dtype) -> tuple[Callable[[], Any], int]:
-    size = MATRIX_SIZE
-    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    return lambda: a @ b, 2 * size**3
-
-
-def _convolution(device: torch.device, dtype: torch.dtype) -> tuple[Callable[[], Any], int]:
-    channels, size, batch = 256, 16, 32
-    layer = nn.Conv2d(channels, channels, 3, padding=1, bias=False, device=device, dtype=dtype)
-    layer.to(memory_format=torch.channels_last)
-    x = torch.randn(batch, channels, size, size, device=device, dtype=dtype)
-    x = x.contiguous(memory_format=torch.channels_last)
-    return lambda: layer(x), 2 * batch * size**2 * 9 * channels**2
-
-
-def _peak(work: Any, device: torch.device, dtype: torch.dtype) -> float:
-    """The best FLOP/s of some tries."""
-    run, flops = work(device, dtype)
-    with torch.no_grad():
-        return max(flops / timed(run, device, repeats=3) for _ in range(5))
 
 
 def start_up(flags: list[str]) -> Section:

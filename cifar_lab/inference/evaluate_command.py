@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from cifar_lab.command_line import (
     Parser,
@@ -18,12 +17,6 @@ from cifar_lab.command_line import (
     add_output,
     command,
 )
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from cifar_lab.inference.known_data import KnownSplit
-    from cifar_lab.models.classifier import ImageClassifier
 
 SPLITS = ("test", "val", "train")
 TTA = ("none", "flip", "flip_shift")
@@ -75,6 +68,7 @@ def _run(options: argparse.Namespace) -> None:
     from cifar_lab.inference.evaluation import evaluate_logits
     from cifar_lab.inference.evaluation_report import Report
     from cifar_lab.inference.known_data import load_split
+    from cifar_lab.inference.logits import split_logits
     from cifar_lab.inference.restore import find_checkpoint, load_classifier
 
     path = find_checkpoint(options.checkpoint)
@@ -82,34 +76,9 @@ def _run(options: argparse.Namespace) -> None:
     known = load_split(model, options.split, options.data_dir, options.source)
     folder = open_folder(options.output, path)
     start = time.perf_counter()
-    evaluation = evaluate_logits(*_predict(model, known, options))
+    evaluation = evaluate_logits(*split_logits(model, known, options.batch_size, options.tta))
     seconds = time.perf_counter() - start
     names = known.image_set.class_names
     figure = write_figure(evaluation, names, folder / f"confusion_{options.split}.png")
     report = Report(path, model, options.split, options.tta, evaluation, known, figure, seconds)
     print(report.as_json() if options.json else report.as_text())
-
-
-def _predict(
-    model: ImageClassifier, known: KnownSplit, options: argparse.Namespace
-) -> tuple[Tensor, Tensor]:
-    """Logits (N, C) and labels (N,) of a split, on the CPU; images stay uint8 on the device."""
-    import torch
-    from tqdm import tqdm
-
-    from cifar_lab.data.loader import BatchLoader
-    from cifar_lab.inference.tta import tta_logits
-
-    loader = BatchLoader(
-        torch.from_numpy(known.images).to(model.device),
-        torch.from_numpy(known.labels).to(model.device),
-        torch.from_numpy(known.indices),
-        options.batch_size,
-    )
-    with torch.inference_mode():  # the bar: on stderr, and only where that is a terminal
-        parts = [
-            (tta_logits(model, images, options.tta), labels)
-            for images, labels in tqdm(loader, "evaluating", leave=False, disable=None)
-        ]
-    logits, labels = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
-    return logits, labels

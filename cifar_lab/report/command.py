@@ -102,32 +102,26 @@ def _collect(
     plans: dict[System, list[FitPlan]], log_dir: Path, train: bool
 ) -> dict[System, list[Run]]:
     """The runs of all plans; those that are missing are trained, or left out."""
-    from cifar_lab.report.runs import check_same_images, finished_runs, matching
+    from cifar_lab.report.runs import (
+        check_same_images,
+        finished_runs,
+        found_or_trained,
+        matching,
+    )
 
     found: dict[System, list[Run]] = {}
     for system, wanted in plans.items():
         for plan in wanted:
             run = matching(finished_runs(log_dir), plan)
             if run is None and train:
-                run = _train(plan, log_dir)
+                print(f"\n--- {plan.recipe.title}, seed {plan.settings.seed}\n", flush=True)
+                run = found_or_trained(plan)
             if run is not None:
                 found.setdefault(system, []).append(run)
     if not found:
         raise UserError(f"{log_dir}: none of the runs is there; leave --no_train out to train them")
     check_same_images([run for runs in found.values() for run in runs])
     return found
-
-
-def _train(plan: FitPlan, log_dir: Path) -> Run:
-    from cifar_lab.report.runs import finished_runs, matching
-    from cifar_lab.training.fit import run_fit
-
-    print(f"\n--- {plan.recipe.title}, seed {plan.settings.seed}\n", flush=True)
-    if status := run_fit(plan):
-        raise SystemExit(status)
-    run = matching(finished_runs(log_dir), plan)
-    assert run is not None
-    return run
 
 
 def _write(

@@ -19,6 +19,7 @@ from cifar_lab.config_file import read_config
 from cifar_lab.errors import UserError
 from cifar_lab.parsing import FitPlan
 from cifar_lab.settings import FitSettings
+from cifar_lab.training.fit import run_fit
 
 # What decides neither the numbers of a run nor the points of its curves.
 HARMLESS = (
@@ -73,6 +74,23 @@ def matching(runs: list[Run], plan: FitPlan) -> Run | None:
     """The newest run with the settings of a plan, or None."""
     wanted = _decisive(plan.as_config())
     return next((run for run in reversed(runs) if _decisive(run.config) == wanted), None)
+
+
+def found_or_trained(plan: FitPlan) -> Run:
+    """The finished run of a plan from its log folder; trained first if it is not there.
+
+    Raises:
+        UserError: settings, data or runs that are wrong.
+        SystemExit: the training failed or was interrupted, with its exit status.
+    """
+    folder = Path(plan.settings.log_dir)
+    run = matching(finished_runs(folder), plan)
+    if run is None:
+        if status := run_fit(plan):
+            raise SystemExit(status)
+        run = matching(finished_runs(folder), plan)
+    assert run is not None
+    return run
 
 
 def check_same_images(runs: list[Run]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cifar_lab.benchmark import contenders, drift, sections
+from cifar_lab.benchmark import contenders, drift, peak, sections
 from cifar_lab.benchmark.command import main
 from cifar_lab.benchmark.contenders import Setting
 
@@ -72,7 +72,7 @@ def test_the_whole_command_on_small_data(
 ) -> None:
     monkeypatch.setattr(sections, "QUICK_STEPS", {"deep_mlp": 1})
     monkeypatch.setattr(sections, "BATCH_NORM_SHAPES", ((4, 8, 2, 2), (200, 64)))
-    monkeypatch.setattr(sections, "MATRIX_SIZE", 256)
+    monkeypatch.setattr(peak, "MATRIX_SIZE", 256)
     words = ["--quick", "--rounds", "2", "--output", "found/bench.json", "--json", *flags]
     assert main(words) == 0
     captured = capsys.readouterr()

@@ -114,7 +114,7 @@ def test_reference_runs_hold_the_scalars_and_no_name_of_the_machine(report: Comm
 def test_an_interrupted_training_ends_with_its_status(
     report: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("cifar_lab.training.fit.run_fit", lambda plan: 130)
+    monkeypatch.setattr("cifar_lab.report.runs.run_fit", lambda plan: 130)
     assert report("--systems", "1") == 130
     assert "goes on with what is missing" in capsys.readouterr().err
     assert not Path("out/results.json").exists()

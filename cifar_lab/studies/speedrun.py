@@ -1,0 +1,155 @@
+"""What accuracy a recipe reaches in what time: several seeds, all training images.
+
+The report's protocol: training sees all training images, the test set is read once, at the end.
+Before and after each run the best convolution that the machine reaches is timed: on a shared
+machine seconds mean little without it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from cifar_lab.atomic import write_atomically
+from cifar_lab.benchmark.peak import convolution, peak
+from cifar_lab.inference.evaluation import evaluate_logits
+from cifar_lab.inference.known_data import load_split
+from cifar_lab.inference.logits import split_logits
+from cifar_lab.inference.restore import load_classifier
+from cifar_lab.parsing import FitPlan, parse_fit
+from cifar_lab.report.results import mean_and_deviation
+from cifar_lab.report.runs import Run, check_same_images, finished_runs, found_or_trained, matching
+from cifar_lab.training.precision import resolve_precision
+from cifar_lab.training.trainer import device_kind
+
+TTA = "flip_shift"
+EVALUATION_BATCH = 500  # images; no number depends on it
+PROTOCOL = ["--val_size", "0", "--eval_every", "1000000"]
+EXTRA_FILE = "speedrun.json"  # in the folder of a run: what its summary does not say
+COLUMNS = (
+    "recipe",
+    "epochs",
+    "steps",
+    "test accuracy (%)",
+    "mean of six views (%)",
+    "training",
+    "in all",
+    "seeds",
+    "convolution, GFLOP/s",
+    "hardware",
+)
+
+
+def run_speedrun(
+    recipe: str, seeds: list[int], epochs: list[int], flags: list[str]
+) -> dict[str, Any]:
+    """Trains what is missing; gives a row for each number of epochs.
+
+    Args:
+        recipe: its name.
+        seeds: of the runs.
+        epochs: how long to train; empty for the recipe's own number.
+        flags: more flags of ``scripts/fit.py``.
+
+    Returns:
+        ``{"data", "fingerprint", "versions", "rows": [{"recipe", "epochs", "steps",
+        "seeds", "accuracies", "accuracies_of_views", "train_seconds", "total_seconds",
+        "convolution_gflops", "hardware"}, …]}``; lists have a value a seed, of the convolution one
+        before and one after its run; epochs are None for a recipe that counts steps.
+
+    Raises:
+        UserError: settings, data or runs that are wrong.
+    """
+    words = ["--recipe", recipe, *PROTOCOL, *flags]
+    lengths = [["--max_epochs", str(number)] for number in epochs] or [[]]
+    plans = [
+        [parse_fit([*words, *length, "--seed", str(seed)]) for seed in seeds] for length in lengths
+    ]
+    runs = [[_run(plan) for plan in row] for row in plans]
+    check_same_images([run for row in runs for run in row])
+    first = runs[0][0].summary
+    return {
+        "data": Path(first["data"]["location"]).name,
+        "fingerprint": first["data"]["fingerprint"],
+        "versions": first["versions"],
+        "rows": [_row(row) for row in runs],
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows as Markdown."""
+    lines = [_line(COLUMNS), _line(["---"] * len(COLUMNS))]
+    return "\n".join([*lines, *(_line(_cells(row)) for row in rows)])
+
+
+def _run(plan: FitPlan) -> Run:
+    """The finished run of a plan, with the file of what its summary does not say."""
+    run = matching(finished_runs(Path(plan.settings.log_dir)), plan)
+    peaks = []
+    if run is None:
+        peaks.append(_convolution_gflops(plan))
+        run = found_or_trained(plan)
+        peaks.append(_convolution_gflops(plan))
+    path = run.path / EXTRA_FILE
+    if not path.exists():
+        extra = {"convolution_gflops": peaks, "accuracy_of_views": _accuracy_of_views(run, plan)}
+        write_atomically(path, json.dumps(extra).encode())
+    return run
+
+
+def _convolution_gflops(plan: FitPlan) -> float:
+    kind = device_kind(plan.settings.accelerator)
+    in_bf16 = resolve_precision(plan.settings.precision, kind).startswith("bf16")
+    dtype = torch.bfloat16 if in_bf16 else torch.float32
+    return round(peak(convolution, torch.device(kind), dtype) / 1e9, 1)
+
+
+def _accuracy_of_views(run: Run, plan: FitPlan) -> float:
+    """Of the test set, with the mean logits of the views of each image."""
+    settings = plan.settings
+    model = load_classifier(run.path / "checkpoints" / "last.ckpt", settings.accelerator)
+    known = load_split(model, "test", settings.data_dir, settings.source)
+    return evaluate_logits(*split_logits(model, known, EVALUATION_BATCH, TTA)).accuracy
+
+
+def _row(runs: list[Run]) -> dict[str, Any]:
+    """One number of epochs."""
+    summaries = [run.summary for run in runs]
+    extras = [json.loads((run.path / EXTRA_FILE).read_text("utf-8")) for run in runs]
+    devices = {f"{s['device']['name']}, {s['device']['precision']}": None for s in summaries}
+    return {
+        "recipe": summaries[0]["recipe"],
+        "epochs": runs[0].config["max_epochs"],
+        "steps": summaries[0]["steps"],
+        "seeds": [summary["seed"] for summary in summaries],
+        "accuracies": [round(s["accuracy"]["test"]["last"], 6) for s in summaries],
+        "accuracies_of_views": [round(extra["accuracy_of_views"], 6) for extra in extras],
+        "train_seconds": [round(summary["seconds"]["train"], 1) for summary in summaries],
+        "total_seconds": [round(summary["seconds"]["total"], 1) for summary in summaries],
+        "convolution_gflops": [extra["convolution_gflops"] for extra in extras],
+        "hardware": list(devices),
+    }
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    peaks = [value for both in row["convolution_gflops"] for value in both]
+    return [
+        f"`{row['recipe']}`",
+        str(row["epochs"] or "–"),
+        f"{row['steps']:,}",
+        mean_and_deviation(row["accuracies"]),
+        mean_and_deviation(row["accuracies_of_views"]),
+        f"{fmean(row['train_seconds']):,.0f} s",
+        f"{fmean(row['total_seconds']):,.0f} s",
+        ", ".join(map(str, row["seeds"])),
+        f"{min(peaks):,.0f}–{max(peaks):,.0f}" if peaks else "–",
+        "; ".join(row["hardware"]),
+    ]
+
+
+def _line(parts: list[str] | tuple[str, ...]) -> str:
+    return f"| {' | '.join(parts)} |"
