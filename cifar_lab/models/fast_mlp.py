@@ -108,7 +108,7 @@ class FastMLP(FastClassifier):
         width: int = 768,
         blocks: int = 3,
         expansion: int = 3,
-        dropout: float = 0.2,
+        dropout: float = 0.0,
         normalization: str = "standardize",
         optimizer: str = "adamw",
         lr: float = 1e-3,
@@ -116,7 +116,7 @@ class FastMLP(FastClassifier):
         head_lr: float = 0.1,
         momentum: float = 0.9,
         warmup: float = 0.1,
-        weight_decay: float = 0.05,
+        weight_decay: float = 0.5,
         label_smoothing: float = 0.1,
         num_classes: int = 10,
     ) -> None:

@@ -54,7 +54,7 @@ STUDIES = {
         },
     ),
     "fast_mlp": Study(
-        "--width 512 --max_epochs 8 --crop_padding 2 --dropout 0 --eval_every 100000",
+        "--width 512 --max_epochs 8 --crop_padding 2 --eval_every 100000",
         {
             "pixels, not principal components": "--components 0",
             "flips drawn anew each epoch": "--augment flip,crop",
@@ -63,6 +63,7 @@ STUDIES = {
             "squares covered too": "--augment alternating_flip,crop,cutout",
             "no label smoothing": "--label_smoothing 0",
             "no weight decay": "--weight_decay 0",
+            "dropout": "--dropout 0.2",
             "no warm-up": "--warmup 0",
             "no blocks": "--blocks 0",
             "Muon instead of AdamW": (
