@@ -39,6 +39,8 @@ def test_a_row_a_length_with_the_numbers_of_its_runs(run, tree: Path, capsys) ->
     assert json.loads(Path("made/found.json").read_text()) == found
     assert [row["epochs"] for row in found["rows"]] == [1, 2]
     assert found["data"] == tree.name
+    assert str(tree.parent) not in out
+    assert "--recipe mlp --seeds 0,3 --max_epochs 1,2" in found["command"]
     summaries = [json.loads(p.read_text()) for p in sorted(Path("logs").rglob("summary.json"))]
     assert len(summaries) == 4
     for summary in summaries:

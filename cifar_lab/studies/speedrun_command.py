@@ -40,8 +40,7 @@ def main(argv: Sequence[str]) -> int:
         The exit status.
     """
     options = _parse(argv)
-    words = shlex.join(["scripts/speedrun.py", *argv])
-    print_json(options, lambda: _run(options, words))
+    print_json(options, lambda: _run(options))
     return 0
 
 
@@ -66,7 +65,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse(argv)
 
 
-def _run(options: argparse.Namespace, words: str) -> dict[str, Any]:
+def _run(options: argparse.Namespace) -> dict[str, Any]:
     seeds = integers("--seeds", options.seeds)
     epochs = integers("--max_epochs", options.max_epochs) if options.max_epochs else []
     flags = ["--source", options.source, "--log_dir", str(options.log_dir)]
@@ -76,7 +75,8 @@ def _run(options: argparse.Namespace, words: str) -> dict[str, Any]:
     from cifar_lab.atomic import write_atomically
     from cifar_lab.studies.speedrun import run_speedrun, table
 
-    found = {"command": words, **run_speedrun(options.recipe, seeds, epochs, flags)}
+    found = run_speedrun(options.recipe, seeds, epochs, flags)
+    found = {"command": _repeats(options, found["data"]), **found}
     print(f"\n{table(found['rows'])}")
     if options.output:
         content = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
@@ -87,3 +87,11 @@ def _run(options: argparse.Namespace, words: str) -> dict[str, Any]:
             reason = error.strerror
             raise UserError(f"--output {options.output}: cannot be written ({reason})") from error
     return found
+
+
+def _repeats(options: argparse.Namespace, data: str) -> str:
+    """The command that repeats this elsewhere: no folder of this machine in it."""
+    names = ("recipe", "seeds", "max_epochs", "accelerator", "precision")
+    given = {name: getattr(options, name) for name in names} | {"data_dir": data}
+    words = [word for name, value in given.items() if value for word in (f"--{name}", value)]
+    return shlex.join(["scripts/speedrun.py", *words])
