@@ -1,10 +1,12 @@
 """The README says what the package does: its commands, its models, its flags."""
 
+import json
 import re
 import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from cifar_lab.recipes import Recipe, recipes
 from cifar_lab.report.results import mean_and_deviation, read
 from cifar_lab.report.table import markdown
 from cifar_lab.settings import FitSettings
+from cifar_lab.studies.speedrun import table
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
@@ -105,6 +108,32 @@ def test_a_recipe_says_the_same_as_the_table(system: dict[str, Any]) -> None:
     header = " ".join(path.read_text("utf-8").partition("\ntitle:")[0].replace("#", "").split())
     best, last = (mean_and_deviation(system[point]) for point in ("best", "last"))
     assert f"Here: {best} % (best point), {last} % (last)" in header
+
+
+# Of scripts/speedrun.py --output, a file a recipe.
+SPEEDRUNS = [json.loads(path.read_text()) for path in sorted((ROOT / "docs").glob("speedrun_*"))]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/speed.md"])
+def test_the_table_of_the_fast_recipes_is_that_of_the_measured_runs(page: str) -> None:
+    found = re.search(
+        r"<!-- speedrun -->\n(.*?)\n<!-- end -->", (ROOT / page).read_text("utf-8"), re.DOTALL
+    )
+    assert found
+    assert found[1] == table([row for speedrun in SPEEDRUNS for row in speedrun["rows"]])
+
+
+def test_the_recipes_made_for_speed_say_the_same_as_their_table() -> None:
+    rows = [row for speedrun in SPEEDRUNS for row in speedrun["rows"]]
+    length = {name: recipe.settings.get("max_epochs") for name, recipe in recipes().items()}
+    own = {row["recipe"]: row for row in rows if row["epochs"] == length[row["recipe"]]}
+    assert set(own) == {"fast_cnn", "fast_mlp"}
+    for name, row in own.items():
+        path = ROOT / "cifar_lab" / "recipes" / f"{name}.yaml"
+        header = " ".join(path.read_text("utf-8").partition("\ntitle:")[0].replace("#", "").split())
+        plain, views = map(mean_and_deviation, (row["accuracies"], row["accuracies_of_views"]))
+        assert f"Here: {plain} % on the test set, {views} % as the mean of six views" in header
+        assert f"{fmean(row['train_seconds']):,.0f} s on " in header
 
 
 def test_every_recipe_says_what_was_measured_on_which_data_or_that_nothing_was() -> None:
