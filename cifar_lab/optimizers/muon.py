@@ -119,19 +119,36 @@ def orthogonalize(matrix: Tensor, iterations: int) -> Tensor:
     values that were at least a fiftieth of the Frobenius norm are between 0.68 and 1.21; smaller
     ones have grown up to 41 times.
 
+    Each iteration multiplies ``x`` by ``p = a + b·g + c·g²`` with ``g = x xᵀ``, which commutes with
+    ``p``: so the next ``g`` is ``p g p``, and only the first one and the last product touch the
+    long side. Source: "Gram Newton-Schulz" (https://dao-lab.ai/blog/2026/gram-newton-schulz), which
+    warns of half precision: the products are float32, or float64 for a float64 matrix.
+
     Args:
-        matrix: float (M, N). bfloat16 is used for the products on a GPU.
+        matrix: floating point (M, N).
         iterations: at least 1.
 
     Returns:
         A matrix of the same shape and dtype.
     """
-    a, b, c = COEFFICIENTS
-    x = matrix.bfloat16() if matrix.is_cuda else matrix
     tall = len(matrix) > matrix.shape[1]
-    x = x.mT if tall else x  # (m, n) with m <= n: the products are then smallest
+    x = matrix.mT if tall else matrix  # (m, n) with m <= n: the products are then smallest
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
     x = x / (x.norm() + EPS)
-    for _ in range(iterations):
-        gram = x @ x.mT  # (m, m)
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.mT if tall else x).to(matrix.dtype)
+    gram = x @ x.mT  # (m, m)
+    product = _polynomial(gram)
+    factor = product
+    for _ in range(iterations - 1):
+        gram = factor @ gram @ factor
+        factor = _polynomial(gram)
+        product = factor @ product
+    x = (product @ x).to(matrix.dtype)
+    return x.mT if tall else x
+
+
+def _polynomial(gram: Tensor) -> Tensor:
+    """``a + b·gram + c·gram²``, (m, m)."""
+    a, b, c = COEFFICIENTS
+    found = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+    found.diagonal().add_(a)
+    return found

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from cifar_lab.optimizers.muon import Muon, orthogonalize
+from cifar_lab.optimizers.muon import COEFFICIENTS, Muon, orthogonalize
 
 
 def _matrix(rows: int, columns: int) -> torch.Tensor:
@@ -42,6 +42,37 @@ def test_orthogonalize_keeps_directions_and_levels_their_lengths(rows: int, colu
     torch.testing.assert_close(found, lengths.diag(), rtol=0, atol=1e-9)
     assert lengths.min() > 0.68
     assert lengths.max() < 1.21
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 3, 5])
+@pytest.mark.parametrize(("rows", "columns"), [(6, 20), (20, 6), (8, 8)])
+def test_orthogonalize_is_newton_and_schulz_s_iteration(
+    rows: int, columns: int, iterations: int
+) -> None:
+    matrix = _matrix(rows, columns)
+    u, lengths, v = torch.linalg.svd(matrix, full_matrices=False)
+    lengths = lengths / matrix.norm()
+    a, b, c = COEFFICIENTS
+    for _ in range(iterations):
+        lengths = a * lengths + b * lengths**3 + c * lengths**5
+    found = orthogonalize(matrix, iterations)
+    torch.testing.assert_close(found, u @ lengths.diag() @ v, rtol=0, atol=1e-6)
+
+
+def test_orthogonalize_is_as_exact_in_float32_where_the_singular_values_differ_much() -> None:
+    torch.manual_seed(0)
+    u, _, v = torch.linalg.svd(torch.randn(64, 300).double(), full_matrices=False)
+    matrix = u @ torch.logspace(0, -6, 64).double().diag() @ v
+    exact = orthogonalize(matrix, 3)
+    error = orthogonalize(matrix.float(), 3).double() - exact
+    assert error.norm() < 2e-5 * exact.norm()
+
+
+def test_orthogonalize_computes_half_precision_in_float32() -> None:
+    matrix = _matrix(20, 6).bfloat16()
+    found = orthogonalize(matrix, 3)
+    assert found.dtype == torch.bfloat16
+    assert torch.equal(found, orthogonalize(matrix.float(), 3).bfloat16())
 
 
 def test_orthogonalize_takes_gradients_of_any_size_and_zero() -> None:
