@@ -11,6 +11,7 @@ import pytest
 
 SCRIPT = """
 import json, sys
+import torch
 from pytorch_lightning import Trainer
 from cifar_lab import CIFAR10DataModule
 from cifar_lab.models import MLP
@@ -40,6 +41,8 @@ trainer.fit(model, data)
 trainer.test(model, data, verbose=False)
 result = {"seen": model.seen, "accuracy": trainer.callback_metrics["acc/test"].item()}
 json.dump(result, open(f"rank{trainer.global_rank}.json", "w"))
+# Else gloo's thread may still run when the process ends, which aborts it now and then.
+torch.distributed.destroy_process_group()
 """
 
 
