@@ -175,6 +175,12 @@ def print_json(options: argparse.Namespace, work: Callable[[], dict[str, Any]]) 
     return found
 
 
+def flags_of(options: argparse.Namespace, *names: str) -> list[str]:
+    """Flags with these names and the values that were given, to hand them on; none for None."""
+    values = {name: getattr(options, name) for name in names}
+    return [word for name, v in values.items() if v is not None for word in (f"--{name}", str(v))]
+
+
 def integers(flag: str, text: str) -> list[int]:
     """The different integers of a list such as "0,1,2".
 

@@ -16,6 +16,7 @@ from cifar_lab.command_line import (
     add_data,
     add_json,
     command,
+    flags_of,
     integers,
     print_json,
 )
@@ -93,9 +94,8 @@ def _run(options: argparse.Namespace, words: str) -> dict[str, Any]:
 
 
 def _flags(options: argparse.Namespace, log_dir: Path) -> list[str]:
-    flags = ["--source", options.source, "--log_dir", str(log_dir)]
-    flags += ["--accelerator", options.accelerator, "--precision", options.precision]
-    return flags if options.data_dir is None else [*flags, "--data_dir", options.data_dir]
+    given = flags_of(options, "source", "data_dir", "accelerator", "precision")
+    return ["--log_dir", str(log_dir), *given]
 
 
 def _collect(
@@ -105,8 +105,8 @@ def _collect(
     from cifar_lab.report.runs import (
         check_same_images,
         finished_runs,
-        found_or_trained,
         matching,
+        trained,
     )
 
     found: dict[System, list[Run]] = {}
@@ -115,7 +115,7 @@ def _collect(
             run = matching(finished_runs(log_dir), plan)
             if run is None and train:
                 print(f"\n--- {plan.recipe.title}, seed {plan.settings.seed}\n", flush=True)
-                run = found_or_trained(plan)
+                run = trained(plan)
             if run is not None:
                 found.setdefault(system, []).append(run)
     if not found:

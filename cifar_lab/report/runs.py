@@ -76,19 +76,16 @@ def matching(runs: list[Run], plan: FitPlan) -> Run | None:
     return next((run for run in reversed(runs) if _decisive(run.config) == wanted), None)
 
 
-def found_or_trained(plan: FitPlan) -> Run:
-    """The finished run of a plan from its log folder; trained first if it is not there.
+def trained(plan: FitPlan) -> Run:
+    """Trains a plan; gives the finished run.
 
     Raises:
-        UserError: settings, data or runs that are wrong.
+        UserError: settings or data that are wrong.
         SystemExit: the training failed or was interrupted, with its exit status.
     """
-    folder = Path(plan.settings.log_dir)
-    run = matching(finished_runs(folder), plan)
-    if run is None:
-        if status := run_fit(plan):
-            raise SystemExit(status)
-        run = matching(finished_runs(folder), plan)
+    if status := run_fit(plan):
+        raise SystemExit(status)
+    run = matching(finished_runs(Path(plan.settings.log_dir)), plan)
     assert run is not None
     return run
 

@@ -23,8 +23,8 @@ COLUMNS = (
 
 def markdown(results: Results) -> str:
     """The table, a line a system, and above it what the numbers are."""
-    lines = [caption(results), "", _line(COLUMNS), _line(["---"] * len(COLUMNS))]
-    return "\n".join([*lines, *(_line(cells(system)) for system in results["systems"])])
+    lines = [caption(results), "", line(COLUMNS), line(["---"] * len(COLUMNS))]
+    return "\n".join([*lines, *(line(cells(system)) for system in results["systems"])])
 
 
 def caption(results: Results) -> str:
@@ -70,5 +70,6 @@ def _time(seconds: list[float]) -> str:
     return f"{'–'.join(sorted(shown, key=float))} {unit}"
 
 
-def _line(parts: list[str] | tuple[str, ...]) -> str:
+def line(parts: list[str] | tuple[str, ...]) -> str:
+    """A line of a table in Markdown."""
     return f"| {' | '.join(parts)} |"

@@ -16,6 +16,7 @@ from cifar_lab.command_line import (
     add_data,
     add_json,
     command,
+    flags_of,
     integers,
     print_json,
 )
@@ -79,8 +80,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     if not set(wanted) <= set(range(1, len(names) + 1)):
         listed = "; ".join(f"{number} {name}" for number, name in enumerate(names, 1))
         raise UserError(f"--only {options.only}: expected numbers of {listed}")
-    flags = ["--source", options.source, "--log_dir", str(options.log_dir)]
-    flags += [] if options.data_dir is None else ["--data_dir", options.data_dir]
+    flags = flags_of(options, "source", "data_dir", "log_dir")
     found = run_study(options.model, seeds, [names[number - 1] for number in wanted], flags)
     print(f"\n{options.model} {found['shortened']}; seeds {options.seeds}")
     print(f"{found['data']}; {found['hardware']}\n\n{table(found)}")

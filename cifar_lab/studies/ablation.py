@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import sqrt
+from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from cifar_lab.errors import UserError
 from cifar_lab.parsing import parse_fit
-from cifar_lab.report.runs import Run, found_or_trained
+from cifar_lab.report.runs import Run, finished_runs, matching, trained
 
 BASE = "the recipe"
 # The 0.975 quantile of Student's t for 1, 2, … degrees of freedom; from any table of it.
@@ -147,7 +148,8 @@ def table(found: dict[str, Any]) -> str:
 def _run(words: list[str], model: str, seed: int, flags: list[str]) -> Run:
     """The finished run with these settings; trained if it is not there."""
     fixed = ["--model", model, "--seed", str(seed), "--dashboard", "off", "--progress", "none"]
-    return found_or_trained(parse_fit(_later_wins([*fixed, *words, *flags])))
+    plan = parse_fit(_later_wins([*fixed, *words, *flags]))
+    return matching(finished_runs(Path(plan.settings.log_dir)), plan) or trained(plan)
 
 
 def _later_wins(words: list[str]) -> list[str]:

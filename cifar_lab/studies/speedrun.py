@@ -22,7 +22,8 @@ from cifar_lab.inference.logits import split_logits
 from cifar_lab.inference.restore import load_classifier
 from cifar_lab.parsing import FitPlan, parse_fit
 from cifar_lab.report.results import mean_and_deviation
-from cifar_lab.report.runs import Run, check_same_images, finished_runs, found_or_trained, matching
+from cifar_lab.report.runs import Run, check_same_images, finished_runs, matching, trained
+from cifar_lab.report.table import line
 from cifar_lab.training.precision import resolve_precision
 from cifar_lab.training.trainer import device_kind
 
@@ -82,8 +83,8 @@ def run_speedrun(
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as Markdown."""
-    lines = [_line(COLUMNS), _line(["---"] * len(COLUMNS))]
-    return "\n".join([*lines, *(_line(_cells(row)) for row in rows)])
+    lines = [line(COLUMNS), line(["---"] * len(COLUMNS))]
+    return "\n".join([*lines, *(line(_cells(row)) for row in rows)])
 
 
 def _run(plan: FitPlan) -> Run:
@@ -92,7 +93,7 @@ def _run(plan: FitPlan) -> Run:
     peaks = []
     if run is None:
         peaks.append(_convolution_gflops(plan))
-        run = found_or_trained(plan)
+        run = trained(plan)
         peaks.append(_convolution_gflops(plan))
     path = run.path / EXTRA_FILE
     if not path.exists():
@@ -149,7 +150,3 @@ def _cells(row: dict[str, Any]) -> list[str]:
         f"{min(peaks):,.0f}–{max(peaks):,.0f}" if peaks else "–",
         "; ".join(row["hardware"]),
     ]
-
-
-def _line(parts: list[str] | tuple[str, ...]) -> str:
-    return f"| {' | '.join(parts)} |"

@@ -17,6 +17,7 @@ from cifar_lab.command_line import (
     add_data,
     add_json,
     command,
+    flags_of,
     integers,
     print_json,
 )
@@ -68,9 +69,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 def _run(options: argparse.Namespace) -> dict[str, Any]:
     seeds = integers("--seeds", options.seeds)
     epochs = integers("--max_epochs", options.max_epochs) if options.max_epochs else []
-    flags = ["--source", options.source, "--log_dir", str(options.log_dir)]
-    flags += ["--accelerator", options.accelerator, "--precision", options.precision]
-    flags += [] if options.data_dir is None else ["--data_dir", options.data_dir]
+    flags = flags_of(options, "source", "data_dir", "log_dir", "accelerator", "precision")
 
     from cifar_lab.atomic import write_atomically
     from cifar_lab.studies.speedrun import run_speedrun, table
@@ -91,7 +90,5 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
 
 def _repeats(options: argparse.Namespace, data: str) -> str:
     """The command that repeats this elsewhere: no folder of this machine in it."""
-    names = ("recipe", "seeds", "max_epochs", "accelerator", "precision")
-    given = {name: getattr(options, name) for name in names} | {"data_dir": data}
-    words = [word for name, value in given.items() if value for word in (f"--{name}", value)]
-    return shlex.join(["scripts/speedrun.py", *words])
+    given = flags_of(options, "recipe", "seeds", "max_epochs", "accelerator", "precision")
+    return shlex.join(["scripts/speedrun.py", *given, "--data_dir", data])
