@@ -98,3 +98,4 @@ def test_wrong_input_is_refused(run, words: list[str], message: str) -> None:
     status, _, told = run(*words)
     assert status == 2
     assert message in told
+    assert not Path("logs").exists()  # nothing was trained

@@ -71,21 +71,29 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     epochs = integers("--max_epochs", options.max_epochs) if options.max_epochs else []
     flags = flags_of(options, "source", "data_dir", "log_dir", "accelerator", "precision")
 
-    from cifar_lab.atomic import write_atomically
+    if options.output:  # what is wrong with it is said before hours of training
+        _write(options.output)
+
     from cifar_lab.studies.speedrun import run_speedrun, table
 
     found = run_speedrun(options.recipe, seeds, epochs, flags)
     found = {"command": _repeats(options, found["data"]), **found}
     print(f"\n{table(found['rows'])}")
     if options.output:
-        content = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
-        try:
-            options.output.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(options.output, content.encode())
-        except OSError as error:
-            reason = error.strerror
-            raise UserError(f"--output {options.output}: cannot be written ({reason})") from error
+        _write(options.output, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     return found
+
+
+def _write(path: Path, content: str | None = None) -> None:
+    """Writes the file; without content only makes its folder."""
+    from cifar_lab.atomic import write_atomically
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if content is not None:
+            write_atomically(path, content.encode())
+    except OSError as error:
+        raise UserError(f"--output {path}: cannot be written ({error.strerror})") from error
 
 
 def _repeats(options: argparse.Namespace, data: str) -> str:
