@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, get_args, get_type_hints
 
-from cifar_lab.errors import UserError
+from cifar_lab.errors import INTERRUPTED, WRONG_INPUT, UserError
 from cifar_lab.parsing import (
     ALIASES,
     choose_recipe,
@@ -50,10 +50,10 @@ def fit(argv: Sequence[str] | None = None) -> int:
         return run_fit(plan)
     except UserError as error:
         print(f"fit.py: {error}", file=sys.stderr)
-        return 2
+        return WRONG_INPUT
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 def fit_help(recipe: Recipe) -> str:

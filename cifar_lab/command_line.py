@@ -7,19 +7,24 @@ behind the script's name and gives its exit status, decorated with ``command``.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cifar_lab.errors import UserError
-
-INTERRUPTED = 130  # exit status: 128 + the number of Ctrl-C's signal
-PIPE_CLOSED = 141  # the same of SIGPIPE
+from cifar_lab.errors import (
+    INTERRUPTED,
+    PIPE_CLOSED,
+    TERMINATED,
+    WRONG_INPUT,
+    TrainingEndedError,
+    UserError,
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -64,8 +69,8 @@ def command(
 ) -> Callable[[Callable[[Sequence[str]], int]], Callable[[Sequence[str] | None], int]]:
     """Decorates a command: default words, errors in one or two lines, exit statuses.
 
-    0 is done, 2 wrong input, 130 interrupted, 141 when nobody reads the output any more; the
-    command itself may give others.
+    0 is done, 2 wrong input, 130 interrupted, 141 when nobody reads the output any more; a training
+    that the command needs and that was not finished gives its own, and so may the command.
 
     Args:
         prog: name of the script.
@@ -80,11 +85,17 @@ def command(
                 sys.stdout.flush()
                 return status
             except BrokenPipeError:  # the reader of a pipe, `head` say, has had enough
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                discard_output()
                 return PIPE_CLOSED
             except UserError as error:
                 print(f"{prog}: {error}", file=sys.stderr)
-                return 2
+                return WRONG_INPUT
+            except TrainingEndedError as ended:
+                if ended.status in (INTERRUPTED, TERMINATED):
+                    print(f"\n{interrupted}", file=sys.stderr)
+                else:
+                    print(f"{prog}: {ended}; what is finished is kept", file=sys.stderr)
+                return ended.status
             except (KeyboardInterrupt, SystemExit) as stop:
                 if isinstance(stop, SystemExit) and not stop.code:  # --help
                     return 0
@@ -94,6 +105,35 @@ def command(
         return run
 
     return decorate
+
+
+@contextlib.contextmanager
+def writing(flag: str, path: Path) -> Iterator[None]:
+    """Makes the folder of a file that a flag names; says in a line if it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise UserError(f"{flag} {path}: cannot be written ({error.strerror})") from error
+
+
+def check_writable(flag: str, path: Path | None) -> None:
+    """Finds out what is wrong with a file that is written after hours; leaves no new file.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    if path is not None:
+        with writing(flag, path):
+            there = path.exists()
+            path.open("ab").close()
+            if not there:
+                path.unlink()
+
+
+def discard_output() -> None:
+    """Lets nothing more reach a pipe that nobody reads; Python would complain when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def underscored(argv: Sequence[str]) -> list[str]:
@@ -156,7 +196,10 @@ def add_data(parser: Parser, auto: str = "find, else download, else synthetic") 
 def add_output(parser: Parser, what: str) -> None:
     """Adds ``--output`` and ``--json``; ``what`` is written, beside the checkpoint by default."""
     parser.add_argument(
-        "--output", type=Path, metavar="FOLDER", help=f"of {what} (default: beside the checkpoint)"
+        "--output",
+        type=expanded,
+        metavar="FOLDER",
+        help=f"of {what} (default: beside the checkpoint)",
     )
     add_json(parser)
 
@@ -182,15 +225,29 @@ def flags_of(options: argparse.Namespace, *names: str) -> list[str]:
 
 
 def integers(flag: str, text: str) -> list[int]:
-    """The different integers of a list such as "0,1,2".
+    """The different integers of a list such as "0,1,2" or "0..2,7".
 
     Raises:
         UserError: something else.
     """
+    numbers: list[int] = []
     try:
-        return list(dict.fromkeys(int(part) for part in text.split(",")))
+        for part in text.split(","):
+            first, dots, last = part.partition("..")
+            numbers += range(int(first), int(last) + 1) if dots else [int(part)]
     except ValueError:
-        raise UserError(f"{flag} {text}: expected integers separated by commas") from None
+        numbers = []
+    if not numbers:
+        raise UserError(f"{flag} {text}: expected integers separated by commas, or a range 0..4")
+    return list(dict.fromkeys(numbers))
+
+
+def expanded(text: str) -> Path:
+    """A path with ``~`` written out, for ``type=``."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from error
 
 
 def positive_int(text: str) -> int:

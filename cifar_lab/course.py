@@ -2,8 +2,8 @@
 
 Adapters around the NumPy reference and `cifar_lab.layers`, so that a student's own tests run
 against them. The NumPy modules compute in float64 whatever they are given. `params` and `grads`
-are dictionaries keyed `weight` (out, in) and `bias` (out,); `params` is read anew at each call, so
-a numerical gradient check may change it in place. Weights are drawn under `np.random.seed`.
+are dictionaries keyed `weight` (out, in) and `bias` (out,); `params` is read anew at each forward,
+so a numerical gradient check may change it in place. Weights are drawn under `np.random.seed`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from cifar_lab.layers import BatchNormFunction, batch_norm_composed
 from cifar_lab.numpy_reference.checks import Array
 from cifar_lab.numpy_reference.cross_entropy import CrossEntropy
 from cifar_lab.numpy_reference.layer import Layer
@@ -150,8 +151,6 @@ class CustomBatchNormManualFunction:
     @staticmethod
     def apply(x: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> Tensor:
         """Map x (B, C) to (B, C) with gamma (C,) and beta (C,)."""
-        from cifar_lab.layers import BatchNormFunction  # late: the NumPy modules do without
-
         return BatchNormFunction.apply(x, gamma, beta, eps)[0]
 
 
@@ -189,8 +188,6 @@ class CustomBatchNormAutograd(_CustomBatchNorm):
     """Composed of elementary operations: autograd derives the backward pass."""
 
     def _normalise(self, x: Tensor) -> Tensor:
-        from cifar_lab.layers import batch_norm_composed
-
         return batch_norm_composed(x, self.gamma, self.beta, self.eps)[0]
 
 

@@ -7,10 +7,13 @@ followed: reading through one gives away nothing that the user may not read.
 from __future__ import annotations
 
 import os
+import reprlib
 import stat
 from pathlib import Path
 
 from cifar_lab.errors import UserError
+
+CONTAINERS = (list, tuple, dict, set, frozenset)
 
 
 def check_file(path: str | Path, limit: int) -> int:
@@ -45,7 +48,9 @@ def read_file(path: str | Path, limit: int) -> bytes:
 def shown(value: object, longest: int = 100) -> str:
     """A foreign value in a message: on one line, printable and not too long."""
     try:
-        text = " ".join(str(value).split())
+        # Of a container no more than is shown is put into words: nested, it may have no end.
+        text = reprlib.repr(value) if isinstance(value, CONTAINERS) else str(value)
+        text = " ".join(text.split())
     except (ValueError, RecursionError):  # an integer of too many digits; a list in itself
         return f"(a value of type {type(value).__name__})"
     text = text if text.isprintable() else ascii(text)

@@ -11,6 +11,7 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
@@ -21,7 +22,7 @@ from cifar_lab.config_file import read_config
 from cifar_lab.errors import UserError
 from cifar_lab.files import shown
 from cifar_lab.recipes import Recipe, models, recipes
-from cifar_lab.settings import FitSettings, Seed
+from cifar_lab.settings import FitSettings, Seed, Share
 
 # Names of the course whose report this package reproduces.
 ALIASES = {
@@ -38,6 +39,7 @@ EXPECTED = {
     bool: "true or false",
     PositiveInt: "a positive integer",
     NonNegativeInt: "an integer of at least 0",
+    Share: "a share, above 0.0 and at most 1.0",
     PositiveFloat: "a number above 0",
     Seed: "an integer from 0 to 4294967295",
     list[int]: "integers separated by commas",
@@ -122,6 +124,8 @@ def split_flags(argv: Sequence[str]) -> dict[str, str]:
                 value = "true"
             elif name in _all_settings():
                 raise UserError(f"--{name}: expected a value behind it")
+        if name == "config" and name in flags:
+            raise UserError(f"--config {flags[name]} and {value}: one file; put them together")
         flags[name] = value
     return flags
 
@@ -178,7 +182,8 @@ def _switches() -> set[str]:
     """Flags that are true when they stand alone."""
     types = get_type_hints(FitSettings)
     own = {name for r in recipes().values() for name, value in r.settings.items() if value is True}
-    return {name for name, kind in types.items() if kind is bool} | own | set(ACTIONS)
+    # Alone, --resume means the last run.
+    return {name for name, kind in types.items() if kind is bool} | own | {*ACTIONS, "resume"}
 
 
 def _type_of(value: Any) -> Any:
@@ -251,7 +256,7 @@ def expected(kind: Any) -> str:
     choices = get_args(kind)
     if all(isinstance(choice, str) for choice in choices):
         return "one of " + ", ".join(choices)
-    return expected(choices[0])  # an optional value: T | None
+    return " or ".join(expected(kind) for kind in choices if kind is not NoneType)
 
 
 def _one_limit(layer: Mapping[str, Any]) -> dict[str, Any]:

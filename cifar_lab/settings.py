@@ -17,8 +17,10 @@ from jsonargparse.typing import (
 
 if TYPE_CHECKING:
     Seed = int
+    Share = float
 else:
     Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)])
+    Share = restricted_number_type("Share", float, [(">", 0), ("<=", 1)])
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"]
 
 
@@ -41,7 +43,7 @@ class FitSettings:
     accumulate_grad_batches: PositiveInt = _flag("run", "batches to one optimizer step", 1)
     gradient_clip_val: float | None = _flag("run", "largest gradient norm")
     seed: Seed = _flag("run", "of weights, batches, augmentation and dropout", 0)
-    deterministic: bool = _flag("run", "bit-identical on GPU too; slower", False)
+    deterministic: bool = _flag("run", "deterministic algorithms, for a GPU; slower", False)
 
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = _flag(
         "hardware", "auto: the best there is", "auto"
@@ -71,12 +73,12 @@ class FitSettings:
         "output", "TensorBoard; full: with pictures", "full"
     )
     profiler: Literal["simple", "advanced"] | None = _flag("output", "time Lightning's hooks")
-    resume: str | None = _flag("output", "go on with a run: last, its folder or checkpoint")
+    resume: str | None = _flag("output", "go on with a run: its folder or checkpoint, or last")
     checkpoint_minutes: PositiveFloat = _flag(
         "output", "between checkpoints; one at each evaluation too", 2.0
     )
 
     fast_dev_run: bool = _flag("trial", "one step and one evaluation, nothing written", False)
     overfit_batches: NonNegativeInt = _flag("trial", "train on this many batches alone", 0)
-    limit_train_batches: PositiveInt | None = _flag("trial", "batches an epoch")
-    limit_val_batches: PositiveInt | None = _flag("trial", "batches a validation")
+    limit_train_batches: PositiveInt | Share | None = _flag("trial", "batches an epoch; 0.1: share")
+    limit_val_batches: PositiveInt | Share | None = _flag("trial", "the same of a validation")

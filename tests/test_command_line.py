@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from cifar_lab import command_line
-from cifar_lab.errors import UserError
+from cifar_lab.errors import TrainingEndedError, UserError
 
 
 def _parser() -> command_line.Parser:
@@ -51,6 +51,13 @@ def test_what_is_wrong_is_said(words: list[str], said: str) -> None:
         (KeyboardInterrupt(), 130, "\nInterrupted.\n"),
         (SystemExit(1), 130, "\nInterrupted.\n"),
         (SystemExit(0), 0, ""),
+        (TrainingEndedError(130), 130, "\nInterrupted.\n"),
+        (TrainingEndedError(143), 143, "\nInterrupted.\n"),
+        (
+            TrainingEndedError(1),
+            1,
+            "tool.py: a training ended with exit status 1; what is finished is kept\n",
+        ),
     ],
 )
 def test_exit_statuses(

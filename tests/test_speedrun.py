@@ -5,10 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
+from matplotlib.axes import Axes
 
+from cifar_lab.cli import fit
 from cifar_lab.inference.evaluate_command import main as evaluate
 from cifar_lab.report import runs
-from cifar_lab.studies import speedrun
+from cifar_lab.studies import speedrun, speedrun_figure
 from cifar_lab.studies.speedrun_command import main
 
 WORDS = ["--recipe", "mlp", "--log_dir", "logs", "--seeds", "0,3"]
@@ -66,21 +69,71 @@ def test_runs_that_are_there_are_not_repeated(run, monkeypatch: pytest.MonkeyPat
     assert "| `mlp` | 1 | 1 |" in again
 
 
+def test_any_other_flag_goes_to_every_run(run) -> None:
+    status, out, _ = run("--max_epochs", "1", "--seeds", "0..1", "--hidden-units", "9", "--json")
+    assert status == 0
+    found = json.loads(out)
+    assert found["rows"][0]["seeds"] == [0, 1]
+    assert "--hidden_units 9" in found["command"]
+    configs = [yaml.safe_load(path.read_text()) for path in Path("logs").rglob("config.yaml")]
+    assert [config["hidden_units"] for config in configs] == [[9], [9]]
+
+
+def test_a_run_on_other_images_is_not_taken(run, write_tree, capsys) -> None:
+    run("--max_epochs", "1", "--seeds", "0")
+    other = write_tree("other", train=80, test=3)
+    status = main([*WORDS, "--seeds", "0", "--data_dir", str(other), "--max_epochs", "1"])
+    assert status == 0
+    assert "other, fingerprint " in capsys.readouterr().out
+    assert len(list(Path("logs/mlp").iterdir())) == 2
+
+
+def test_a_run_that_was_made_longer_is_evaluated_anew(run) -> None:
+    run("--max_epochs", "1", "--seeds", "0")
+    (path,) = Path("logs").rglob(speedrun.EXTRA_FILE)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "accuracy_of_views": 7}))
+    assert "| 700.00 |" in run("--max_epochs", "1", "--seeds", "0")[1]
+    assert fit(["--resume", str(path.parent), "--max_epochs", "2"]) == 0
+    assert "| 700.00 |" not in run("--max_epochs", "2", "--seeds", "0")[1]
+    assert len(list(Path("logs/mlp").iterdir())) == 1
+
+
+ROW = {
+    "recipe": "mlp",
+    "epochs": None,
+    "steps": 1500,
+    "seeds": [0, 1],
+    "accuracies": [0.5, 0.52],
+    "accuracies_of_views": [0.55, 0.55],
+    "train_seconds": [10.0, 20.0],
+    "total_seconds": [11.0, 22.0],
+    "convolution_gflops": [[200.0, 300.4], [250.0, 190.0]],
+    "hardware": ["a processor"],
+}
+
+
 def test_the_table_has_means_over_the_seeds() -> None:
-    row = {
-        "recipe": "mlp",
-        "epochs": None,
-        "steps": 1500,
-        "seeds": [0, 1],
-        "accuracies": [0.5, 0.52],
-        "accuracies_of_views": [0.55, 0.55],
-        "train_seconds": [10.0, 20.0],
-        "total_seconds": [11.0, 22.0],
-        "convolution_gflops": [[200.0, 300.4], [250.0, 190.0]],
-        "hardware": ["a processor"],
-    }
     cells = "`mlp` | – | 1,500 | 51.00 ± 1.41 | 55.00 ± 0.00 | 15 s | 16 s | 0, 1 | 190–300"
-    assert speedrun.table([row]).splitlines()[-1] == f"| {cells} | a processor |"
+    assert speedrun.table([ROW]).splitlines()[-1] == f"| {cells} | a processor |"
+
+
+def test_the_figure_has_the_mean_of_each_row_in_the_order_of_time(monkeypatch) -> None:
+    drawn = []
+    monkeypatch.setattr(Axes, "errorbar", lambda axes, *given, **named: drawn.append(given))
+    monkeypatch.setattr(Axes, "legend", lambda axes, **named: None)
+    longer = {**ROW, "train_seconds": [60.0, 120.0], "accuracies": [0.6, 0.64], "epochs": 30}
+    speedrun_figure.draw([longer, ROW], Path("curve.svg"))
+    minutes, means, (below, above) = drawn[1]
+    assert minutes == pytest.approx([0.25, 1.5])
+    assert means == pytest.approx([51, 62])
+    assert (below, above) == (pytest.approx([1, 2]), pytest.approx([1, 2]))
+    assert drawn[0][1] == pytest.approx([55, 55])
+
+
+def test_the_same_rows_give_the_same_figure() -> None:
+    speedrun_figure.draw([ROW], Path("first.svg"))
+    speedrun_figure.draw([ROW], Path("again.svg"))
+    assert Path("first.svg").read_bytes() == Path("again.svg").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -90,7 +143,12 @@ def test_the_table_has_means_over_the_seeds() -> None:
         (["--seeds", "x"], "--seeds x: expected integers"),
         (["--max_epochs", "1,b"], "--max_epochs 1,b: expected integers"),
         (["--max_epochs", "0"], "max_epochs"),
+        (["--seeds", "3..1"], "--seeds 3..1: expected integers"),
+        (["--hiden_units", "9"], "did you mean --hidden_units"),
+        (["--val_size", "9", "--max_epochs", "1"], "--val_size 9: a speedrun trains on all"),
         (["--output", "logs.txt/found.json", "--max_epochs", "1"], "cannot be written"),
+        (["--figure", "logs.txt/curve.svg", "--max_epochs", "1"], "--figure logs.txt/curve.svg: c"),
+        (["--figure", "curve.doc"], "curve.doc: expected a name that ends in .svg, .png, .pdf"),
     ],
 )
 def test_wrong_input_is_refused(run, words: list[str], message: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from cifar_lab.errors import UserError
 from cifar_lab.parsing import parse_fit
 from cifar_lab.studies.command import main
 from cifar_lab.studies.initialisation import VARIANTS, train
@@ -100,12 +101,14 @@ def test_tables_give_mean_and_deviation_over_the_seeds_and_the_step_of_the_peak(
 
 
 def test_run_of_the_study_gives_the_numbers_of_fit(tree):
-    plan = _plan(tree, "--log_dir", "logs")
+    plan = _plan(tree, "--log_dir", "logs", "--max_steps", "7")  # evaluated every three
     assert run_fit(plan) == 0
     summary = json.loads(Path("logs/mlp/version_0/summary.json").read_text("utf-8"))
     run = train(plan)
     assert run["points"][-1]["accuracy"] == summary["accuracy"]["test"]["last"]
-    assert len(run["losses"]) == 6
+    assert run["points"][-1]["step"] == len(run["losses"]) == 7
+    with pytest.raises(UserError, match="--val_size 15: the study has no validation split"):
+        train(_plan(tree, "--val_size", "15"))
 
 
 def test_a_layer_that_the_variant_names_starts_small(tree):

@@ -9,10 +9,19 @@ import argparse
 import json
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from cifar_lab.command_line import Parser, add_data, add_json, command, positive_int, print_json
+from cifar_lab.command_line import (
+    Parser,
+    add_data,
+    add_json,
+    check_writable,
+    command,
+    expanded,
+    positive_int,
+    print_json,
+    writing,
+)
 from cifar_lab.errors import UserError
 from cifar_lab.parsing import unknown
 
@@ -52,7 +61,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--accelerator", default="auto", metavar="auto|cpu|gpu|mps", help="what computes")
     add("--precision", default="auto", metavar="NAME", help="as scripts/fit.py takes it")
     add_data(parser)
-    add("--output", type=Path, metavar="FILE", help="write the JSON here too")
+    add("--output", type=expanded, metavar="FILE", help="write the JSON here too")
     add_json(parser)
     return parser.parse(argv)
 
@@ -68,6 +77,7 @@ def _chosen(text: str) -> list[str]:
 
 
 def _measure(chosen: list[str], options: argparse.Namespace, words: str) -> dict[str, Any]:
+    from cifar_lab.atomic import write_atomically
     from cifar_lab.benchmark import drift, sections
     from cifar_lab.benchmark.contenders import Setting
     from cifar_lab.benchmark.machine import describe
@@ -90,20 +100,11 @@ def _measure(chosen: list[str], options: argparse.Namespace, words: str) -> dict
         "drift": lambda: drift.measure(flags),
     }
     print("\n".join(f"{name:<9}{found[name]}" for name in ("machine", "data", "versions")))
-    _write(options.output, found)  # before the work, so that a wrong path costs nothing
+    check_writable("--output", options.output)
     for name in chosen:
         found[name] = measures[name]()
-        _write(options.output, found)
+        if options.output:
+            with writing("--output", options.output):
+                write_atomically(options.output, (json.dumps(found, indent=1) + "\n").encode())
         print("\n".join(["", *lines(name, found[name])]), flush=True)
     return found
-
-
-def _write(path: Path | None, found: dict[str, Any]) -> None:
-    """Writes what was found so far, if a file was asked for."""
-    if path is None:
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-    except OSError as error:
-        raise UserError(f"--output {path}: cannot be written ({error.strerror})") from error

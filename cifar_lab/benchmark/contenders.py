@@ -25,14 +25,17 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from cifar_lab.benchmark.timing import Seconds
+from cifar_lab.benchmark.timing import Seconds, wait_for
 from cifar_lab.data.datamodule import CIFAR10DataModule
+from cifar_lab.errors import TrainingEndedError, UserError
 from cifar_lab.layers.dropout import Dropout
 from cifar_lab.models.classifier import OPTIMIZERS, ImageClassifier
 from cifar_lab.parsing import parse_fit
 from cifar_lab.training.fit import build_data, build_model, run_fit
 from cifar_lab.training.precision import resolve_precision
 from cifar_lab.training.trainer import device_kind
+
+PRECISIONS = ("32-true", "bf16-mixed")
 
 
 class Setting:
@@ -42,6 +45,10 @@ class Setting:
         recipe: to train.
         steps: of a run.
         flags: of ``scripts/fit.py``: data and hardware.
+
+    Raises:
+        UserError: data or hardware that are not there, or another precision than those of
+            ``PRECISIONS``.
     """
 
     def __init__(self, recipe: str, steps: int, flags: list[str]) -> None:
@@ -55,6 +62,9 @@ class Setting:
         kind = device_kind(self.plan.settings.accelerator)
         self.device = torch.device(kind)
         self.precision = resolve_precision(self.plan.settings.precision, kind)
+        if self.precision not in PRECISIONS:
+            wanted = f"expected auto, {' or '.join(PRECISIONS)}, which the plain loop has too"
+            raise UserError(f"--precision {self.precision}: {wanted}")
 
     def model(self) -> ImageClassifier:
         """A fresh model as a person would write it, always with the same weights."""
@@ -89,7 +99,7 @@ def plain(setting: Setting) -> Seconds:
     optimizer = setting.optimizer(model)
     order = torch.randperm(len(images)).to(setting.device)
     size = setting.batch_size
-    _wait(setting.device)
+    wait_for(setting.device)
     start = time.perf_counter()
     for step in range(setting.steps):
         first = step * size % (len(order) - size + 1)
@@ -99,7 +109,7 @@ def plain(setting: Setting) -> Seconds:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    _wait(setting.device)
+    wait_for(setting.device)
     return time.perf_counter() - start
 
 
@@ -108,7 +118,8 @@ def ours(setting: Setting, folder: Path) -> Seconds:
     plan = parse_fit([*setting.words, "--progress", "bar", "--log_dir", str(folder)])
     with contextlib.redirect_stdout(io.StringIO()):
         status = run_fit(plan)
-    assert status == 0, status
+    if status:
+        raise TrainingEndedError(status)
     summaries = folder.glob("*/version_*/summary.json")
     newest = max(summaries, key=lambda path: path.stat().st_mtime_ns)
     images = setting.steps * setting.batch_size
@@ -190,11 +201,11 @@ class _Clock(pl.Callback):
         self.device, self.seconds = device, 0.0
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        _wait(self.device)
+        wait_for(self.device)
         self._start = time.perf_counter()
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        _wait(self.device)
+        wait_for(self.device)
         self.seconds = time.perf_counter() - self._start
 
 
@@ -216,11 +227,6 @@ def _without_own_dropout(model: nn.Module) -> None:
         for name, child in parent.named_children():
             if isinstance(child, Dropout):
                 setattr(parent, name, nn.Dropout(child.p))
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 Contender = Callable[[], Seconds]

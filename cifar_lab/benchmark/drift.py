@@ -6,6 +6,7 @@ training carries the difference on; in float64 it stays near the last digits.
 
 from __future__ import annotations
 
+from itertools import chain, repeat
 from typing import Any
 
 import torch
@@ -51,7 +52,7 @@ def _losses(setting: Setting, form: str, dtype: torch.dtype) -> torch.Tensor:
     setting.plan.model_settings["batchnorm"] = form
     model = setting.model().to(dtype)
     optimizer: Any = model.configure_optimizers()
-    batches = iter(_loader(setting))
+    batches = chain.from_iterable(repeat(_loader(setting)))
     losses = []
     for _ in range(setting.steps):
         images, labels = next(batches)

@@ -75,10 +75,20 @@ def timed(
         work()
     if device.type == "cuda":
         return _timed_by_events(work, repeats)
+    wait_for(device)
     start = time.perf_counter()
     for _ in range(repeats):
         work()
+    wait_for(device)
     return (time.perf_counter() - start) / repeats
+
+
+def wait_for(device: torch.device) -> None:
+    """Waits until a device has done what it was given; a CPU is never ahead."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def _timed_by_events(work: Callable[[], object], repeats: int) -> Seconds:

@@ -11,6 +11,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from cifar_lab.data.image_set import IMAGE_SHAPE
+from cifar_lab.errors import first_line
 from cifar_lab.models.classifier import ImageClassifier
 
 
@@ -34,5 +35,5 @@ def add_graph(writer: SummaryWriter, model: ImageClassifier) -> str | None:
         try:
             writer.add_graph(network, torch.zeros(2, *IMAGE_SHAPE))
         except Exception as error:  # a picture is no reason to end a run
-            return f"tracing the network failed ({str(error).strip().splitlines()[0]})"
+            return f"tracing the network failed ({first_line(error)})"
     return None

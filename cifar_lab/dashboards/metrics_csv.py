@@ -19,6 +19,7 @@ from cifar_lab.atomic import write_atomically
 
 COLUMNS = [
     "step",
+    "epoch",
     "loss/train",
     "acc/train",
     "loss/val",

@@ -110,7 +110,7 @@ def _member(tar: tarfile.TarFile, name: str, archive: Path) -> bytes:
 
 def _verified(path: Path) -> bytes:
     content = _read(path, FILE_LIMIT)
-    _check(content, CHECKSUMS[path.name], path)
+    _check(content, CHECKSUMS[path.name], path, remove=path.parent)
     return content
 
 
@@ -119,21 +119,26 @@ def _read(path: Path, limit: int) -> bytes:
         return read_file(path, limit)
     except FileNotFoundError:
         raise UserError(
-            f"{path}: missing; expected all of {', '.join(CHECKSUMS)}.\n"
-            f"Remove the folder, and CIFAR-10 is downloaded anew, or extract {ARCHIVE_NAME} again."
+            f"{path}: missing; expected all of {', '.join(CHECKSUMS)}.\n" + _repair(path.parent)
         ) from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _check(content: bytes, expected: str, path: Path, member: str = "") -> None:
+def _check(
+    content: bytes, expected: str, path: Path, member: str = "", remove: Path | None = None
+) -> None:
     found = md5(content)
     if found != expected:
         raise UserError(
             f"{path}{member}: {len(content):,} bytes with MD5 {found}, expected {expected}; "
-            "the file is truncated or altered.\n"
-            f"Remove it (rm -r '{path}'), and it is downloaded again."
+            "the file is truncated or altered.\n" + _repair(remove or path)
         )
+
+
+def _repair(damaged: Path) -> str:
+    """What helps. A folder goes as a whole: its archive is looked at only where there is none."""
+    return f"Remove it, and CIFAR-10 is taken from its archive or downloaded: rm -r '{damaged}'"
 
 
 def md5(content: bytes) -> str:

@@ -17,6 +17,7 @@ from cifar_lab.data import folder, original, synthetic
 from cifar_lab.data.download import ARCHIVE_NAME, DownloadError, download_archive
 from cifar_lab.data.image_set import ImageSet
 from cifar_lab.errors import UserError
+from cifar_lab.files import shown
 
 Source = Literal["auto", "cifar10", "synthetic"]
 SOURCES: tuple[Source, ...] = ("auto", "cifar10", "synthetic")
@@ -36,8 +37,13 @@ def resolve_folder(data_dir: str | os.PathLike[str] | None) -> Path:
         ("CIFAR_LAB_DATA", os.environ.get("CIFAR_LAB_DATA")),
     ):
         if value:
-            path = Path(value).expanduser()
-            if not path.exists():
+            try:
+                path = Path(value).expanduser()
+                there = path.exists()
+            except (OSError, RuntimeError) as error:  # no path, or the home of nobody
+                reason = getattr(error, "strerror", None) or error
+                raise UserError(f"{name} {shown(value)}: cannot be read ({reason})") from error
+            if not there:
                 raise UserError(
                     f"{name} {path}: no such folder. Correct the path, or create the folder "
                     f"(mkdir -p '{path}') to have CIFAR-10 downloaded into it."

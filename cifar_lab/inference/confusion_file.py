@@ -24,7 +24,7 @@ def open_folder(output: Path | None, checkpoint: Path) -> Path:
     Raises:
         UserError: nothing can be written there.
     """
-    folder = checkpoint.parent if output is None else output.expanduser()
+    folder = checkpoint.parent if output is None else output
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()

@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
 
     source = find_checkpoint(args.checkpoint)
     model = load_classifier(source, args.accelerator)
-    path = (args.output.expanduser() if args.output else source.parent) / source.name
+    path = (args.output or source.parent) / source.name
     formats = list(FORMATS) if args.format == "both" else [args.format]
     if source.suffix in {FORMATS[name].suffix for name in formats}:
         raise UserError(f"{source}: would be overwritten; give the checkpoint another suffix")

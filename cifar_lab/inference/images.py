@@ -29,8 +29,9 @@ from cifar_lab.errors import UserError
 # 8192×8192, which takes about 1 GiB while it is converted; Pillow warns from 89 million on.
 MAX_PIXELS = 2**26
 # Formats that Pillow lists but cannot decode by itself: PostScript would start another program,
-# the others are not pictures, or need a handler that nothing installs.
-EXCLUDED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+# icons are decoded before their size is known, the others are not pictures, or need a handler that
+# nothing installs.
+EXCLUDED = {"BUFR", "EPS", "GRIB", "HDF5", "ICNS", "ICO", "MPEG", "WMF"}
 
 
 def find_images(paths: Iterable[str | Path]) -> list[Path]:
@@ -41,7 +42,7 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in map(Path, paths):
-        inside = sorted(_walk(path)) if path.is_dir() else []
+        inside = sorted(_walk(path)) if os.path.isdir(path) else []  # False for what fails
         found += inside or [path]
     return found
 

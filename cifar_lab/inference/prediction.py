@@ -71,7 +71,10 @@ def _classes(
     if not images:
         return []
     batch = torch.from_numpy(np.stack(images)).to(model.device)
-    probabilities, labels = model.predict_step(batch, 0).sort(dim=1, descending=True, stable=True)
+    found = model.predict_step(batch, 0)
+    if not found.isfinite().all():
+        raise UserError("the model's answers are not finite; its weights may be too large")
+    probabilities, labels = found.sort(dim=1, descending=True, stable=True)
     names = model.class_names or [str(label) for label in range(model.num_classes)]
     rows = zip(labels[:, :top].tolist(), probabilities[:, :top].tolist(), strict=True)
     return [tuple((names[n], p) for n, p in zip(*row, strict=True)) for row in rows]

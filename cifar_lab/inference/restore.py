@@ -6,23 +6,28 @@ wrong with one is said in a line or two.
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import zipfile
+from collections.abc import Iterator
 from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from cifar_lab.data.image_set import IMAGE_SHAPE
-from cifar_lab.errors import UserError
+from cifar_lab.errors import UserError, first_line
 from cifar_lab.files import check_file, shown
 from cifar_lab.models import REGISTRY
 from cifar_lab.models.classifier import CHECKPOINT_FORMAT, ImageClassifier
 from cifar_lab.training.trainer import device_kind
 
 FILE_LIMIT = 2**32  # bytes; the largest model of the registry has 0.1 GB with its optimizer
+SLACK = 4  # a weight is registered again when weight normalisation takes it apart
 FACTS = {"source": str, "fingerprint": str, "val_size": int, "split_seed": int}  # of its data
 
 
@@ -50,7 +55,14 @@ def find_checkpoint(path: Path) -> Path:
     Raises:
         UserError: there is none.
     """
-    path = path.expanduser()
+    try:
+        return _find(path.expanduser())
+    except (OSError, RuntimeError) as error:  # may not be looked at, no path, the home of nobody
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{shown(path)}: cannot be read ({reason})") from error
+
+
+def _find(path: Path) -> Path:
     if path.is_file():
         return path
     if path.is_dir():
@@ -132,25 +144,36 @@ def _check_origin(path: Path, content: Any) -> None:
 def _check_description(path: Path, origin: dict[str, Any]) -> None:
     """Refuses class names or facts of the data that are of another kind than those written."""
     names, data = origin.get("class_names"), origin.get("data")
-    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+    if not (isinstance(names, list) and all(map(_is_name, names))):
         raise UserError(f"{path}: altered (class names {shown(names)}; expected a list of names)")
     if not isinstance(data, dict):
         raise UserError(f"{path}: altered (data {shown(data)}; expected settings)")
     for name, kind in FACTS.items():
-        if name in data and type(data[name]) is not kind:
-            raise UserError(f"{path}: altered (data {name} {shown(data[name])})")
+        value = data.get(name, kind())
+        if type(value) is not kind or (isinstance(value, int) and value < 0):
+            raise UserError(f"{path}: altered (data {name} {shown(value)})")
+
+
+def _is_name(value: object) -> bool:
+    """Text that may be shown on a terminal, on one line."""
+    return isinstance(value, str) and value.isprintable()
 
 
 def _check_weights(path: Path, checkpoint: dict[str, Any], size: int) -> None:
-    """Refuses weights, or settings of layers, that need more memory than the file has bytes."""
+    """Refuses weights, or settings of layers, that need more memory than the file has bytes.
+
+    ``_at_most`` looks at those settings that it knows nothing of.
+    """
     settings, weights = checkpoint.get("hyper_parameters"), checkpoint["state_dict"]
     if not isinstance(settings, dict) or not isinstance(weights, dict):
         raise UserError(f"{path}: altered (no settings or no weights)")
-    tensors = [tensor for tensor in weights.values() if isinstance(tensor, torch.Tensor)]
+    tensors = list(weights.values())
+    if not all(isinstance(tensor, Tensor) for tensor in tensors):
+        raise UserError(f"{path}: altered (weights that are no tensors)")
     held = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     try:
-        needed = _layer_bytes(settings)
-    except TypeError as error:
+        needed = _layer_bytes(settings, tensors)
+    except Exception as error:  # the content decides which
         raise UserError(f"{path}: altered (sizes of layers that are no integers)") from error
     if max(held, needed) > size:
         raise UserError(
@@ -158,11 +181,13 @@ def _check_weights(path: Path, checkpoint: dict[str, Any], size: int) -> None:
         )
 
 
-def _layer_bytes(settings: dict[str, Any]) -> int:
-    """Float32 bytes of the layers whose sizes are settings: ``hidden_units``, ``num_classes``."""
+def _layer_bytes(settings: dict[str, Any], tensors: list[Tensor]) -> int:
+    """Bytes of the layers whose sizes are settings: ``hidden_units``, ``num_classes``."""
+    floats = [tensor.element_size() for tensor in tensors if tensor.is_floating_point()]
+    bytes_each = min(floats, default=4)
     units = [int(number) for number in settings.get("hidden_units") or []]
     sizes = [prod(IMAGE_SHAPE) if units else 1, *units, int(settings.get("num_classes", 1))]
-    return sum(4 * fan_in * fan_out for fan_in, fan_out in pairwise(sizes))
+    return sum(bytes_each * fan_in * fan_out for fan_in, fan_out in pairwise(sizes))
 
 
 def _build(path: Path, checkpoint: dict[str, Any]) -> ImageClassifier:
@@ -172,11 +197,12 @@ def _build(path: Path, checkpoint: dict[str, Any]) -> ImageClassifier:
         known = ", ".join(classes)
         raise UserError(f"{path}: a model {shown(repr(name))}, which is none of {known}")
     try:
-        model = classes[name](**checkpoint["hyper_parameters"])
+        with _at_most(SLACK * sum(map(torch.numel, checkpoint["state_dict"].values()))):
+            model = classes[name](**checkpoint["hyper_parameters"])
         model.load_state_dict(checkpoint["state_dict"])
         model.on_load_checkpoint(checkpoint)
     except Exception as error:  # the content decides which
-        reason = shown(str(error).strip().partition("\n")[0])
+        reason = shown(first_line(error))
         raise UserError(f"{path}: does not fit this version's {name} ({reason})") from error
     if len(model.class_names) not in (0, model.num_classes):
         raise UserError(
@@ -184,6 +210,24 @@ def _build(path: Path, checkpoint: dict[str, Any]) -> ImageClassifier:
         )
     _check_finite(path, model)
     return model
+
+
+@contextlib.contextmanager
+def _at_most(values: int) -> Iterator[None]:
+    """Ends the making of a model whose parameters hold more values, before they are drawn."""
+    left = values
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
+        nonlocal left
+        left -= parameter.numel()
+        if left < 0:
+            raise ValueError("its settings ask for more weights than the file has")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _check_finite(path: Path, model: ImageClassifier) -> None:

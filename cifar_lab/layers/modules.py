@@ -17,6 +17,7 @@ from .composed import batch_norm_composed
 from .formula import normalise
 from .function import batch_norm_manual
 from .pieces import as_channels, result_buffer
+from .sync import several_ranks
 
 Form = Literal["manual", "composed"]
 
@@ -87,7 +88,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
 
     def _with_batch_statistics(self, x: Tensor) -> Tensor:
         sync = self.sync and self.training
-        if not sync:
+        if not several_ranks(sync):
             check_count(x)
         y, mean, var, count = FORMS[self.form](x, self.weight, self.bias, self.eps, sync)
         if self.training and self.track_running_stats:

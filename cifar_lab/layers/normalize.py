@@ -54,7 +54,9 @@ class Normalize(nn.Module):
         self.filled.fill_(True)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Turns uint8 images (B, 3, 32, 32) into float32 of the same shape.
+        """Turns uint8 images (B, 3, 32, 32) into floats of the same shape.
+
+        They are float32, or of the dtype that the module was converted to.
 
         Raises:
             TypeError: the images are not uint8; they may be normalised already.

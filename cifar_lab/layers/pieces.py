@@ -63,7 +63,7 @@ def summed(
     """``formula(*tensors)``, some sums over the batch; ``buffer`` is overwritten."""
     if not _is_half(tensors[0]):
         return formula(*tensors, work=buffer)
-    if buffer is None:
+    if buffer is None or len(buffer) == 0:
         return formula(*[tensor.float() for tensor in tensors])
     sums = [formula(*parts, work=parts[0]) for _, parts in _float_pieces(buffer, tensors)]
     return tuple(torch.stack(column).sum(0) for column in zip(*sums, strict=True))

@@ -3,20 +3,16 @@
 It owns what does not depend on the network: normalisation, loss, metrics, optimizer, and what a
 checkpoint holds. A model is a network (nn.Module) and a thin subclass with typed settings.
 
-Tags of the scalars: ``loss/…`` and ``acc/…`` of train, val and test, ``lr`` and
-``speed/images_per_second``; their x axis is the number of optimizer steps done. Points of training
-are means since the point before; they are written at the first, every Nth (the Trainer's
-``log_every_n_steps``) and the last step. Lightning's own logging would number them from 0 and
-format them in every step.
+Evaluations write ``loss/val`` and ``acc/val``, or ``…/test``; curves.py writes those of training.
 """
 
 from __future__ import annotations
 
-from math import inf, isfinite
+from math import inf
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import Trainer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
@@ -28,7 +24,7 @@ from cifar_lab.data.image_set import IMAGE_SHAPE
 from cifar_lab.data.loader import Batch
 from cifar_lab.errors import UserError
 from cifar_lab.layers.normalize import Normalize
-from cifar_lab.models.meter import TrainingMeter
+from cifar_lab.models.curves import CurvesModule
 
 # Of what ``on_save_checkpoint`` adds to Lightning's; another format is another number.
 CHECKPOINT_FORMAT = 1
@@ -40,7 +36,7 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
 }
 
 
-class ImageClassifier(LightningModule):
+class ImageClassifier(CurvesModule):
     """A network that maps images to logits, with all that its training needs.
 
     Args:
@@ -90,9 +86,6 @@ class ImageClassifier(LightningModule):
         self.data: dict[str, Any] = {}  # what it was trained on; see CIFAR10DataModule.identity
         self.normalize = Normalize(normalization)
         self.network = network
-        self.meter = TrainingMeter()
-        self._curves_state: dict[str, Any] | None = None  # of a checkpoint, until training begins
-        self._last_logged = self._final_step = 0
         # Every image counts once, whatever the batches ("micro"); values are checked by the data.
         self.eval_accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
         self.eval_loss = MeanMetric(nan_strategy="disable")
@@ -126,69 +119,10 @@ class ImageClassifier(LightningModule):
         """Maps raw uint8 images (B, 3, 32, 32) to logits (B, num_classes) in training."""
         return self(images)
 
-    def on_train_start(self) -> None:
-        """Notes where the curves begin and end."""
-        self._last_logged = self.global_step
-        self._final_step = self.trainer.estimated_stepping_batches
-        state, self._curves_state = self._curves_state, None
-        if state is not None:
-            self._last_logged = state["last_logged"]
-            # The sums are of all processes together: the first one goes on with them.
-            self.meter.load_state_dict(state, empty=not self.trainer.is_global_zero)
-        self.meter.start()
-
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Writes a point of the training curves where one is due."""
-        self.write_due_point()
-
-    def write_due_point(self) -> None:
-        """Writes the point of this step, if there is one and it was not written yet."""
-        if self.is_point_due(self.global_step) and self.global_step > self._last_logged:
-            scalars = self._training_scalars()
-            if not self.trainer.barebones:
-                # For bars and monitors; self.log would take longer than all else in a small step.
-                tensors = {name: torch.tensor(value) for name, value in scalars.items()}
-                self.trainer.callback_metrics.update(tensors)
-                self._to_loggers(scalars)
-
-    def is_point_due(self, step: int) -> bool:
-        """Whether the training curves have a point at this number of optimizer steps."""
-        return step in (1, self._final_step) or step % (self.trainer.log_every_n_steps or 1) == 0
-
     def gradients(self) -> dict[str, Tensor]:
         """The network's gradients by the names of its parameters; those that have one."""
         parameters = self.network.named_parameters()
         return {name: found.grad for name, found in parameters if found.grad is not None}
-
-    def on_train_end(self) -> None:
-        """Writes the last point of a run that ended before it was expected to."""
-        if self.global_step > self._last_logged and self.meter.sums()[2]:
-            self._to_loggers(self._training_scalars())
-
-    def finite_steps(self) -> int | None:
-        """The last step before the loss was not finite, or None where it is; waits for the device.
-
-        Looks back to the last point of the curves. Of several processes, the mean of their steps.
-        """
-        sums = self._total_sums()
-        if isfinite(sums[0]):
-            return None
-        batches = int(sums[3]) // self.trainer.world_size
-        return self._last_logged + batches // self.trainer.accumulate_grad_batches
-
-    def _total_sums(self) -> list[float]:
-        """The meter's sums over all processes; leaves those of this one as they are."""
-        sums = self.meter.sums()
-        if self.trainer.world_size == 1:
-            return sums
-        total = torch.tensor(sums, dtype=torch.float64, device=self.device)
-        return self.trainer.strategy.reduce(total, reduce_op="sum").tolist()
-
-    def _training_scalars(self) -> dict[str, float]:
-        sums = self._total_sums()
-        self._last_logged = self.global_step
-        group = self.trainer.optimizers[0].param_groups[0]
-        return {**self.meter.read(sums), "lr": float(group["lr"])}
 
     # --- evaluation ---------------------------------------------------------------------------
 
@@ -308,10 +242,7 @@ class ImageClassifier(LightningModule):
             "class_names": list(self.class_names),
             "data": self.data,
             "processes": self.trainer.world_size,
-            "curves": {
-                "last_logged": self._last_logged,
-                **self.meter.state_dict(self._total_sums()),
-            },
+            "curves": self.curves_state(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -320,7 +251,7 @@ class ImageClassifier(LightningModule):
         self.class_names = tuple(added.get("class_names", ()))
         self.data = dict(added.get("data", {}))
         if self._trainer is not None and self.trainer.state.fn == "fit":
-            self._curves_state = added.get("curves")
+            self.load_curves_state(added.get("curves"))
 
     # --- writing ------------------------------------------------------------------------------
 
@@ -329,8 +260,4 @@ class ImageClassifier(LightningModule):
         if self.trainer.sanity_checking or self.trainer.barebones:
             return
         self.log_dict(scalars, logger=False, sync_dist=self.trainer.world_size > 1)
-        self._to_loggers(scalars)
-
-    def _to_loggers(self, scalars: dict[str, float]) -> None:
-        for logger in self.trainer.loggers:
-            logger.log_metrics(scalars, step=self.global_step)
+        self.to_loggers(scalars)

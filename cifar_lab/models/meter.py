@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from math import isfinite
 from typing import Any
 
@@ -70,6 +72,17 @@ class TrainingMeter:
             self._seconds += time.perf_counter() - self._since
         self._since = None
 
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Stops the clock for a while, if it runs."""
+        running = self._since is not None
+        self.stop()
+        try:
+            yield
+        finally:
+            if running:
+                self.start()
+
     def read(self, sums: list[float]) -> dict[str, float]:
         """Gives the scalars of the given sums and starts anew.
 
@@ -77,6 +90,7 @@ class TrainingMeter:
             sums: ``self.sums()``, or their total over all processes.
         """
         loss, correct, count, _ = sums
+        running = self._since is not None
         self.stop()
         scalars = {
             "loss/train": loss / count,
@@ -86,7 +100,8 @@ class TrainingMeter:
         self._overall[0] += count
         self._overall[1] += self._seconds
         self._sums, self._batches, self._seconds = [0.0] * 4, [], 0.0
-        self.start()
+        if running:
+            self.start()
         return scalars
 
     def state_dict(self, sums: list[float]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 The momentum of a weight matrix is dominated by a few directions. Muon replaces it by the nearest
 matrix whose singular values are all alike, so that every direction is learned at the same rate.
-Biases and the layers at both ends keep the plain update.
+Biases and the last layer keep the plain update (models/fast.py chooses).
 
 Source: Keller Jordan and others, "Muon: An optimizer for hidden layers in neural networks"
 (https://kellerjordan.github.io/posts/muon/), and its use for CIFAR-10 in cifar10-airbench
@@ -76,6 +76,10 @@ class Muon(Optimizer):
             raise ValueError(f"lr {group['lr']}: expected a number above 0")
         if not 0 <= group["momentum"] < 1:
             raise ValueError(f"momentum {group['momentum']}: expected at least 0 and below 1")
+        if not group["weight_decay"] >= 0:
+            raise ValueError(f"weight_decay {group['weight_decay']}: expected at least 0")
+        if group["iterations"] < 1:
+            raise ValueError(f"iterations {group['iterations']}: expected at least 1")
         if group["orthogonal"] and any(parameter.ndim < 2 for parameter in group["params"]):
             raise ValueError("an orthogonal group takes parameters of at least two dimensions")
 

@@ -16,6 +16,7 @@ from cifar_lab.command_line import (
     add_data,
     add_json,
     command,
+    expanded,
     flags_of,
     integers,
     print_json,
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Trains the eight systems of the lab report by its protocol, or takes the runs that are there, and
 writes its eight figures (PNG and SVG), results.json with every number, and the pages report.md and
-report.html with a table of the report's figures beside these. Exit status: 0 done, 2 wrong input,
-130 interrupted; the same command goes on with what is missing."""
+report.html with a table of the report's figures beside these. Exit status: 0 done, 1 a training
+failed, 2 wrong input, 130 interrupted; the same command goes on with what is missing."""
 DEFAULT_OUTPUT = Path("lightning_logs/report")
 
 
@@ -57,12 +58,17 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--seeds", metavar="N,N", help="of the MLPs (default: 0,1,2; with --quick 0)")
     add("--cnn_seeds", default="0", metavar="N,N", help="of the CNN (default: %(default)s)")
     add("--quick", action="store_true", help="shortened recipes, for a look")
-    add("--log_dir", type=Path, metavar="FOLDER", help="of the runs (default: OUTPUT/runs)")
+    add("--log_dir", type=expanded, metavar="FOLDER", help="of the runs (default: OUTPUT/runs)")
     add("--no_train", action="store_true", help="only take the runs that are there")
-    add("--reference", type=Path, metavar="FOLDER", help="write the scalars of the runs here too")
+    add(
+        "--reference",
+        type=expanded,
+        metavar="FOLDER",
+        help="write the scalars of the runs here too",
+    )
     add(
         "--output",
-        type=Path,
+        type=expanded,
         default=DEFAULT_OUTPUT,
         metavar="FOLDER",
         help="of the figures, the table and the pages (default: %(default)s)",
@@ -102,25 +108,22 @@ def _collect(
     plans: dict[System, list[FitPlan]], log_dir: Path, train: bool
 ) -> dict[System, list[Run]]:
     """The runs of all plans; those that are missing are trained, or left out."""
-    from cifar_lab.report.runs import (
-        check_same_images,
-        finished_runs,
-        matching,
-        trained,
-    )
+    from cifar_lab.report import runs
 
+    # Without training the images may be gone.
+    images = runs.images_of(next(iter(plans.values()))[0]) if train else None
     found: dict[System, list[Run]] = {}
     for system, wanted in plans.items():
         for plan in wanted:
-            run = matching(finished_runs(log_dir), plan)
-            if run is None and train:
+            run = runs.find(plan, images)
+            if run is None and images is not None:
                 print(f"\n--- {plan.recipe.title}, seed {plan.settings.seed}\n", flush=True)
-                run = trained(plan)
+                run = runs.train(plan, images)
             if run is not None:
                 found.setdefault(system, []).append(run)
     if not found:
         raise UserError(f"{log_dir}: none of the runs is there; leave --no_train out to train them")
-    check_same_images([run for runs in found.values() for run in runs])
+    runs.check_same_images([run for several in found.values() for run in several])
     return found
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cifar_lab.recipes import recipes
 from cifar_lab.report.runs import Run
+from cifar_lab.report.saving import save_figure
 from cifar_lab.report.systems import System
 
 # Of Okabe and Ito, which colour-blind people tell apart: https://jfly.uni-koeln.de/color/
@@ -84,9 +83,6 @@ def _add(axes: Axes, runs: list[Run], tag: str, colour: str, label: str, factor:
 
 
 def _save(figure: Figure, folder: Path, number: int) -> Path:
-    # The same runs give the same files: no date, no random names.
-    with mpl.rc_context({"svg.hashsalt": f"figure {number}"}):
-        for suffix in (".svg", ".png"):
-            metadata: dict[str, Any] = {"Date": None} if suffix == ".svg" else {}
-            figure.savefig(folder / f"figure_{number}{suffix}", metadata=metadata, dpi=120)
+    for suffix in (".svg", ".png"):
+        save_figure(figure, folder / f"figure_{number}{suffix}", salt=f"figure {number}")
     return folder / f"figure_{number}.png"

@@ -6,11 +6,11 @@ Written as ``results.json``; the tables are rendered from it.
 from __future__ import annotations
 
 import json
-import os
 import statistics
 from pathlib import Path
 from typing import Any
 
+from cifar_lab.atomic import write_atomically
 from cifar_lab.errors import UserError
 from cifar_lab.recipes import recipes
 from cifar_lab.report.runs import Run
@@ -55,19 +55,18 @@ def _system(system: System, runs: list[Run]) -> dict[str, Any]:
         "seeds": [run.summary["seed"] for run in runs],
         "steps": runs[0].summary["steps"],
         "seconds": [round(run.summary["seconds"]["fit"], 1) for run in runs],
-        "devices": sorted({_device(run.summary["device"]) for run in runs}),
+        "devices": sorted({hardware(run.summary) for run in runs}),
     }
 
 
-def _device(device: dict[str, Any]) -> str:
-    return f"{device['name']}, {device['precision']}"
+def hardware(summary: dict[str, Any]) -> str:
+    """What a run computed on, and in which precision."""
+    return f"{summary['device']['name']}, {summary['device']['precision']}"
 
 
 def write(results: Results, path: Path) -> None:
     """Writes ``results.json``, whole or not at all."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    os.replace(part, path)
+    write_atomically(path, (json.dumps(results, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def read(path: Path) -> Results:

@@ -1,7 +1,8 @@
 """The runs behind the report: those that are there already, and those that must be trained.
 
 A run is what ``scripts/fit.py`` leaves: a folder with ``config.yaml``, ``metrics.csv`` and, once it
-is finished, ``summary.json``. Any such run with the settings that are wanted is taken.
+is finished, ``summary.json``. Any such run with the settings and the images that are wanted is
+taken.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from typing import Any
 import numpy as np
 
 from cifar_lab.config_file import read_config
-from cifar_lab.errors import UserError
+from cifar_lab.errors import TrainingEndedError, UserError
 from cifar_lab.parsing import FitPlan
 from cifar_lab.settings import FitSettings
-from cifar_lab.training.fit import run_fit
+from cifar_lab.training.fit import build_data, run_fit
+from cifar_lab.training.run_folder import version_number
 
-# What decides neither the numbers of a run nor the points of its curves.
+# What decides neither the numbers of a run nor the points of its curves. Where images come from
+# does not, if they are the same.
 HARMLESS = (
     "data_dir",
     "source",
@@ -48,6 +51,10 @@ class Run:
     config: dict[str, Any]
     summary: dict[str, Any]
 
+    def saw(self, images: str | None) -> bool:
+        """Whether these, by their fingerprint, are its images; None are any."""
+        return images in (None, self.summary["data"]["fingerprint"])
+
     def curve(self, tag: str) -> tuple[np.ndarray, np.ndarray]:
         """Steps int64 (N,) and values float64 (N,) of a scalar, where it was written."""
         points = [(int(row["step"]), float(row[tag])) for row in self._rows if row.get(tag)]
@@ -60,32 +67,56 @@ class Run:
             return list(csv.DictReader(file))
 
 
-def finished_runs(folder: Path) -> list[Run]:
-    """The finished runs in a log folder, oldest version first.
+def images_of(plan: FitPlan) -> str:
+    """The fingerprint of the images that a plan trains on.
 
     Raises:
-        UserError: a file of one cannot be read.
+        UserError: there are none.
     """
-    summaries = sorted(folder.glob("*/version_*/summary.json"), key=_version)
-    return [_read(path.parent) for path in summaries]
+    data = build_data(plan)
+    data.prepare_data()
+    data.setup()
+    return data.image_set.fingerprint
 
 
-def matching(runs: list[Run], plan: FitPlan) -> Run | None:
-    """The newest run with the settings of a plan, or None."""
+def find(plan: FitPlan, images: str | None = None) -> Run | None:
+    """The newest finished run in the log folder of a plan with its settings, or None.
+
+    Args:
+        plan: with the settings.
+        images: fingerprint of those that the run must have seen; None for any.
+
+    Raises:
+        UserError: a file of a run there cannot be read.
+    """
     wanted = _decisive(plan.as_config())
-    return next((run for run in reversed(runs) if _decisive(run.config) == wanted), None)
+    summaries = Path(plan.settings.log_dir).glob("*/version_*/summary.json")
+    folders = [path.parent for path in summaries if version_number(path.parent.name) >= 0]
+    folders.sort(key=lambda folder: version_number(folder.name), reverse=True)
+    runs = map(_read, folders)
+    return next((r for r in runs if _decisive(r.config) == wanted and r.saw(images)), None)
 
 
-def trained(plan: FitPlan) -> Run:
+def find_or_train(plan: FitPlan, images: str) -> Run:
+    """The run of a plan, trained if it is not there.
+
+    Raises:
+        UserError: settings or data that are wrong.
+        TrainingEndedError: the training failed or was interrupted.
+    """
+    return find(plan, images) or train(plan, images)
+
+
+def train(plan: FitPlan, images: str) -> Run:
     """Trains a plan; gives the finished run.
 
     Raises:
         UserError: settings or data that are wrong.
-        SystemExit: the training failed or was interrupted, with its exit status.
+        TrainingEndedError: the training failed or was interrupted.
     """
     if status := run_fit(plan):
-        raise SystemExit(status)
-    run = matching(finished_runs(Path(plan.settings.log_dir)), plan)
+        raise TrainingEndedError(status)
+    run = find(plan, images)
     assert run is not None
     return run
 
@@ -117,7 +148,3 @@ def _read(folder: Path) -> Run:
         return Run(folder, config, dict(summary))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{folder}: a damaged run ({error}); remove it to train it anew") from error
-
-
-def _version(path: Path) -> tuple[str, int]:
-    return path.parts[-3], int(path.parts[-2].rpartition("_")[2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 from cifar_lab.report.results import Results, mean_and_deviation
@@ -70,6 +71,6 @@ def _time(seconds: list[float]) -> str:
     return f"{'–'.join(sorted(shown, key=float))} {unit}"
 
 
-def line(parts: list[str] | tuple[str, ...]) -> str:
+def line(parts: Sequence[str]) -> str:
     """A line of a table in Markdown."""
     return f"| {' | '.join(parts)} |"

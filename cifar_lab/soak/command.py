@@ -13,7 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.command_line import Parser, add_data, add_json, command, positive_int, print_json
+from cifar_lab.command_line import (
+    Parser,
+    add_data,
+    add_json,
+    command,
+    expanded,
+    positive_int,
+    print_json,
+)
 from cifar_lab.errors import UserError
 from cifar_lab.recipes import models
 
@@ -47,7 +55,12 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--checkpoint_seconds", type=float, default=0.5, metavar="S", help="(default: %(default)s)")
     add("--seed", type=int, default=0, help="of the moments (default: %(default)s)")
     add("--flags", default="", metavar="'TEXT'", help="more flags for fit.py, as --flags='--lr 1'")
-    add("--output", type=Path, metavar="FOLDER", help="of the runs (default: one that is removed)")
+    add(
+        "--output",
+        type=expanded,
+        metavar="FOLDER",
+        help="of the runs (default: one that is removed)",
+    )
     add_data(parser)
     add_json(parser)
     return parser.parse(argv)
@@ -85,9 +98,8 @@ def _soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             delay = -moments.uniform(0, start_up)
         told = victim.suffer(delay, while_writing=number == options.kills // 2)
         print(f"kill {number + 1}: {told}", flush=True)
-    status = victim.finish()
-    found = [f"the last resume ended with status {status}"] if status else []
-    found = found or differences(folder / "whole", folder / "killed")
+    victim.finish()
+    found = victim.failures or differences(folder / "whole", folder / "killed")
     same = not found and not victim.unreadable
     results = {**victim.counts(), "differences": found, "same": same}
     _tell(results)

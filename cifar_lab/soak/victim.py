@@ -6,6 +6,7 @@ import contextlib
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from cifar_lab.errors import UserError
@@ -22,15 +23,14 @@ def run_in_peace(words: list[str], log_dir: Path) -> tuple[float, float]:
         UserError: the run failed by itself.
     """
     start = time.monotonic()
-    process = _start([*words, "--log_dir", str(log_dir)], log_dir)
     start_up = None
-    while process.poll() is None:
-        if start_up is None and _checkpoint(log_dir):
-            start_up = time.monotonic() - start
-        time.sleep(POLL_SECONDS)
+    with _running([*words, "--log_dir", str(log_dir)], log_dir) as process:
+        while process.poll() is None:
+            if start_up is None and _checkpoint(log_dir):
+                start_up = time.monotonic() - start
+            time.sleep(POLL_SECONDS)
     if process.returncode or start_up is None:
-        told = _output(log_dir).read_text("utf-8", "replace").strip().split("\n")[-1]
-        raise UserError(f"fit.py ended with status {process.returncode}: {told}")
+        raise UserError(_failure(process.returncode, log_dir))
     return time.monotonic() - start, start_up
 
 
@@ -43,6 +43,7 @@ class Victim:
 
     Attributes:
         unreadable: times that a checkpoint could not be read after a kill.
+        failures: what the run said when it ended by itself, and not well.
     """
 
     def __init__(self, words: list[str], log_dir: Path) -> None:
@@ -50,6 +51,7 @@ class Victim:
         self._seen: set[tuple[int, int]] = set()
         self._old_parts: set[tuple[Path, int]] = set()
         self._kills = self._cut_off = self.unreadable = 0
+        self.failures: list[str] = []
 
     def suffer(self, delay: float, while_writing: bool) -> str:
         """Starts or resumes the run and kills it; tells when.
@@ -60,18 +62,20 @@ class Victim:
             while_writing: from then on, wait for a checkpoint that is being written.
         """
         self._old_parts = self._parts()
-        process = _start(self._next_words(), self._log_dir)
-        if delay >= 0:
-            self._await_opening(process)
-        end = time.monotonic() + abs(delay)
-        while process.poll() is None and time.monotonic() < end:
-            self._look()
-            time.sleep(POLL_SECONDS)
-        while while_writing and process.poll() is None and not self._is_writing():
-            self._look()
-        process.kill()
-        if process.wait() == 0:
+        with _running(self._next_words(), self._log_dir) as process:
+            if delay >= 0:
+                self._await_opening(process)
+            end = time.monotonic() + abs(delay)
+            while process.poll() is None and time.monotonic() < end:
+                self._look()
+                time.sleep(POLL_SECONDS)
+            while while_writing and process.poll() is None and not self._is_writing():
+                self._look()
+        if process.returncode == 0:
             return "came too late, the run was finished"
+        if process.returncode > 0:
+            self.failures.append(_failure(process.returncode, self._log_dir))
+            return f"not needed, {self.failures[-1]}"
         self._kills += 1
         return self._autopsy()
 
@@ -83,13 +87,14 @@ class Victim:
                         return
             time.sleep(POLL_SECONDS)
 
-    def finish(self) -> int:
-        """Lets the run come to its end; gives the exit status."""
-        process = _start(self._next_words(), self._log_dir)
-        while process.poll() is None:
-            self._look()
-            time.sleep(POLL_SECONDS)
-        return process.returncode
+    def finish(self) -> None:
+        """Lets the run come to its end."""
+        with _running(self._next_words(), self._log_dir) as process:
+            while process.poll() is None:
+                self._look()
+                time.sleep(POLL_SECONDS)
+        if process.returncode:
+            self.failures.append(_failure(process.returncode, self._log_dir))
 
     def counts(self) -> dict[str, int]:
         """What happened so far."""
@@ -136,10 +141,22 @@ class Victim:
             return str(error)
 
 
-def _start(words: list[str], log_dir: Path) -> subprocess.Popen[bytes]:
+@contextlib.contextmanager
+def _running(words: list[str], log_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of fit.py; killed at the end, whatever ends this, unless it ended by itself."""
     command = [sys.executable, "-c", PROGRAM, *words]
     with _output(log_dir).open("wb") as file:
-        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _failure(status: int, log_dir: Path) -> str:
+    told = _output(log_dir).read_text("utf-8", "replace").strip().split("\n")[-1]
+    return f"fit.py ended with status {status}: {told}"
 
 
 def _output(log_dir: Path) -> Path:

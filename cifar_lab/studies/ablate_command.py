@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from cifar_lab.command_line import (
@@ -16,6 +15,7 @@ from cifar_lab.command_line import (
     add_data,
     add_json,
     command,
+    expanded,
     flags_of,
     integers,
     print_json,
@@ -26,7 +26,8 @@ DESCRIPTION = """\
 Trains a fast recipe, shortened, as it is and with one part left out or changed at a time, with the
 same seeds, and prints how much accuracy on the validation split each part brings, with its 95 %
 interval over the seeds, and what it costs in time. Runs that --log_dir holds already are not run
-again. Exit status: 0 done, 2 wrong input, 130 interrupted; the same command goes on."""
+again. Exit status: 0 done, 1 a training failed, 2 wrong input, 130 interrupted; the same command
+goes on."""
 
 
 @command("ablate.py", "Interrupted; the same command goes on.")
@@ -54,7 +55,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add(
         "--log_dir",
         default="lightning_logs/ablation",
-        type=Path,
+        type=expanded,
         metavar="FOLDER",
         help="of the runs (default: %(default)s)",
     )

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import sqrt
-from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from cifar_lab.errors import UserError
-from cifar_lab.parsing import parse_fit
-from cifar_lab.report.runs import Run, finished_runs, matching, trained
+from cifar_lab.parsing import FitPlan, parse_fit
+from cifar_lab.report.results import hardware
+from cifar_lab.report.runs import Run, find_or_train, images_of
+from cifar_lab.report.table import line
 
 BASE = "the recipe"
 # The 0.975 quantile of Student's t for 1, 2, … degrees of freedom; from any table of it.
@@ -89,16 +90,19 @@ def run_study(model: str, seeds: list[int], chosen: list[str], flags: list[str])
         accuracies and seconds a value a seed, difference and half its 95 % interval in accuracy.
 
     Raises:
-        UserError: a run that failed, or settings that are not there.
+        UserError: settings or data that are wrong.
+        TrainingEndedError: a training failed or was interrupted.
     """
     study = STUDIES[model]
     named = {BASE: "", **{name: study.variants[name] for name in chosen}}
-    runs = {
+    plans = {
         name: [
-            _run([*study.shortened.split(), *words.split()], model, seed, flags) for seed in seeds
+            _plan([*study.shortened.split(), *words.split()], model, seed, flags) for seed in seeds
         ]
         for name, words in named.items()
     }
+    images = images_of(plans[BASE][0])
+    runs = {name: [find_or_train(plan, images) for plan in row] for name, row in plans.items()}
     base = [_accuracy(run) for run in runs[BASE]]
     rows = []
     for name, found in runs.items():
@@ -115,13 +119,13 @@ def run_study(model: str, seeds: list[int], chosen: list[str], flags: list[str])
             }
         )
     first = runs[BASE][0].summary
-    data, device = first["data"], first["device"]
+    data = first["data"]
     return {
         "model": model,
         "shortened": study.shortened,
         "seeds": seeds,
         "data": f"{data['location']}, fingerprint {data['fingerprint']}",
-        "hardware": f"{device['name']}, {device['precision']}",
+        "hardware": hardware(first),
         "rows": rows,
     }
 
@@ -136,27 +140,18 @@ def paired(values: list[float], base: list[float]) -> tuple[float, float]:
 def table(found: dict[str, Any]) -> str:
     """The rows as Markdown; accuracies in %, times against the recipe's."""
     base = mean(found["rows"][0]["seconds"])
-    lines = ["| | validation accuracy (%) | difference | time |", "|---|---|---|---|"]
+    lines = [line(["", "validation accuracy (%)", "difference", "time"]), line(["---"] * 4)]
     for row in found["rows"]:
         accuracy = f"{100 * mean(row['accuracies']):.2f} ± {100 * stdev(row['accuracies']):.2f}"
         difference = f"{100 * row['difference']:+.2f} ± {100 * row['interval']:.2f}"
-        cells = [row["variant"], accuracy, difference if row["flags"] else "–"]
-        lines.append(f"| {' | '.join(cells)} | {mean(row['seconds']) / base:.2f} |")
+        time = f"{mean(row['seconds']) / base:.2f}"
+        lines.append(line([row["variant"], accuracy, difference if row["flags"] else "–", time]))
     return "\n".join(lines)
 
 
-def _run(words: list[str], model: str, seed: int, flags: list[str]) -> Run:
-    """The finished run with these settings; trained if it is not there."""
+def _plan(words: list[str], model: str, seed: int, flags: list[str]) -> FitPlan:
     fixed = ["--model", model, "--seed", str(seed), "--dashboard", "off", "--progress", "none"]
-    plan = parse_fit(_later_wins([*fixed, *words, *flags]))
-    return matching(finished_runs(Path(plan.settings.log_dir)), plan) or trained(plan)
-
-
-def _later_wins(words: list[str]) -> list[str]:
-    """Pairs of flags and values, each flag once with its last value."""
-    return [
-        word for pair in dict(zip(words[::2], words[1::2], strict=True)).items() for word in pair
-    ]
+    return parse_fit([*fixed, *words, *flags])
 
 
 def _accuracy(run: Run) -> float:

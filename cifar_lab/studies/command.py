@@ -6,12 +6,17 @@ Nothing heavy is imported before the flags are read, so that ``--help`` answers 
 from __future__ import annotations
 
 import argparse
-import logging
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
-from cifar_lab.command_line import Parser, command, integers, underscored
+from cifar_lab.command_line import (
+    Parser,
+    check_writable,
+    command,
+    expanded,
+    integers,
+    underscored,
+    writing,
+)
 from cifar_lab.errors import UserError
 
 DESCRIPTION = """\
@@ -44,14 +49,14 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     add(
         "--log_dir",
         default="lightning_logs/initialisation",
-        type=Path,
+        type=expanded,
         metavar="FOLDER",
         help="of the finished runs (default: %(default)s)",
     )
     add(
         "--output",
         default="initialisation.svg",
-        type=Path,
+        type=expanded,
         metavar="FILE",
         help="the figure, .svg or .png (default: %(default)s)",
     )
@@ -62,17 +67,18 @@ def _run(options: argparse.Namespace, flags: list[str]) -> None:
     seeds = integers("--seeds", options.seeds)
     if options.output.suffix not in (".svg", ".png"):
         raise UserError(f"--output {options.output}: expected a name that ends in .svg or .png")
+    check_writable("--output", options.output)
     if options.data_dir is not None:
         flags = ["--data_dir", options.data_dir, *flags]
 
     from cifar_lab.studies.figure import draw
     from cifar_lab.studies.initialisation import run_study
     from cifar_lab.studies.tables import tables
+    from cifar_lab.training.console import quiet
 
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    # Lightning 2.6.6 calls a function that torch 2.14 deprecates; nothing a user could change.
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    quiet()
     runs = run_study(seeds, options.log_dir, flags)
-    draw(runs, options.output)
+    with writing("--output", options.output):
+        draw(runs, options.output)
     print(tables(runs))
     print(f"\nfigure: {options.output}")

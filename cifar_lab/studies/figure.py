@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -13,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cifar_lab.report.saving import save_figure
 from cifar_lab.studies.initialisation import VARIANTS, Run, Variant
 
 Curve = Callable[[Run], tuple[np.ndarray, np.ndarray]]
@@ -25,8 +25,7 @@ def draw(runs: dict[str, list[Run]], path: Path) -> None:
         runs: see ``run_study``.
         path: of the figure; its suffix names the format.
     """
-    # The same runs give the same file: no date, no random names.
-    with mpl.rc_context({"svg.hashsalt": "initialisation", "font.size": 9}):
+    with mpl.rc_context({"font.size": 9}):
         figure = Figure(figsize=(10, 4.2), layout="constrained")
         left, middle, right = figure.subplots(1, 3)
         for variant in VARIANTS:
@@ -44,8 +43,7 @@ def draw(runs: dict[str, list[Run]], path: Path) -> None:
         handles, labels = left.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
         path.parent.mkdir(parents=True, exist_ok=True)
-        metadata: dict[str, Any] = {"Date": None} if path.suffix == ".svg" else {}
-        figure.savefig(path, metadata=metadata, dpi=120)
+        save_figure(figure, path, salt="initialisation")
 
 
 def _add(axes: Axes, variant: Variant, runs: dict[str, list[Run]], curve: Curve) -> None:

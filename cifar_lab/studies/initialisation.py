@@ -9,7 +9,6 @@ same numbers as that command, but for those that make one layer alone small. The
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +18,12 @@ from typing import Any
 from pytorch_lightning import seed_everything
 from torch import nn
 
+from cifar_lab.atomic import write_atomically
 from cifar_lab.errors import UserError
 from cifar_lab.models.mlp import REPORT_STD
 from cifar_lab.parsing import FitPlan, parse_fit
 from cifar_lab.studies.probe import Probe
+from cifar_lab.training.final_evaluation import FinalEvaluation
 from cifar_lab.training.fit import build_data, build_model
 from cifar_lab.training.summary import describe_data
 from cifar_lab.training.trainer import build_trainer
@@ -116,14 +117,18 @@ def _run_once(path: Path, plan: FitPlan, variant: Variant) -> Run:
     print(f"running {path.parent.name}, seed {plan.settings.seed}", flush=True)
     run = {"config": config, **train(plan, variant.small_layers)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(run), "utf-8")
-    os.replace(part, path)
+    write_atomically(path, json.dumps(run).encode())
     return run
 
 
 def train(plan: FitPlan, small_layers: Sequence[int] = ()) -> Run:
-    """Trains once; gives what ``Probe`` saw and what the data were."""
+    """Trains once; gives what ``Probe`` saw and what the data were.
+
+    Raises:
+        UserError: a validation split, where the report follows the test set.
+    """
+    if plan.settings.val_size != 0:
+        raise UserError(f"--val_size {plan.settings.val_size}: the study has no validation split")
     seed_everything(plan.settings.seed, verbose=False)
     data = build_data(plan)
     data.prepare_data()
@@ -135,7 +140,7 @@ def train(plan: FitPlan, small_layers: Sequence[int] = ()) -> Run:
         nn.init.zeros_(linears[number].bias)
     trainer = build_trainer(plan.settings, cpu_only=model.cpu_only)
     probe = Probe(data)
-    trainer.callbacks.append(probe)
+    trainer.callbacks += [FinalEvaluation(), probe]
     trainer.fit(model, datamodule=data)
     return {
         "data": describe_data(data),

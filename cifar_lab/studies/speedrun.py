@@ -16,13 +16,14 @@ import torch
 
 from cifar_lab.atomic import write_atomically
 from cifar_lab.benchmark.peak import convolution, peak
+from cifar_lab.errors import UserError
 from cifar_lab.inference.evaluation import evaluate_logits
 from cifar_lab.inference.known_data import load_split
 from cifar_lab.inference.logits import split_logits
 from cifar_lab.inference.restore import load_classifier
 from cifar_lab.parsing import FitPlan, parse_fit
-from cifar_lab.report.results import mean_and_deviation
-from cifar_lab.report.runs import Run, check_same_images, finished_runs, matching, trained
+from cifar_lab.report.results import hardware, mean_and_deviation
+from cifar_lab.report.runs import Run, find, images_of, train
 from cifar_lab.report.table import line
 from cifar_lab.training.precision import resolve_precision
 from cifar_lab.training.trainer import device_kind
@@ -64,14 +65,18 @@ def run_speedrun(
 
     Raises:
         UserError: settings, data or runs that are wrong.
+        TrainingEndedError: a training failed or was interrupted.
     """
     words = ["--recipe", recipe, *PROTOCOL, *flags]
     lengths = [["--max_epochs", str(number)] for number in epochs] or [[]]
     plans = [
         [parse_fit([*words, *length, "--seed", str(seed)]) for seed in seeds] for length in lengths
     ]
-    runs = [[_run(plan) for plan in row] for row in plans]
-    check_same_images([run for row in runs for run in row])
+    settings = plans[0][0].settings
+    if settings.val_size != 0:
+        raise UserError(f"--val_size {settings.val_size}: a speedrun trains on all images")
+    images = images_of(plans[0][0])
+    runs = [[_run(plan, images) for plan in row] for row in plans]
     first = runs[0][0].summary
     return {
         "data": Path(first["data"]["location"]).name,
@@ -87,17 +92,22 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, *(line(_cells(row)) for row in rows)])
 
 
-def _run(plan: FitPlan) -> Run:
+def _run(plan: FitPlan, images: str) -> Run:
     """The finished run of a plan, with the file of what its summary does not say."""
-    run = matching(finished_runs(Path(plan.settings.log_dir)), plan)
+    run = find(plan, images)
     peaks = []
     if run is None:
         peaks.append(_convolution_gflops(plan))
-        run = trained(plan)
+        run = train(plan, images)
         peaks.append(_convolution_gflops(plan))
-    path = run.path / EXTRA_FILE
-    if not path.exists():
-        extra = {"convolution_gflops": peaks, "accuracy_of_views": _accuracy_of_views(run, plan)}
+    path, steps = run.path / EXTRA_FILE, run.summary["steps"]
+    # A run that was made longer since then has other weights.
+    if not path.exists() or json.loads(path.read_text("utf-8")).get("steps", steps) != steps:
+        extra = {
+            "steps": steps,
+            "convolution_gflops": peaks,
+            "accuracy_of_views": _accuracy_of_views(run, plan),
+        }
         write_atomically(path, json.dumps(extra).encode())
     return run
 
@@ -121,7 +131,7 @@ def _row(runs: list[Run]) -> dict[str, Any]:
     """One number of epochs."""
     summaries = [run.summary for run in runs]
     extras = [json.loads((run.path / EXTRA_FILE).read_text("utf-8")) for run in runs]
-    devices = {f"{s['device']['name']}, {s['device']['precision']}": None for s in summaries}
+    devices = dict.fromkeys(map(hardware, summaries))
     return {
         "recipe": summaries[0]["recipe"],
         "epochs": runs[0].config["max_epochs"],

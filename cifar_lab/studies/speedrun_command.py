@@ -9,25 +9,30 @@ import argparse
 import json
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from cifar_lab.command_line import (
     Parser,
     add_data,
     add_json,
+    check_writable,
     command,
+    expanded,
     flags_of,
     integers,
     print_json,
+    underscored,
+    writing,
 )
 from cifar_lab.errors import UserError
 
+FIGURES = (".svg", ".png", ".pdf")
 DESCRIPTION = """\
 Trains a recipe on all training images with several seeds, reads the test set once, at the end, and
 prints accuracy and seconds of training, with means over the seeds. With --max_epochs 12,25,50 a row
-for each length: accuracy against time. Runs that --log_dir holds already are not run again. Exit
-status: 0 done, 2 wrong input, 130 interrupted; the same command goes on."""
+for each length: accuracy against time. Any other flag goes to every run, as scripts/fit.py takes
+it. Runs that --log_dir holds already are not run again. Exit status: 0 done, 1 a training failed, 2
+wrong input, 130 interrupted; the same command goes on."""
 
 
 @command("speedrun.py", "Interrupted; the same command goes on.")
@@ -40,12 +45,12 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         The exit status.
     """
-    options = _parse(argv)
-    print_json(options, lambda: _run(options))
+    options, others = _parse(argv)
+    print_json(options, lambda: _run(options, others))
     return 0
 
 
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
+def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = Parser("speedrun.py", DESCRIPTION)
     add = parser.add_argument
     add("--recipe", default="fast_cnn", metavar="NAME", help="(default: %(default)s)")
@@ -54,49 +59,55 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add(
         "--log_dir",
         default="lightning_logs/speedrun",
-        type=Path,
+        type=expanded,
         metavar="FOLDER",
         help="of the runs (default: %(default)s)",
     )
-    add("--output", type=Path, metavar="FILE", help="write the numbers here too, as JSON")
+    add("--output", type=expanded, metavar="FILE", help="write the numbers here too, as JSON")
+    add(
+        "--figure",
+        type=expanded,
+        metavar="FILE",
+        help="draw accuracy against time (.svg, .png, .pdf)",
+    )
     add("--accelerator", default="auto", metavar="auto|cpu|gpu|mps", help="what trains")
     add("--precision", default="auto", metavar="NAME", help="as scripts/fit.py takes it")
     add_data(parser)
     add_json(parser)
-    return parser.parse(argv)
+    return parser.parse_known_args(underscored(argv))
 
 
-def _run(options: argparse.Namespace) -> dict[str, Any]:
+def _run(options: argparse.Namespace, others: list[str]) -> dict[str, Any]:
     seeds = integers("--seeds", options.seeds)
     epochs = integers("--max_epochs", options.max_epochs) if options.max_epochs else []
-    flags = flags_of(options, "source", "data_dir", "log_dir", "accelerator", "precision")
+    flags = flags_of(options, "source", "data_dir", "log_dir", "accelerator", "precision") + others
 
-    if options.output:  # what is wrong with it is said before hours of training
-        _write(options.output)
+    if options.figure and options.figure.suffix not in FIGURES:
+        endings = ", ".join(FIGURES)
+        raise UserError(f"--figure {options.figure}: expected a name that ends in {endings}")
+    check_writable("--output", options.output)
+    check_writable("--figure", options.figure)
 
+    from cifar_lab.atomic import write_atomically
     from cifar_lab.studies.speedrun import run_speedrun, table
+    from cifar_lab.studies.speedrun_figure import draw
 
     found = run_speedrun(options.recipe, seeds, epochs, flags)
-    found = {"command": _repeats(options, found["data"]), **found}
-    print(f"\n{table(found['rows'])}")
+    found = {"command": _repeats(options, others, found["data"]), **found}
+    images = found["data"] or "SYNTHETIC images, which say nothing about CIFAR-10"
+    print(f"\n{images}, fingerprint {found['fingerprint']}\n\n{table(found['rows'])}")
     if options.output:
-        _write(options.output, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+        with writing("--output", options.output):
+            content = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+            write_atomically(options.output, content.encode())
+    if options.figure:
+        with writing("--figure", options.figure):
+            draw(found["rows"], options.figure)
     return found
 
 
-def _write(path: Path, content: str | None = None) -> None:
-    """Writes the file; without content only makes its folder."""
-    from cifar_lab.atomic import write_atomically
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if content is not None:
-            write_atomically(path, content.encode())
-    except OSError as error:
-        raise UserError(f"--output {path}: cannot be written ({error.strerror})") from error
-
-
-def _repeats(options: argparse.Namespace, data: str) -> str:
+def _repeats(options: argparse.Namespace, others: list[str], data: str) -> str:
     """The command that repeats this elsewhere: no folder of this machine in it."""
     given = flags_of(options, "recipe", "seeds", "max_epochs", "accelerator", "precision")
-    return shlex.join(["scripts/speedrun.py", *given, "--data_dir", data])
+    images = ["--data_dir", data] if data else ["--source", "synthetic"]
+    return shlex.join(["scripts/speedrun.py", *given, *others, *images])

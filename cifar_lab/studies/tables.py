@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import mean, stdev
 from typing import Any
 
+from cifar_lab.report.table import line
 from cifar_lab.studies.initialisation import VARIANTS, Run
 
 RESULTS = (
@@ -89,5 +90,4 @@ def _number(values: list[float]) -> str:
 
 
 def _table(header: tuple[str, ...], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(map(line, [header, ["---"] * len(header), *rows]))

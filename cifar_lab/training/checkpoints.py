@@ -89,11 +89,17 @@ class Checkpoints(Callback):
     # --- when ---------------------------------------------------------------------------------
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves step 0, so that a run can go on whenever it was killed."""
+        """Saves step 0, so that a run can go on whenever it was killed.
+
+        A run that was killed after it had saved its best point as ``last.ckpt``, and before that
+        was ``best.ckpt`` too, goes on with both.
+        """
         self._began = self._saved_at = time.monotonic()
         self._step = self.saved_step = trainer.global_step
         if self._step == 0 and not trainer.fast_dev_run:
             self.save(trainer)
+        if self.points and self.last["step"] == self._step:
+            self._keep_if_best()
 
     def on_train_batch_end(
         self,
@@ -133,8 +139,7 @@ class Checkpoints(Callback):
         if trainer.fast_dev_run:
             return
         self.save(trainer)
-        if self.split == "val" and self.best is self.last:
-            self._keep_as_best()
+        self._keep_if_best()
 
     @staticmethod
     def agreed(trainer: Trainer, wish: bool) -> bool:
@@ -156,11 +161,12 @@ class Checkpoints(Callback):
         """
         start = time.monotonic()
         model = trainer.lightning_module
-        check_finite(model, trainer)
-        model.write_due_point()
-        for logger in trainer.loggers:
-            logger.save()
-        trainer.save_checkpoint(self.folder.last_checkpoint)
+        with model.meter.stopped():
+            check_finite(model, trainer)
+            model.write_due_point()
+            for logger in trainer.loggers:
+                logger.save()
+            trainer.save_checkpoint(self.folder.last_checkpoint)
         self._saved_at, self.saved_step = time.monotonic(), trainer.global_step
         self.seconds += self._saved_at - start
 
@@ -171,7 +177,10 @@ class Checkpoints(Callback):
         settle(checkpoint, trainer.num_training_batches, self._evaluation_is_due)
 
     @rank_zero_only
-    def _keep_as_best(self) -> None:
+    def _keep_if_best(self) -> None:
+        """Makes ``last.ckpt``, which holds the last point, ``best.ckpt`` too if it is the best."""
+        if self.split != "val" or self.best is not self.last or self._is_kept():
+            return
         part = self.folder.best_checkpoint.with_suffix(".part")
         part.unlink(missing_ok=True)
         try:
@@ -181,6 +190,10 @@ class Checkpoints(Callback):
             shutil.copyfile(self.folder.last_checkpoint, part)
         os.replace(part, self.folder.best_checkpoint)
         sync_folder(part.parent)
+
+    def _is_kept(self) -> bool:
+        best, last = self.folder.best_checkpoint, self.folder.last_checkpoint
+        return best.exists() and os.path.samefile(best, last)
 
     def state_dict(self) -> dict[str, Any]:
         """The points and the time so far."""

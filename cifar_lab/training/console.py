@@ -57,9 +57,10 @@ def print_end(summary: Summary, folder: RunFolder) -> None:
 
 
 def quiet() -> None:
-    """Silences what Lightning says to people who write their own scripts."""
+    """Silences what Lightning says to people who write their own scripts, but for its profilers."""
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)
     # Lightning 2.6.6 calls a function that torch 2.14 deprecates; nothing a user could change.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     # Its advice on its own logging, which our curves do not use (models/classifier.py).

@@ -9,12 +9,11 @@ from collections.abc import Callable
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from cifar_lab.command_line import discard_output
+from cifar_lab.errors import FAILED, INTERRUPTED, PIPE_CLOSED, TERMINATED, first_line
 from cifar_lab.training.checkpoints import Checkpoints
 from cifar_lab.training.interrupt import Interrupt, InterruptedRunError
 from cifar_lab.training.not_finite import NotFiniteError
-
-FAILED = 1
-INTERRUPTED, TERMINATED = 130, 143  # exit statuses: 128 + the signal's number
 
 
 def ending(work: Callable[[], bool], checkpoints: Checkpoints, interrupt: Interrupt) -> int:
@@ -26,7 +25,8 @@ def ending(work: Callable[[], bool], checkpoints: Checkpoints, interrupt: Interr
         interrupt: of the run.
 
     Returns:
-        The exit status: 0 finished, 1 failed, 130 interrupted, 143 terminated.
+        The exit status: 0 finished, 1 failed, 130 interrupted, 141 nobody reads the output any
+        more, 143 terminated.
     """
     try:
         status = 0 if work() else interrupt.status
@@ -39,6 +39,15 @@ def ending(work: Callable[[], bool], checkpoints: Checkpoints, interrupt: Interr
     except NotFiniteError as error:
         _tell_not_finite(error, checkpoints)
         return FAILED
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        _tell_out_of_memory(error, checkpoints)
+        return FAILED
+    except BrokenPipeError:  # the reader of a pipe, `head` say, has had enough
+        discard_output()
+        _tell_unread(checkpoints)
+        return PIPE_CLOSED
     except OSError as error:
         _tell_not_written(error, checkpoints)
         return FAILED
@@ -63,6 +72,21 @@ def _tell_not_finite(error: NotFiniteError, checkpoints: Checkpoints) -> None:
     )
 
 
+def _is_out_of_memory(error: Exception) -> bool:
+    """Of the device (torch.OutOfMemoryError is a RuntimeError) or of the CPU, in torch's words."""
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
+
+
+@rank_zero_only
+def _tell_out_of_memory(error: Exception, checkpoints: Checkpoints) -> None:
+    print(
+        f"fit.py: out of memory ({first_line(error)}). A smaller --batch_size needs less. "
+        f"{_last(checkpoints)}",
+        file=sys.stderr,
+    )
+
+
 @rank_zero_only
 def _tell_not_written(error: OSError, checkpoints: Checkpoints) -> None:
     reason = error.strerror or str(error)
@@ -70,6 +94,13 @@ def _tell_not_written(error: OSError, checkpoints: Checkpoints) -> None:
     print(f"fit.py: {where}: cannot be written ({reason}). {_last(checkpoints)}", file=sys.stderr)
     if checkpoints.folder.last_checkpoint.exists():
         print(f"With that mended, to go on: {_command(checkpoints)}", file=sys.stderr)
+
+
+@rank_zero_only
+def _tell_unread(checkpoints: Checkpoints) -> None:
+    print(f"fit.py: nobody reads the output any more. {_last(checkpoints)}", file=sys.stderr)
+    if checkpoints.folder.last_checkpoint.exists():
+        print(f"To go on: {_command(checkpoints)}", file=sys.stderr)
 
 
 def _last(checkpoints: Checkpoints) -> str:

@@ -14,13 +14,14 @@ from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch import distributed
 
 from cifar_lab.dashboards.metrics_csv import MetricsCSV
 from cifar_lab.dashboards.progress import make_progress
 from cifar_lab.dashboards.tensorboard import Dashboard
 from cifar_lab.dashboards.text import code_block, table
 from cifar_lab.data.datamodule import CIFAR10DataModule
-from cifar_lab.errors import UserError
+from cifar_lab.errors import UserError, first_line
 from cifar_lab.models import REGISTRY
 from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.parsing import FitPlan
@@ -50,7 +51,7 @@ def run_fit(plan: FitPlan) -> int:
     """Trains, evaluates and writes the run folder.
 
     Returns:
-        The exit status: 0 done, 1 failed, 130 interrupted, 143 terminated.
+        The exit status; see ``ending``.
 
     Raises:
         UserError: wrong settings, data or hardware, or a run that cannot go on.
@@ -70,9 +71,13 @@ def run_fit(plan: FitPlan) -> int:
     if plan.settings.fast_dev_run:
         trainer.fit(model, datamodule=data)
         print("fast_dev_run: one step and one evaluation passed; nothing was written.")
-        return 0
-    with open_run(plan, data, trainer) as run:
-        return _Fit(plan, data, model, trainer, run, start).run()
+        status = 0
+    else:
+        with open_run(plan, data, trainer) as run:
+            status = _Fit(plan, data, model, trainer, run, start).run()
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()  # whose threads else end with an abort now and then
+    return status
 
 
 @dataclass(frozen=True)
@@ -156,7 +161,7 @@ class _Fit:
                 self.model, datamodule=self.data, ckpt_path=checkpoint, weights_only=True
             )
         except MisconfigurationException as error:
-            raise UserError(str(error).strip().split("\n")[0]) from error
+            raise UserError(first_line(error)) from error
         return time.perf_counter() - start
 
 

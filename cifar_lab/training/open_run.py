@@ -88,9 +88,11 @@ def _step(plan: FitPlan, data: CIFAR10DataModule, trainer: Trainer) -> int:
     _check_same(plan.checkpoint, "data", _data(added.get("data", {})), _data(data.identity))
     processes = added.get("processes", trainer.world_size)
     _check_same(plan.checkpoint, "processes", processes, trainer.world_size)
-    limit = plan.settings.max_steps
-    if limit is not None and step > limit:
-        raise UserError(f"{plan.checkpoint}: at step {step:,}; --max_steps {limit} is behind it")
+    for flag, reached in (("max_steps", step), ("max_epochs", int(content["epoch"]))):
+        limit = getattr(plan.settings, flag)
+        if limit is not None and reached > limit:
+            where = f"step {step:,}, epoch {content['epoch']}"
+            raise UserError(f"{plan.checkpoint}: at {where}; --{flag} {limit} is behind it")
     return step
 
 

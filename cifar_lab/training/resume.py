@@ -17,6 +17,7 @@ from cifar_lab.config_file import read_config
 from cifar_lab.errors import UserError
 from cifar_lab.files import shown
 from cifar_lab.parsing import FitPlan, check_settings, choose_recipe, make_plan, split_flags
+from cifar_lab.recipes import Recipe
 from cifar_lab.settings import FitSettings
 from cifar_lab.training.run_folder import RunFolder, versions
 
@@ -39,6 +40,11 @@ CHANGEABLE = (
 )
 
 
+# Rates of a recipe with this setting are planned over the whole run (optimizers/schedule.py). With
+# another length they would jump, and the run would not be what its config.yaml says.
+PLANNED = "warmup"
+
+
 def plan_resume(argv: Sequence[str]) -> FitPlan:
     """The plan of a run that goes on.
 
@@ -57,6 +63,7 @@ def plan_resume(argv: Sequence[str]) -> FitPlan:
     then.update(check_settings(config, recipe, f"{folder.config}: "))
     now = check_settings(flags, recipe, "--")
     _check_unchanged(folder, then, now)
+    _check_length(folder, recipe, then, now)
     plan = make_plan({**then, **now, "log_dir": str(folder.log_dir)}, recipe)
     return dataclasses.replace(plan, checkpoint=checkpoint)
 
@@ -96,17 +103,17 @@ def _checkpoint(where: str, flags: Mapping[str, str]) -> Path:
 
 
 def _newest(flags: Mapping[str, str]) -> Path:
-    """The last checkpoint of a model's newest run, on real or on synthetic images."""
-    model = choose_recipe(flags, {}).model
+    """The last checkpoint of the newest run; of a model, if the flags name one."""
     log_dir = Path(flags.get("log_dir", FitSettings.log_dir)).expanduser()
-    newest = [
-        found[-1].last_checkpoint
-        for name in (model, f"{model}-synthetic")
-        if (found := versions(log_dir, name))
-    ]
+    if {"model", "recipe"} & flags.keys():
+        model = choose_recipe(flags, {}).model
+        names, what = [model, f"{model}-synthetic"], f"run of {model}"
+    else:
+        names, what = sorted(path.name for path in log_dir.glob("*")), "run"
+    newest = [found[-1].last_checkpoint for name in names if (found := versions(log_dir, name))]
     there = [path for path in newest if path.is_file()]
     if not newest:
-        raise UserError(f"--resume last: no run of {model} in {log_dir}")
+        raise UserError(f"--resume last: no {what} in {log_dir}")
     if not there:
         raise UserError(f"{newest[0].parent.parent}: ended before its first checkpoint; start anew")
     return max(there, key=lambda path: path.stat().st_mtime)
@@ -141,6 +148,18 @@ def _check_unchanged(folder: RunFolder, then: Mapping[str, Any], now: Mapping[st
     if changed:
         lines = "\n".join(changed)
         raise UserError(f"{folder.path} goes on with its own settings; leave these out:\n{lines}")
+
+
+def _check_length(
+    folder: RunFolder, recipe: Recipe, then: Mapping[str, Any], now: Mapping[str, Any]
+) -> None:
+    """Refuses another length where the rates are planned over the whole run."""
+    for name in ("max_steps", "max_epochs"):
+        if PLANNED in recipe.settings and name in now and now[name] != then.get(name):
+            raise UserError(
+                f"{folder.path}: its rates are planned over the whole run ({name}: then "
+                f"{_text(then.get(name))}, now {_text(now[name])}); train anew"
+            )
 
 
 def _text(value: Any) -> str:

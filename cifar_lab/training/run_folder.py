@@ -67,7 +67,7 @@ def claim(log_dir: str, name: str) -> RunFolder:
     parent = Path(log_dir).expanduser() / name
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        number = 1 + max((_number(entry.name) for entry in os.scandir(parent)), default=-1)
+        number = 1 + max((version_number(entry.name) for entry in os.scandir(parent)), default=-1)
         while True:
             try:
                 (parent / f"version_{number}").mkdir()  # fails for all but one
@@ -84,10 +84,11 @@ def claim(log_dir: str, name: str) -> RunFolder:
 def versions(log_dir: Path, name: str) -> list[RunFolder]:
     """The runs of a name, oldest first."""
     try:
-        found = [entry.name for entry in os.scandir(log_dir / name) if _number(entry.name) >= 0]
+        entries = [entry.name for entry in os.scandir(log_dir / name)]
     except OSError:
-        found = []
-    return [RunFolder(log_dir, name, version) for version in sorted(found, key=_number)]
+        entries = []
+    found = sorted((n for n in entries if version_number(n) >= 0), key=version_number)
+    return [RunFolder(log_dir, name, version) for version in found]
 
 
 def placeholder(log_dir: str, name: str) -> RunFolder:
@@ -95,6 +96,7 @@ def placeholder(log_dir: str, name: str) -> RunFolder:
     return RunFolder(Path(log_dir).expanduser(), name, "version_of_first_process")
 
 
-def _number(name: str) -> int:
+def version_number(name: str) -> int:
+    """N of ``version_N``; -1 for any other name."""
     found = re.fullmatch(r"version_(\d+)", name)
     return int(found[1]) if found else -1

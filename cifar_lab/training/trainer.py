@@ -11,7 +11,7 @@ from pytorch_lightning.profilers import Profiler
 from pytorch_lightning.strategies import StrategyRegistry
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from cifar_lab.errors import UserError
+from cifar_lab.errors import UserError, first_line
 from cifar_lab.parsing import unknown
 from cifar_lab.settings import FitSettings
 from cifar_lab.training.checkpoints import AtomicCheckpointIO
@@ -48,7 +48,10 @@ def build_trainer(settings: FitSettings, *, cpu_only: bool) -> Trainer:
     if cpu_only:
         accelerator = "cpu" if accelerator == "auto" else accelerator
         precision = "32-true" if precision == "auto" else precision
-    strategies = ["auto", *StrategyRegistry.available_strategies()]
+    # A run needs its callbacks, which stay in the processes that these make.
+    lost = ("spawn", "fork", "notebook")
+    known = StrategyRegistry.available_strategies()
+    strategies = ["auto", *(name for name in known if not any(word in name for word in lost))]
     if settings.strategy not in strategies:
         raise UserError(unknown("--strategy", settings.strategy, strategies))
     device = device_kind(accelerator)
@@ -81,7 +84,7 @@ def build_trainer(settings: FitSettings, *, cpu_only: bool) -> Trainer:
             enable_model_summary=False,
         )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
-        raise UserError(_first_line(error)) from error
+        raise UserError(first_line(error)) from error
 
 
 def device_kind(accelerator: str) -> str:
@@ -115,7 +118,3 @@ def _devices(text: str) -> Any:
             f"--devices {text}: expected a number, a list such as 0,1, or auto"
         ) from None
     return numbers if "," in text else numbers[0]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]

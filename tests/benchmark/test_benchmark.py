@@ -92,8 +92,8 @@ def test_the_whole_command_on_small_data(
 
 
 def test_the_drift_is_measured_from_the_same_weights_and_batches(flags: list[str]) -> None:
-    found = drift.measure([*flags, "--batch_size", "20"], steps=2)
-    assert found["batchnorm_mlp float64"]["batch_size"] == 20
+    found = drift.measure([*flags, "--batch_size", "140"], steps=3)  # two batches an epoch
+    assert found["batchnorm_mlp float64"]["batch_size"] == 140
     assert all(found["batchnorm_mlp float64"][form]["largest"] < 1e-12 for form in FORMS)
     assert all(found["cnn float64"][form]["largest"] < 1e-9 for form in FORMS)
     assert all(found["cnn float32"][form]["first"] < 1e-5 for form in FORMS)
@@ -107,6 +107,7 @@ def test_the_drift_is_measured_from_the_same_weights_and_batches(flags: list[str
         (["--only", "arithmetic"], "needs the section training"),
         (["--rounds", "0"], "positive integer"),
         (["--data_dir", "nowhere"], "nowhere: no such folder"),
+        (["--source", "synthetic", "--precision", "64-true"], "--precision 64-true: expected auto"),
         (["--source", "synthetic", "--only", "drift", "--output", "."], "--output .: cannot be"),
     ],
 )

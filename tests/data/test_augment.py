@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from cifar_lab.data import augment
 from cifar_lab.errors import UserError
@@ -58,12 +59,12 @@ def test_crop_shifts_each_image_by_at_most_the_padding() -> None:
     assert len(shifts) > 20
 
 
-def test_crop_without_a_shift_would_be_the_image_and_borders_are_reflected() -> None:
-    image = torch.arange(32 * 32, dtype=torch.int64).remainder(251).to(torch.uint8)
-    image = image.reshape(1, 1, 32, 32).repeat(50, 3, 1, 1)
-    moved = _apply("crop", image)
-    known = set(image[0, 0].unique().tolist())
-    assert all(set(one.unique().tolist()) <= known for one in moved)  # nothing black is added
+def test_crop_is_a_window_of_the_reflected_image() -> None:
+    images = _images()
+    padded = F.pad(images.float(), [4] * 4, mode="reflect").to(torch.uint8)
+    for whole, moved in zip(padded, _apply("crop", images), strict=True):
+        windows = whole.unfold(1, 32, 1).unfold(2, 32, 1).permute(1, 2, 0, 3, 4)  # (9, 9, 3, …)
+        assert (windows == moved).flatten(2).all(2).any()
 
 
 def test_cutout_covers_one_square_with_the_mean_colour() -> None:
@@ -76,6 +77,8 @@ def test_cutout_covers_one_square_with_the_mean_colour() -> None:
         rows, columns = changed[index].any(1).nonzero(), changed[index].any(0).nonzero()
         assert rows.max() - rows.min() < augment.CUTOUT_SIZE
         assert columns.max() - columns.min() < augment.CUTOUT_SIZE
+        mean = images[index].float().mean((1, 2)).to(torch.uint8)
+        assert torch.all(covered[index][:, changed[index]] == mean[:, None])
 
 
 def test_compose_applies_in_order_and_names_what_it_does_not_know() -> None:

@@ -3,6 +3,8 @@
 import io
 import os
 import pickle
+import re
+import shutil
 import struct
 import tarfile
 from collections.abc import Callable
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 from torchvision.datasets import CIFAR10
 
-from cifar_lab.data import original
+from cifar_lab.data import original, sources
 from cifar_lab.errors import UserError
 
 WriteOriginal = Callable[..., Path]
@@ -64,6 +66,8 @@ def test_a_damaged_file_is_named_and_never_unpickled(
         original.read_folder(folder)
     assert damaged not in opened
     assert str(caught.value).count("\n") == 1
+    _do_as_told(str(caught.value))
+    assert sources.find(folder.parent) is None  # so that it is downloaded
 
 
 def test_a_damaged_archive_is_never_opened(
@@ -79,8 +83,16 @@ def test_a_damaged_archive_is_never_opened(
 def test_a_missing_file_is_named(write_original: WriteOriginal) -> None:
     folder = write_original() / original.FOLDER_NAME
     (folder / "test_batch").unlink()
-    with pytest.raises(UserError, match="test_batch: missing"):
+    with pytest.raises(UserError, match="test_batch: missing") as caught:
         original.read_folder(folder)
+    _do_as_told(str(caught.value))
+    assert sources.find(folder.parent) is None
+
+
+def _do_as_told(message: str) -> None:
+    """Runs the command at the end of a message."""
+    (path,) = re.findall(r"rm -r '(.+)'$", message)
+    shutil.rmtree(path)
 
 
 def test_an_archive_without_the_files_is_refused(

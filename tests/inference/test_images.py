@@ -319,7 +319,13 @@ def test_a_folder_without_images_stands_for_itself() -> None:
 
 def test_the_formats_are_those_of_pillow_that_decode_by_themselves() -> None:
     assert {"JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP"} < set(formats())
-    assert not {"EPS", "MPEG", "HDF5"} & set(formats())
+    assert not {"EPS", "MPEG", "HDF5", "ICO", "ICNS"} & set(formats())
+
+
+def test_what_cannot_be_a_path_stands_for_itself() -> None:
+    assert find_images(["x" * 300]) == [Path("x" * 300)]
+    with pytest.raises(UserError, match="cannot be read"):
+        read_image("x" * 300)
 
 
 def test_odd_names_stay_on_one_line() -> None:

@@ -52,6 +52,16 @@ def _json(flags: list[str], capsys: pytest.CaptureFixture[str], status: int = 0)
     return json.loads(capsys.readouterr().out)
 
 
+def test_answers_that_are_not_finite_are_refused(
+    checkpoint: Path, pictures: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = torch.load(checkpoint, weights_only=True)
+    content["state_dict"]["network.1.weight"].fill_(3e38)
+    torch.save(content, checkpoint)
+    assert main([str(checkpoint), *pictures, "--json"]) == 2
+    assert "answers are not finite" in capsys.readouterr().err
+
+
 def test_probabilities_are_those_of_an_independent_computation(
     checkpoint: Path, pictures: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,6 +13,7 @@ import torch
 from cifar_lab.errors import UserError
 from cifar_lab.inference.restore import load_classifier
 from cifar_lab.models import REGISTRY
+from cifar_lab.models.classifier import CHECKPOINT_FORMAT, ImageClassifier
 
 
 def _changed(checkpoint: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
@@ -132,6 +133,14 @@ def test_one_changed_bit_of_a_weight_is_noticed(checkpoint: Path) -> None:
         load_classifier(checkpoint)
 
 
+def _nested(depth: int) -> list:
+    """Few lists, of which 2 to the power of ``depth`` would be printed."""
+    lists: list = []
+    for _ in range(depth):
+        lists = [lists, lists]
+    return lists
+
+
 def _set(**values: Any) -> Callable[[dict[str, Any]], None]:
     return lambda content: content["cifar_lab"].update(values)
 
@@ -156,6 +165,13 @@ ALTERED: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (_hyper(num_classes=10**12), "altered .weights of"),
     (_hyper(hidden_units="8"), "does not fit|altered"),
     (_hyper(hidden_units=[[8]]), "altered .sizes"),
+    (_hyper(hidden_units=["x"]), "altered .sizes"),
+    (_hyper(hidden_units=[float("inf")]), "altered .sizes"),
+    (_hyper(num_classes="three"), "altered .sizes"),
+    (_set(class_names=["a\x1b[2J", "b", "c"]), "altered .class names"),
+    (_set(data={"val_size": -1}), "altered .data val_size -1"),
+    (_set(format=_nested(40)), r"checkpoint format \[\[\[.*\.\.\."),
+    (lambda content: content["state_dict"].update(x=1), "altered .weights that are no tensors"),
     (lambda content: content["state_dict"].update(x=torch.zeros(1).expand(10**12)), "altered"),
 ]
 
@@ -183,6 +199,62 @@ def test_each_alteration_is_told_from_the_others(checkpoint: Path) -> None:
 def test_foreign_and_altered_content(checkpoint: Path, change: Any, said: str) -> None:
     with pytest.raises(UserError, match=said):
         load_classifier(_changed(checkpoint, change))
+
+
+def _saved(model: ImageClassifier, **settings: Any) -> Path:
+    """A checkpoint of a model, whose settings may say something else."""
+    origin = {"format": CHECKPOINT_FORMAT, "model": type(model).__name__}
+    content = {
+        "state_dict": model.state_dict(),
+        "hyper_parameters": {**model.hparams, **settings},
+        "cifar_lab": {**origin, "class_names": ["bird", "cat"], "data": {}},
+    }
+    torch.save(content, "saved.ckpt")
+    return Path("saved.ckpt")
+
+
+SMALL = {
+    "fast_mlp": {"components": 4, "width": 4, "blocks": 1, "expansion": 1},
+    "fast_cnn": {"widths": [4]},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("fast_mlp", {"blocks": 10**9}),
+        ("fast_mlp", {"width": 20_000}),
+        ("fast_mlp", {"expansion": 10**6}),
+        ("fast_cnn", {"widths": [4000, 4000]}),
+        ("cnn", {"num_classes": 10**6}),
+    ],
+)
+def test_settings_of_larger_layers_than_the_file_has_cost_no_memory(
+    name: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _saved(REGISTRY[name](num_classes=2, **SMALL.get(name, {})), **settings)
+    drawn, draw = [], torch.nn.init.kaiming_uniform_
+
+    def note(tensor: torch.Tensor, *given: Any, **named: Any) -> torch.Tensor:
+        drawn.append(tensor.numel())
+        return draw(tensor, *given, **named)
+
+    monkeypatch.setattr(torch.nn.init, "kaiming_uniform_", note)
+    with pytest.raises(UserError, match=r"more weights than the file has|altered"):
+        load_classifier(path)
+    assert sum(drawn) <= 4 * path.stat().st_size
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_half_precision_takes_half_the_bytes(name: str) -> None:
+    model = REGISTRY[name](num_classes=2, **SMALL.get(name, {}))
+    assert load_classifier(_saved(model.bfloat16())).num_classes == 2
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "~nobody_here/run"])
+def test_what_cannot_be_a_path_is_said(path: str) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        load_classifier(path)
 
 
 def test_weights_that_are_not_finite_are_named(checkpoint: Path) -> None:

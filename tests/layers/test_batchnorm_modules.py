@@ -124,8 +124,9 @@ def test_factory_names_the_choices() -> None:
 @pytest.mark.parametrize(
     ("layer", "shape"), [(BatchNorm1d, (1, 4)), (BatchNorm2d, (1, 4, 1, 1)), (BatchNorm1d, (0, 4))]
 )
-def test_fewer_than_two_values_raise_in_training_only(layer, shape, form) -> None:
-    module = layer(4, form=form)
+@pytest.mark.parametrize("sync", [False, True])
+def test_fewer_than_two_values_raise_in_training_only(layer, shape, form, sync) -> None:
+    module = layer(4, form=form, sync=sync)  # one process: nothing to synchronise with
     with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
         module(torch.randn(shape))
     assert module.num_batches_tracked == 0

@@ -104,6 +104,15 @@ def test_half_precision_has_float32_statistics_and_the_input_dtype(dtype, shape)
     torch.testing.assert_close(dbeta.double(), gradients[2], rtol=1e-4, atol=1e-2)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_a_batch_of_nothing_is_nothing(dtype) -> None:
+    # As a rank may have it whose share of a batch is empty; see test_batchnorm_sync.py.
+    y, mean, var, count = batch_norm_manual(torch.empty(0, 3, dtype=dtype))
+    assert (y.shape, y.dtype, count) == ((0, 3), dtype, 0)
+    assert torch.equal(mean, torch.zeros(3))
+    assert torch.equal(var, torch.zeros(3))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_form_keeps_the_dtype_of_the_input(kind) -> None:
     layer, x = batch_norm(4, 1, kind), torch.randn(6, 4).bfloat16()

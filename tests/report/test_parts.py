@@ -1,19 +1,31 @@
 """The pieces of the report: matching runs, means, tables."""
 
+import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cifar_lab.parsing import parse_fit
 from cifar_lab.recipes import recipes
 from cifar_lab.report import systems
 from cifar_lab.report.results import mean_and_deviation
-from cifar_lab.report.runs import Run, matching
+from cifar_lab.report.runs import find
 from cifar_lab.report.table import markdown
 
 
-def _run(flags: str, name: str = "run") -> Run:
-    return Run(Path(name), parse_fit(flags.split()).as_config(), {})
+def _finish(flags: str, name: str = "mlp/version_0", images: str = "a", **changes: object) -> Path:
+    """Writes what a finished run leaves."""
+    folder = Path("logs") / name
+    folder.mkdir(parents=True)
+    config = {**parse_fit(flags.split()).as_config(), **changes}
+    kept = {key: value for key, value in config.items() if value != "unknown"}
+    (folder / "config.yaml").write_text(yaml.safe_dump(kept))
+    (folder / "summary.json").write_text(json.dumps({"data": {"fingerprint": images}}))
+    return folder
+
+
+PLAN = parse_fit(["--model", "mlp", "--log_dir", "logs"])
 
 
 def test_the_systems_are_those_of_the_report() -> None:
@@ -47,15 +59,27 @@ def test_quick_is_short_and_evaluated() -> None:
         ("--model numpy_mlp", False),
     ],
 )
-def test_a_run_matches_whose_deciding_settings_are_the_same(flags: str, matches: bool) -> None:
-    plan = parse_fit(["--model", "mlp"])
-    assert (matching([_run(flags)], plan) is not None) == matches
+def test_a_run_is_found_whose_deciding_settings_are_the_same(flags: str, matches: bool) -> None:
+    _finish(flags)
+    assert (find(PLAN) is not None) == matches
 
 
-def test_the_newest_of_equal_runs_is_taken_also_without_newer_settings() -> None:
-    old, new = _run("--model mlp", "old"), _run("--model mlp", "new")
-    del new.config["log_every"]  # as if written before that setting was there
-    assert matching([old, new], parse_fit(["--model", "mlp"])) is new
+def test_the_newest_of_equal_runs_is_found_also_without_newer_settings() -> None:
+    _finish("--model mlp", "mlp/version_9")
+    # As if written before that setting was there.
+    new = _finish("--model mlp", "mlp/version_10", log_every="unknown")
+    found = find(PLAN)
+    assert found is not None
+    assert found.path == new
+
+
+def test_a_run_is_found_by_its_images() -> None:
+    real = _finish("--model mlp", images="real")
+    _finish("--model mlp", "mlp-synthetic/version_3", images="synthetic")
+    found = find(PLAN, "real")
+    assert found is not None
+    assert found.path == real
+    assert find(PLAN, "others") is None
 
 
 def test_mean_and_deviation() -> None:

@@ -140,7 +140,7 @@ def test_wrong_input(
     assert error.count("\n") == 1
 
 
-def test_runs_on_different_images_are_refused(
+def test_a_run_on_other_images_is_not_taken(
     report: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report("--systems", "1", "--seeds", "0,1")
@@ -148,8 +148,17 @@ def test_runs_on_different_images_are_refused(
     summary = json.loads(path.read_text())
     summary["data"]["fingerprint"] = "0000"
     path.write_text(json.dumps(summary))
-    assert report("--systems", "1", "--seeds", "0,1") == 2
+    assert report("--systems", "1", "--seeds", "0,1", "--no_train") == 2
     assert "different images" in capsys.readouterr().err
+    assert report("--systems", "1", "--seeds", "0,1") == 0
+    assert len(_versions()) == 3  # one trained anew
+
+
+def test_what_is_no_run_is_passed_over(report: Command) -> None:
+    report("--systems", "1", "--seeds", "0")
+    _versions()[0].rename(_versions()[0].with_name("version_0_old"))
+    assert report("--systems", "1", "--seeds", "0") == 0
+    assert len(_versions()) == 2
 
 
 def test_a_damaged_run_is_named(report: Command, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,12 +1,15 @@
 """``scripts/soak.py``: it kills, it compares, and it tells a difference."""
 
 import json
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 import torch
 
 from cifar_lab.cli import fit
+from cifar_lab.soak import comparison, victim
 from cifar_lab.soak.command import main
 from cifar_lab.soak.comparison import differences
 
@@ -20,6 +23,34 @@ def test_two_kills_are_survived(tree: Path, capsys: pytest.CaptureFixture[str]) 
     assert found["same"]
     assert found["kills"] >= 1
     assert found["unreadable"] == 0
+
+
+def test_a_run_that_ends_by_itself_is_no_kill(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(victim, "PROGRAM", "import sys; print('it broke'); sys.exit(1)")
+    run = victim.Victim([], Path("killed"))
+    told = run.suffer(60.0, while_writing=False)
+    assert told == "not needed, fit.py ended with status 1: it broke"
+    run.finish()
+    assert run.counts()["kills"] == 0
+    assert run.failures == ["fit.py ended with status 1: it broke"] * 2
+
+
+def test_nothing_is_left_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+    popen = subprocess.Popen
+    monkeypatch.setattr(victim, "PROGRAM", "import time; time.sleep(60)")
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1]
+    )
+    monkeypatch.setattr(victim, "_checkpoint", lambda log_dir: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        victim.run_in_peace([], Path("whole"))
+    assert started[0].returncode == -signal.SIGKILL
+
+
+def test_a_zero_with_a_minus_is_another_one() -> None:
+    assert not comparison._same(torch.zeros(2), -torch.zeros(2))
+    assert comparison._same({"a": [torch.zeros(2)]}, {"a": [torch.zeros(2)]})
 
 
 def test_a_difference_in_the_last_bit_is_told(tree: Path) -> None:

@@ -1,12 +1,15 @@
 """Whole runs through the command line, on small images."""
 
 import csv
+import errno
 import json
+import logging
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +21,7 @@ from cifar_lab.cli import fit
 from cifar_lab.models import MLP
 
 RUN = Path("logs/mlp/version_0")
-SCALARS = {"loss/train", "acc/train", "lr", "speed/images_per_second"}
+SCALARS = {"epoch", "loss/train", "acc/train", "lr", "speed/images_per_second"}
 
 
 @pytest.fixture
@@ -189,6 +192,7 @@ def test_synthetic_runs_are_named_for_it(run, tmp_path: Path) -> None:
         (["--log_dir", "file"], "log_dir file: cannot be written"),
         (["--data_dir", "missing", "--source", "cifar10"], "data_dir missing: no such folder"),
         (["--strategy", "dpp"], "--strategy dpp: unknown; did you mean ddp?"),
+        (["--strategy", "ddp_spawn"], "--strategy ddp_spawn: unknown"),
         (["--devices", "two"], "--devices two: expected a number"),
         (["--init", "zeros"], "init 'zeros': expected pytorch or report"),
         (["--model", "numpy_mlp", "--precision", "bf16-mixed"], "numpy_mlp computes in NumPy"),
@@ -210,6 +214,74 @@ def test_wrong_input_gets_a_line_status_2_and_leaves_nothing(
     assert not Path("logs").exists()
 
 
+def test_a_profiler_that_was_asked_for_tells(run) -> None:
+    told: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("pytorch_lightning.profilers.profiler")
+    logger.addHandler(handler)
+    try:
+        assert run("--profiler", "simple", "--max_steps", "2")[0] == 0
+    finally:
+        logger.removeHandler(handler)
+    assert any("run_training_batch" in line for line in told)
+
+
+def test_out_of_memory_is_said_with_what_helps(run, monkeypatch) -> None:
+    step = MLP.training_step
+
+    def hungry(model: MLP, batch: Any, batch_idx: int) -> torch.Tensor:
+        if model.global_step == 3:
+            torch.empty(2**60)
+        return step(model, batch, batch_idx)
+
+    monkeypatch.setattr(MLP, "training_step", hungry)
+    status, _, err = run()
+    assert status == 1
+    assert "fit.py: out of memory (" in err
+    assert "--batch_size" in err
+    assert f"Last good checkpoint: {RUN}/checkpoints/last.ckpt, step 0." in err
+
+
+@pytest.mark.parametrize(
+    ("words", "batches"),
+    [
+        ([], 12),
+        (["--overfit_batches", "2"], 2),
+        (["--limit_train_batches", "0.5"], 12),
+        (["--limit_train_batches", "3"], 12),
+        (["--accumulate_grad_batches", "2"], 12),
+    ],
+)
+def test_evaluations_are_at_their_steps_whatever_a_trial_trains_on(
+    run, monkeypatch, words: list[str], batches: int
+) -> None:
+    seen, step = set(), MLP.training_step
+
+    def noting(model: MLP, batch: Any, batch_idx: int) -> torch.Tensor:
+        seen.add(batch[0].numpy().tobytes())
+        return step(model, batch, batch_idx)
+
+    monkeypatch.setattr(MLP, "training_step", noting)
+    given = ["--max_steps", "6", "--eval_every", "2", "--batch_size", "18", "--dashboard", "off"]
+    assert run(*given, *words)[0] == 0
+    assert [int(row["step"]) for row in _table() if row["acc/val"]] == [2, 4, 6]
+    accumulated = 2 if "--accumulate_grad_batches" in words else 1
+    assert len(seen) == min(batches, 6 * accumulated)
+
+
+def test_an_output_that_nobody_reads_ends_the_run_with_the_way_to_go_on(run, monkeypatch) -> None:
+    def unread(*given: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    monkeypatch.setattr("cifar_lab.training.fit.print_end", unread)
+    monkeypatch.setattr("cifar_lab.training.endings.discard_output", lambda: None)
+    status, _, err = run()
+    assert status == 141
+    assert "nobody reads the output any more" in err
+    assert f"--resume {RUN}" in err
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_gpu_that_is_not_there_is_wrong_input(run) -> None:
     status, _, err = run("--accelerator", "gpu")
@@ -225,19 +297,29 @@ def test_the_scripts_print_help(script: str) -> None:
     assert done.stdout.startswith(f"usage: python scripts/{script}")
 
 
+FIT_AND_LOOK = """
+import sys, torch
+from cifar_lab.cli import fit
+status = fit()
+print("process group left:", torch.distributed.is_initialized(), file=sys.stderr)
+sys.exit(status)
+"""
+
+
 @pytest.mark.slow
 def test_two_processes_share_the_images_and_one_run_folder(tree: Path) -> None:
-    script = Path(__file__).parents[2] / "scripts" / "fit.py"
+    Path("look.py").write_text(FIT_AND_LOOK)
     words = ["--model", "mlp", "--data_dir", str(tree), "--log_dir", "logs", "--max_steps", "10"]
     words += ["--batch_size", "10", "--devices", "2", "--strategy", "ddp", "--accelerator", "cpu"]
     done = subprocess.run(
-        [sys.executable, str(script), *words],
+        [sys.executable, "look.py", *words],
         capture_output=True,
         text=True,
         timeout=240,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
+    assert done.stderr.count("process group left: False") == 2
     assert [path.name for path in Path("logs/mlp").iterdir()] == ["version_0"]
     summary = _summary()
     assert summary["device"]["processes"] == 2

@@ -35,9 +35,17 @@ def _steps() -> list[int]:
         return [int(row["step"]) for row in csv.DictReader(file)]
 
 
-@pytest.mark.parametrize("where", ["last", str(RUN), str(RUN / "checkpoints/last.ckpt")])
-def test_a_finished_run_goes_on_with_more_steps_in_its_folder(run, where: str) -> None:
-    words = ["--resume", where, "--model", "mlp", "--log_dir", "logs", "--max_steps", "15"]
+@pytest.mark.parametrize(
+    "where",
+    [
+        ["--resume", "last", "--model", "mlp", "--log_dir", "logs"],
+        ["--resume", "--log_dir", "logs"],
+        ["--resume", str(RUN)],
+        ["--resume", str(RUN / "checkpoints/last.ckpt")],
+    ],
+)
+def test_a_finished_run_goes_on_with_more_steps_in_its_folder(run, where: list[str]) -> None:
+    words = [*where, "--max_steps", "15"]
     status, out, _ = run(*words)
     assert status == 0
     assert "goes on from step 10" in out
@@ -85,11 +93,13 @@ def test_every_setting_is_either_changeable_or_refused(run) -> None:
     [
         (["--resume", "nowhere"], "--resume nowhere: no such run or checkpoint"),
         (["--resume", "logs"], "--resume logs: no checkpoints/last.ckpt in it"),
-        (["--resume", "last", "--log_dir", "other"], "no run of cnn in other"),
+        (["--resume", "last", "--log_dir", "other"], "no run in other"),
+        (["--resume", "last", "--model", "cnn", "--log_dir", "logs"], "no run of cnn in logs"),
         (["--resume", str(RUN), "--max_steps", "7"], "is finished, at step 10"),
         (["--resume", str(RUN), "--model", "cnn"], "model: then mlp, now cnn"),
         (["--resume", str(RUN), "--config", "x"], "--resume and --config"),
         (["--resume", str(RUN), "--max_steps", "12", "--source", "synthetic"], "data then: "),
+        (["--resume", str(RUN), "--max_epochs", "1"], "epoch 2; --max_epochs 1 is behind it"),
     ],
 )
 def test_what_cannot_go_on_is_said_and_changes_nothing(run, words: list[str], message: str) -> None:
@@ -98,6 +108,19 @@ def test_what_cannot_go_on_is_said_and_changes_nothing(run, words: list[str], me
     assert message in out + err
     assert status == (0 if "finished" in message else 2)
     assert {path: path.read_bytes() for path in RUN.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_whose_rates_are_planned_keeps_its_length(run, tree: Path) -> None:
+    words = ["--recipe", "fast_mlp", "--data_dir", str(tree), "--log_dir", "logs", "--max_epochs"]
+    words += ["2", "--batch_size", "20", "--width", "4", "--components", "8", "--progress", "none"]
+    assert run(*words)[0] == 0
+    folder = Path("logs/fast_mlp/version_0")
+    for length in (["--max_epochs", "3"], ["--max_steps", "99"]):
+        status, _, err = run("--resume", str(folder), *length)
+        assert status == 2
+        assert f"{folder}: its rates are planned over the whole run" in err
+    assert (folder / "summary.json").exists()
+    assert "is finished" in run("--resume", str(folder), "--max_epochs", "2")[1]
 
 
 def test_a_damaged_checkpoint_is_refused(run) -> None:
