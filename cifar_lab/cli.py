@@ -1,18 +1,19 @@
 """The commands: what they are called, what their help says, and their exit statuses.
 
 0 is done, 1 a failed training, 2 wrong input (one or two lines, no traceback), 130 and 143
-interrupted and terminated. Nothing heavy is imported before the flags are understood.
+interrupted and terminated, 141 when nobody reads the output any more. Nothing heavy is imported
+before the flags are understood.
 """
 
 from __future__ import annotations
 
-import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, get_args, get_type_hints
 
-from cifar_lab.errors import INTERRUPTED, WRONG_INPUT, UserError
+from cifar_lab.command_line import command
+from cifar_lab.errors import UserError
 from cifar_lab.parsing import (
     ALIASES,
     choose_recipe,
@@ -25,7 +26,8 @@ from cifar_lab.settings import FitSettings
 from cifar_lab.training.resume import plan_resume
 
 
-def fit(argv: Sequence[str] | None = None) -> int:
+@command("fit.py")
+def fit(argv: Sequence[str]) -> int:
     """Trains a model: the command of ``scripts/fit.py``.
 
     Args:
@@ -34,26 +36,18 @@ def fit(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    argv = sys.argv[1:] if argv is None else argv
-    try:
-        if {"-h", "--help"} & set(argv):
-            print(fit_help(_recipe_for_help(argv)))
-            return 0
-        show_config = bool({"--print_config", "--print-config"} & set(argv))
-        words = [word for word in argv if word not in ("--print_config", "--print-config")]
-        plan = plan_resume(words) if "resume" in split_flags(words) else parse_fit(words)
-        if show_config:
-            print(plan.as_yaml(), end="")
-            return 0
-        from cifar_lab.training.fit import run_fit
+    if {"-h", "--help"} & set(argv):
+        print(fit_help(_recipe_for_help(argv)))
+        return 0
+    show_config = bool({"--print_config", "--print-config"} & set(argv))
+    words = [word for word in argv if word not in ("--print_config", "--print-config")]
+    plan = plan_resume(words) if "resume" in split_flags(words) else parse_fit(words)
+    if show_config:
+        print(plan.as_yaml(), end="")
+        return 0
+    from cifar_lab.training.fit import run_fit
 
-        return run_fit(plan)
-    except UserError as error:
-        print(f"fit.py: {error}", file=sys.stderr)
-        return WRONG_INPUT
-    except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
-        return INTERRUPTED
+    return run_fit(plan)
 
 
 def fit_help(recipe: Recipe) -> str:

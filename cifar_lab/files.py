@@ -45,11 +45,19 @@ def read_file(path: str | Path, limit: int) -> bytes:
         return file.read(size)
 
 
+class _Short(reprlib.Repr):
+    """Looks a few items wide and deep; of what it does not know it tells the kind."""
+
+    def repr_instance(self, x: object, level: int) -> str:
+        plain = x is None or isinstance(x, bool | float | bytes)
+        return super().repr_instance(x, level) if plain else f"({type(x).__name__})"
+
+
 def shown(value: object, longest: int = 100) -> str:
     """A foreign value in a message: on one line, printable and not too long."""
     try:
         # Of a container no more than is shown is put into words: nested, it may have no end.
-        text = reprlib.repr(value) if isinstance(value, CONTAINERS) else str(value)
+        text = _Short().repr(value) if isinstance(value, CONTAINERS) else str(value)
         text = " ".join(text.split())
     except (ValueError, RecursionError):  # an integer of too many digits; a list in itself
         return f"(a value of type {type(value).__name__})"

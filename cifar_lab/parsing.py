@@ -220,6 +220,8 @@ def _unknown_setting(name: str, types: Mapping[str, Any], model: str, origin: st
 
 
 def _convert(name: str, value: Any, kind: Any, origin: str) -> Any:
+    if Share in get_args(kind) and "." in str(value):
+        kind = Share  # 1.0 is all of it, 1 is one
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--value", type=kind)
     try:

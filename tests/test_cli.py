@@ -197,3 +197,12 @@ def test_print_config_is_yaml_with_every_setting(capsys: pytest.CaptureFixture[s
     assert fit(["--print-config", "--model", "mlp"]) == 0
     printed = yaml.safe_load(capsys.readouterr().out)
     assert printed == parse_fit(["--model", "mlp"]).as_config()
+
+
+def test_a_pipe_that_nobody_reads_ends_the_command_without_a_word() -> None:
+    words = [sys.executable, str(Path(__file__).parents[1] / "scripts" / "fit.py"), "--help"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    _, told = process.communicate()
+    assert (process.returncode, told) == (141, b"")

@@ -123,6 +123,15 @@ def test_the_table_of_the_fast_recipes_is_that_of_the_measured_runs(page: str) -
     assert found[1] == table([row for speedrun in SPEEDRUNS for row in speedrun["rows"]])
 
 
+def test_the_table_of_accuracy_against_time_is_that_of_the_measured_runs() -> None:
+    page = (ROOT / "docs" / "speed.md").read_text("utf-8")
+    found = re.search(r"<!-- curve -->\n(.*?)\n<!-- end -->", page, re.DOTALL)
+    rows = json.loads((ROOT / "docs" / "curve_fast_mlp.json").read_text())["rows"]
+    assert found
+    assert found[1] == table(rows)
+    assert len({row["epochs"] for row in rows}) == len(rows) >= 4
+
+
 def test_the_recipes_made_for_speed_say_the_same_as_their_table() -> None:
     rows = [row for speedrun in SPEEDRUNS for row in speedrun["rows"]]
     length = {name: recipe.settings.get("max_epochs") for name, recipe in recipes().items()}

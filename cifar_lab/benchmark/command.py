@@ -32,7 +32,8 @@ Compares, taking turns in one run: scripts/fit.py with everything on against a p
 and Lightning's tutorial loop; batch normalization by hand against PyTorch's; the loader with each
 augmentation; arithmetic against this machine's best; start-up. Ratios are medians over the rounds,
 with their 95 % intervals. The section drift, only when asked for, compares the losses of the forms
-of batch normalization over 200 steps. Exit status: 0 done, 2 wrong input, 130 interrupted."""
+of batch normalization over 200 steps. Exit status: 0 done, 1 a training failed, 2
+wrong input, 130 interrupted."""
 
 
 @command("benchmark.py")

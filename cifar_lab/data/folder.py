@@ -92,6 +92,8 @@ def _class_names(root: Path) -> tuple[str, ...]:
             f"{root}: class {name!r} is in {here}/ but not in {there}/; expected the same class "
             "folders in both"
         )
+    if odd := {name for name in names["train"] if not name.isprintable()}:
+        raise UserError(f"{root}: class {min(odd)!r} cannot be printed; rename its folders")
     if not names["train"]:
         raise UserError(f"{root / 'train'}: no class folders; expected train/<class>/*.png or .jpg")
     return tuple(sorted(names["train"]))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import shlex
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -138,7 +139,10 @@ def _check(
 
 def _repair(damaged: Path) -> str:
     """What helps. A folder goes as a whole: its archive is looked at only where there is none."""
-    return f"Remove it, and CIFAR-10 is taken from its archive or downloaded: rm -r '{damaged}'"
+    own = damaged.name == FOLDER_NAME or damaged.is_file()  # and nobody else's
+    paths = [damaged] if own else [damaged / name for name in CHECKSUMS]
+    command = shlex.join(["rm", "-rf", *map(str, paths)])
+    return f"Remove it, and CIFAR-10 is taken from its archive or downloaded: {command}"
 
 
 def md5(content: bytes) -> str:

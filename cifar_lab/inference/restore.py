@@ -27,6 +27,7 @@ from cifar_lab.models.classifier import CHECKPOINT_FORMAT, ImageClassifier
 from cifar_lab.training.trainer import device_kind
 
 FILE_LIMIT = 2**32  # bytes; the largest model of the registry has 0.1 GB with its optimizer
+PLAIN = (str, int, float)  # what settings are, or lists of
 SLACK = 4  # a weight is registered again when weight normalisation takes it apart
 FACTS = {"source": str, "fingerprint": str, "val_size": int, "split_seed": int}  # of its data
 
@@ -167,6 +168,10 @@ def _check_weights(path: Path, checkpoint: dict[str, Any], size: int) -> None:
     settings, weights = checkpoint.get("hyper_parameters"), checkpoint["state_dict"]
     if not isinstance(settings, dict) or not isinstance(weights, dict):
         raise UserError(f"{path}: altered (no settings or no weights)")
+    for name, value in settings.items():
+        items = value if isinstance(value, list | tuple) else [value]
+        if not all(item is None or isinstance(item, PLAIN) for item in items):
+            raise UserError(f"{path}: altered (setting {shown(name)} {shown(value)})")
     tensors = list(weights.values())
     if not all(isinstance(tensor, Tensor) for tensor in tensors):
         raise UserError(f"{path}: altered (weights that are no tensors)")

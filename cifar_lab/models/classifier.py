@@ -250,8 +250,8 @@ class ImageClassifier(CurvesModule):
         added = checkpoint.get("cifar_lab", {})
         self.class_names = tuple(added.get("class_names", ()))
         self.data = dict(added.get("data", {}))
-        if self._trainer is not None and self.trainer.state.fn == "fit":
-            self.load_curves_state(added.get("curves"))
+        if self._trainer is not None and self.trainer.state.fn == "fit" and "curves" in added:
+            self.load_curves_state(added["curves"])
 
     # --- writing ------------------------------------------------------------------------------
 

@@ -30,18 +30,15 @@ class CurvesModule(LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.meter = TrainingMeter()
-        self._curves_state: dict[str, Any] | None = None  # of a checkpoint, until training begins
         self._last_logged = self._final_step = 0
+        self._goes_on = False  # from a checkpoint, until training begins
 
     def on_train_start(self) -> None:
         """Notes where the curves begin and end."""
-        self._last_logged = self.global_step
+        if not self._goes_on:
+            self._last_logged = self.global_step
+        self._goes_on = False
         self._final_step = self.trainer.estimated_stepping_batches
-        state, self._curves_state = self._curves_state, None
-        if state is not None:
-            self._last_logged = state["last_logged"]
-            # The sums are of all processes together: the first one goes on with them.
-            self.meter.load_state_dict(state, empty=not self.trainer.is_global_zero)
         self.meter.start()
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
@@ -55,6 +52,7 @@ class CurvesModule(LightningModule):
             if not self.trainer.barebones:
                 # For bars and monitors; self.log would take longer than all else in a small step.
                 tensors = {name: torch.tensor(value) for name, value in scalars.items()}
+                tensors.pop("epoch")  # which Lightning's own callbacks know better
                 self.trainer.callback_metrics.update(tensors)
                 self.to_loggers(scalars)
 
@@ -82,9 +80,12 @@ class CurvesModule(LightningModule):
         """What the curves of a run that goes on need, in plain values."""
         return {"last_logged": self._last_logged, **self.meter.state_dict(self._total_sums())}
 
-    def load_curves_state(self, state: dict[str, Any] | None) -> None:
-        """Goes on from a state when training begins."""
-        self._curves_state = state
+    def load_curves_state(self, state: dict[str, Any]) -> None:
+        """Goes on from a state."""
+        self._goes_on = True
+        self._last_logged = state["last_logged"]
+        # The sums are of all processes together: the first one goes on with them.
+        self.meter.load_state_dict(state, empty=not self.trainer.is_global_zero)
 
     def to_loggers(self, scalars: dict[str, float]) -> None:
         """Gives scalars to all loggers, at the present step."""

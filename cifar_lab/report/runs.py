@@ -71,11 +71,19 @@ def images_of(plan: FitPlan) -> str:
     """The fingerprint of the images that a plan trains on.
 
     Raises:
-        UserError: there are none.
+        UserError: there are none, or only synthetic ones where a run on others is there.
     """
     data = build_data(plan)
     data.prepare_data()
     data.setup()
+    if data.image_set.source == "synthetic" and plan.settings.source == "auto":
+        run = find(plan)
+        if run is not None and run.summary["data"]["source"] != "synthetic":
+            where = run.summary["data"]["location"]
+            raise UserError(
+                f"{run.path}: on images of {where}, which are not found now; say with --data_dir "
+                "where they are, or give --source synthetic"
+            )
     return data.image_set.fingerprint
 
 

@@ -25,12 +25,14 @@ from cifar_lab.parsing import FitPlan, parse_fit
 from cifar_lab.report.results import hardware, mean_and_deviation
 from cifar_lab.report.runs import Run, find, images_of, train
 from cifar_lab.report.table import line
+from cifar_lab.settings import FitSettings
 from cifar_lab.training.precision import resolve_precision
 from cifar_lab.training.trainer import device_kind
 
 TTA = "flip_shift"
 EVALUATION_BATCH = 500  # images; no number depends on it
-PROTOCOL = ["--val_size", "0", "--eval_every", "1000000"]
+NEVER = 1_000_000  # steps; the end is evaluated in any case
+PROTOCOL = ["--val_size", "0", "--eval_every", str(NEVER)]
 EXTRA_FILE = "speedrun.json"  # in the folder of a run: what its summary does not say
 COLUMNS = (
     "recipe",
@@ -72,9 +74,7 @@ def run_speedrun(
     plans = [
         [parse_fit([*words, *length, "--seed", str(seed)]) for seed in seeds] for length in lengths
     ]
-    settings = plans[0][0].settings
-    if settings.val_size != 0:
-        raise UserError(f"--val_size {settings.val_size}: a speedrun trains on all images")
+    _check_protocol(plans[0][0].settings)
     images = images_of(plans[0][0])
     runs = [[_run(plan, images) for plan in row] for row in plans]
     first = runs[0][0].summary
@@ -84,6 +84,15 @@ def run_speedrun(
         "versions": first["versions"],
         "rows": [_row(row) for row in runs],
     }
+
+
+def _check_protocol(settings: FitSettings) -> None:
+    if settings.val_size != 0:
+        raise UserError(f"--val_size {settings.val_size}: a speedrun trains on all images")
+    if settings.eval_every != NEVER:
+        raise UserError(f"--eval_every {settings.eval_every}: a speedrun evaluates at its end")
+    if settings.fast_dev_run or settings.resume:
+        raise UserError("--fast_dev_run and --resume: a speedrun trains whole runs")
 
 
 def table(rows: list[dict[str, Any]]) -> str:

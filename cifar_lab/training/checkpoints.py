@@ -98,8 +98,7 @@ class Checkpoints(Callback):
         self._step = self.saved_step = trainer.global_step
         if self._step == 0 and not trainer.fast_dev_run:
             self.save(trainer)
-        if self.points and self.last["step"] == self._step:
-            self._keep_if_best()
+        self.keep_if_best(self._step)
 
     def on_train_batch_end(
         self,
@@ -139,7 +138,7 @@ class Checkpoints(Callback):
         if trainer.fast_dev_run:
             return
         self.save(trainer)
-        self._keep_if_best()
+        self.keep_if_best(trainer.global_step)
 
     @staticmethod
     def agreed(trainer: Trainer, wish: bool) -> bool:
@@ -177,9 +176,11 @@ class Checkpoints(Callback):
         settle(checkpoint, trainer.num_training_batches, self._evaluation_is_due)
 
     @rank_zero_only
-    def _keep_if_best(self) -> None:
-        """Makes ``last.ckpt``, which holds the last point, ``best.ckpt`` too if it is the best."""
-        if self.split != "val" or self.best is not self.last or self._is_kept():
+    def keep_if_best(self, step: int) -> None:
+        """Makes ``last.ckpt`` of a step ``best.ckpt`` too, if its point is there and the best."""
+        if self.split != "val" or not self.points or self._is_kept():
+            return
+        if self.best is not self.last or self.last["step"] != step:
             return
         part = self.folder.best_checkpoint.with_suffix(".part")
         part.unlink(missing_ok=True)

@@ -117,6 +117,7 @@ class _Fit:
         seconds = self._train()
         if interrupt.received:
             return False
+        checkpoints.keep_if_best(trainer.global_step)  # of a run that was killed before it could
         before = checkpoints.seconds_before  # testing loads the time up to the best checkpoint
         accuracy = _accuracies(trainer, model, data, checkpoints)
         if dashboard:

@@ -12,6 +12,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.utilities import rank_zero_only
 
 from cifar_lab.atomic import write_atomically
+from cifar_lab.config_file import read_config
 from cifar_lab.data.datamodule import CIFAR10DataModule
 from cifar_lab.errors import UserError
 from cifar_lab.inference.restore import read_checkpoint
@@ -88,12 +89,20 @@ def _step(plan: FitPlan, data: CIFAR10DataModule, trainer: Trainer) -> int:
     _check_same(plan.checkpoint, "data", _data(added.get("data", {})), _data(data.identity))
     processes = added.get("processes", trainer.world_size)
     _check_same(plan.checkpoint, "processes", processes, trainer.world_size)
-    for flag, reached in (("max_steps", step), ("max_epochs", int(content["epoch"]))):
-        limit = getattr(plan.settings, flag)
-        if limit is not None and reached > limit:
-            where = f"step {step:,}, epoch {content['epoch']}"
-            raise UserError(f"{plan.checkpoint}: at {where}; --{flag} {limit} is behind it")
+    _check_length(plan, step, content)
     return step
+
+
+def _check_length(plan: FitPlan, step: int, content: dict[str, Any]) -> None:
+    """Refuses a new length that the checkpoint has reached: nothing would be left to train."""
+    assert plan.checkpoint is not None
+    then = read_config(str(folder_of(plan.checkpoint).config))
+    epochs = int(content["epoch"])  # that are over
+    for flag, reached in (("max_steps", step), ("max_epochs", epochs)):
+        limit = getattr(plan.settings, flag)
+        if limit not in (None, then.get(flag)) and reached >= limit:
+            where = f"step {step:,}, behind {epochs} epochs"
+            raise UserError(f"{plan.checkpoint}: at {where}; --{flag} {limit} leaves nothing to do")
 
 
 def _data(identity: dict[str, Any]) -> str:

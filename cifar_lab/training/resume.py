@@ -89,7 +89,8 @@ def finished(plan: FitPlan) -> str | None:
         limit, reached = "--max_epochs", (settings.max_epochs or 0) <= (config["max_epochs"] or 0)
     if not reached:
         return None
-    return f"{folder.path} is finished, at step {summary['steps']:,}; a larger {limit} goes on"
+    told = f"{folder.path} is finished, at step {summary['steps']:,}"
+    return told if PLANNED in plan.recipe.settings else f"{told}; a larger {limit} goes on"
 
 
 def _checkpoint(where: str, flags: Mapping[str, str]) -> Path:

@@ -1,9 +1,11 @@
 """The benchmark: its contenders train the same, its sections measure, its command prints."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -114,3 +116,11 @@ def test_the_drift_is_measured_from_the_same_weights_and_batches(flags: list[str
 def test_wrong_input(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     assert said in capsys.readouterr().err
+
+
+def test_the_memory_of_a_run_is_its_own() -> None:
+    held = np.ones(10**8)  # 800 MB of this process
+    seconds, megabytes = sections._run([sys.executable, "-c", "held = b'x' * 10**8"])
+    assert held.all()
+    assert 95 < megabytes < 400
+    assert seconds > 0

@@ -3,9 +3,9 @@
 import io
 import os
 import pickle
-import re
-import shutil
+import shlex
 import struct
+import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -91,8 +91,17 @@ def test_a_missing_file_is_named(write_original: WriteOriginal) -> None:
 
 def _do_as_told(message: str) -> None:
     """Runs the command at the end of a message."""
-    (path,) = re.findall(r"rm -r '(.+)'$", message)
-    shutil.rmtree(path)
+    subprocess.run(shlex.split(message.rpartition(": ")[2]), check=True)
+
+
+def test_a_folder_that_may_hold_other_things_is_not_removed(write_original: WriteOriginal) -> None:
+    folder = (write_original() / original.FOLDER_NAME).rename("it's mine")
+    (folder / "letters.txt").write_text("dear")
+    (folder / "data_batch_3").write_bytes(b"")
+    with pytest.raises(UserError, match=r"data_batch_3: .* MD5") as caught:
+        original.read_folder(folder)
+    _do_as_told(str(caught.value))
+    assert [path.name for path in folder.iterdir()] == ["letters.txt"]
 
 
 def test_an_archive_without_the_files_is_refused(

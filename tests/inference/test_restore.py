@@ -3,6 +3,7 @@
 import os
 import pickle
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -164,13 +165,15 @@ ALTERED: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (_hyper(hidden_units=[8, 10**9, 3]), "altered .weights of"),
     (_hyper(num_classes=10**12), "altered .weights of"),
     (_hyper(hidden_units="8"), "does not fit|altered"),
-    (_hyper(hidden_units=[[8]]), "altered .sizes"),
+    (_hyper(hidden_units=[[8]]), "altered .setting hidden_units"),
     (_hyper(hidden_units=["x"]), "altered .sizes"),
     (_hyper(hidden_units=[float("inf")]), "altered .sizes"),
     (_hyper(num_classes="three"), "altered .sizes"),
     (_set(class_names=["a\x1b[2J", "b", "c"]), "altered .class names"),
     (_set(data={"val_size": -1}), "altered .data val_size -1"),
     (_set(format=_nested(40)), r"checkpoint format \[\[\[.*\.\.\."),
+    (_set(format=OrderedDict(a=_nested(40))), "checkpoint format .OrderedDict"),
+    (_hyper(optimizer=_nested(40)), "altered .setting optimizer"),
     (lambda content: content["state_dict"].update(x=1), "altered .weights that are no tensors"),
     (lambda content: content["state_dict"].update(x=torch.zeros(1).expand(10**12)), "altered"),
 ]

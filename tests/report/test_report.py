@@ -154,6 +154,16 @@ def test_a_run_on_other_images_is_not_taken(
     assert len(_versions()) == 3  # one trained anew
 
 
+def test_synthetic_images_do_not_take_the_place_of_those_of_a_run(
+    report: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report("--systems", "1", "--seeds", "0")
+    Path("empty").mkdir()
+    assert report("--systems", "1", "--seeds", "0", "--data_dir", "empty") == 2
+    assert "which are not found now; say with --data_dir" in capsys.readouterr().err
+    assert len(_versions()) == 1
+
+
 def test_what_is_no_run_is_passed_over(report: Command) -> None:
     report("--systems", "1", "--seeds", "0")
     _versions()[0].rename(_versions()[0].with_name("version_0_old"))

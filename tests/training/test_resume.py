@@ -99,7 +99,8 @@ def test_every_setting_is_either_changeable_or_refused(run) -> None:
         (["--resume", str(RUN), "--model", "cnn"], "model: then mlp, now cnn"),
         (["--resume", str(RUN), "--config", "x"], "--resume and --config"),
         (["--resume", str(RUN), "--max_steps", "12", "--source", "synthetic"], "data then: "),
-        (["--resume", str(RUN), "--max_epochs", "1"], "epoch 2; --max_epochs 1 is behind it"),
+        (["--resume", str(RUN), "--max_epochs", "1"], "2 epochs; --max_epochs 1 leaves nothing"),
+        (["--resume", str(RUN), "--max_epochs", "2"], "2 epochs; --max_epochs 2 leaves nothing"),
     ],
 )
 def test_what_cannot_go_on_is_said_and_changes_nothing(run, words: list[str], message: str) -> None:

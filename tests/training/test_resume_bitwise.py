@@ -63,10 +63,9 @@ def assert_same_run(whole: Path, resumed: Path) -> None:
             assert same(first[name][key], second[name][key]), (name, key)
     assert table(whole) == table(resumed)
     assert curves(whole) == curves(resumed)
-    accuracies = [
-        json.loads((f / "summary.json").read_text())["accuracy"] for f in (whole, resumed)
-    ]
-    assert accuracies[0] == accuracies[1]
+    summaries = [json.loads((f / "summary.json").read_text()) for f in (whole, resumed)]
+    assert summaries[0]["accuracy"] == summaries[1]["accuracy"]
+    assert all(summary["images_per_second"] > 0 for summary in summaries)
 
 
 def kill_and_compare(start: list[str], whole: list[str], spots: list[str], model: str) -> None:
@@ -95,6 +94,12 @@ SPOTS = {
 @pytest.mark.parametrize("name", SPOTS)
 def test_a_run_killed_at_several_moments_is_that_never_killed(name: str, tree: Path) -> None:
     kill_and_compare(words(tree), words(tree, log_dir="whole"), SPOTS[name], "mlp")
+
+
+@pytest.mark.slow
+def test_a_run_killed_before_its_only_point_is_the_best_keeps_it(tree: Path) -> None:
+    first, second = (words(tree, "--eval_every", "99", log_dir=name) for name in ("logs", "whole"))
+    kill_and_compare(first, second, ["link:1"], "mlp")
 
 
 @pytest.mark.slow
