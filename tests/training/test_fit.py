@@ -227,12 +227,23 @@ def test_a_profiler_that_was_asked_for_tells(run) -> None:
     assert any("run_training_batch" in line for line in told)
 
 
-def test_out_of_memory_is_said_with_what_helps(run, monkeypatch) -> None:
-    step = MLP.training_step
+def _allocation_error() -> RuntimeError:
+    """What torch raises; in a process of its own, whose malloc is another one afterwards."""
+    words = [sys.executable, "-c", "import torch; torch.empty(2**60)"]
+    told = subprocess.run(words, capture_output=True, text=True).stderr
+    return RuntimeError(told.strip().splitlines()[-1].partition(": ")[2])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [_allocation_error, lambda: torch.OutOfMemoryError("CUDA out of memory."), MemoryError],
+)
+def test_out_of_memory_is_said_with_what_helps(run, monkeypatch, error) -> None:
+    step, raised = MLP.training_step, error()
 
     def hungry(model: MLP, batch: Any, batch_idx: int) -> torch.Tensor:
         if model.global_step == 3:
-            torch.empty(2**60)
+            raise raised
         return step(model, batch, batch_idx)
 
     monkeypatch.setattr(MLP, "training_step", hungry)
