@@ -22,6 +22,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
@@ -29,6 +30,7 @@ from cifar_lab.benchmark.timing import Seconds, wait_for
 from cifar_lab.data.datamodule import CIFAR10DataModule
 from cifar_lab.errors import TrainingEndedError, UserError
 from cifar_lab.layers.dropout import Dropout
+from cifar_lab.layers.weight_norm import WeightNormLinear
 from cifar_lab.models.classifier import OPTIMIZERS, ImageClassifier
 from cifar_lab.parsing import parse_fit
 from cifar_lab.training.fit import build_data, build_model, run_fit
@@ -70,7 +72,7 @@ class Setting:
         """A fresh model as a person would write it, always with the same weights."""
         pl.seed_everything(0, verbose=False)
         model = build_model(self.plan, self.data)
-        _without_own_dropout(model)
+        _without_own_layers(model)
         model.normalize.fill(*self.data.statistics(model.normalize.kind))
         return model.to(self.device)
 
@@ -221,12 +223,16 @@ def _silence() -> Any:
     logger.setLevel(level)
 
 
-def _without_own_dropout(model: nn.Module) -> None:
-    """Puts PyTorch's dropout in the place of ours, which is part of what is measured."""
+def _without_own_layers(model: nn.Module) -> None:
+    """Puts PyTorch's layers in the place of ours, which are part of what is measured."""
     for parent in list(model.modules()):
-        for name, child in parent.named_children():
+        for name, child in list(parent.named_children()):
             if isinstance(child, Dropout):
                 setattr(parent, name, nn.Dropout(child.p))
+            if isinstance(child, WeightNormLinear):
+                theirs = weight_norm(nn.Linear(child.in_features, child.out_features))
+                theirs.load_state_dict(child.state_dict())
+                setattr(parent, name, theirs)
 
 
 Contender = Callable[[], Seconds]

@@ -14,11 +14,11 @@ from itertools import pairwise
 from math import prod
 
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm as normalize_weight
 
 from cifar_lab.data.image_set import IMAGE_SHAPE
 from cifar_lab.errors import UserError
 from cifar_lab.layers.dropout import Dropout
+from cifar_lab.layers.weight_norm import WeightNormLinear
 from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.models.mlp import check_units
 
@@ -44,8 +44,8 @@ class DeepMLPNetwork(nn.Sequential):
         sizes = [prod(IMAGE_SHAPE), *check_units(hidden_units)]
         layers: list[nn.Module] = [nn.Flatten()]
         for fan_in, units in pairwise(sizes):
-            linear = nn.Linear(fan_in, units)
-            layers += [normalize_weight(linear) if weight_norm else linear, nn.ReLU()]
+            linear = WeightNormLinear if weight_norm else nn.Linear
+            layers += [linear(fan_in, units), nn.ReLU()]
             if dropout:
                 layers.append(Dropout(dropout))
         super().__init__(*layers, nn.Linear(sizes[-1], num_classes))

@@ -1,16 +1,19 @@
-"""The cases of the torch forms of batch normalization in `cifar_lab.layers`.
+"""The cases of the backward passes written by hand for torch in `cifar_lab.layers`.
 
 Torch runs both sides here: the form's own backward pass, and autograd through elementary
 operations. For the second derivatives the function under proof is itself a gradient.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from cifar_lab.layers import BatchNorm2d, BatchNormFunction, batch_norm_composed
+from cifar_lab.layers.weight_norm import WeightNormFunction
 from cifar_lab.numpy_reference.checks import Array, after_forward
+from cifar_lab.proof import cases
 from cifar_lab.proof.batch_norm_cases import batch_norm_terms, batch_norm_twin
 from cifar_lab.proof.case import Case, Params, Rng, spread
 
@@ -69,6 +72,16 @@ def module(x: Tensor, params: Params) -> Tensor:
     )
 
 
+def weight_norm(rng: Rng) -> Case:
+    """`WeightNormFunction`, with the numbers and the twin of the NumPy layer."""
+    case = cases.weight_norm(rng)
+
+    def form(x: Tensor, params: Params) -> Tensor:
+        return WeightNormFunction.apply(x, params["g"], params["v"], params["bias"])
+
+    return replace(case, layer=TorchForm(form, case.params))
+
+
 def _first(form: Function) -> Callable[[Rng], Case]:
     def build(rng: Rng) -> Case:
         x = spread(rng, (2, 3, 3, 2))
@@ -107,5 +120,6 @@ TORCH_CASES: dict[str, Callable[[Rng], Case]] = {
     "torch_composed_second": _second(composed),
     "torch_function_second": _second(function),
     "torch_module_second": _second(module),
+    "torch_weight_norm": weight_norm,
 }
 """Name to builder: what `scripts/check_gradients.py` proves of the torch forms."""
