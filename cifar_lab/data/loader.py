@@ -117,7 +117,9 @@ class BatchLoader:
 
     def _batch(self, order: Tensor, batch: int) -> Batch:
         chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-        images, labels = self.images[chosen], self.labels[chosen]
+        # Copies whole images; on the CPU ``self.images[chosen]`` would go byte by byte.
+        images = self.images.index_select(0, chosen)
+        labels = self.labels.index_select(0, chosen)
         if self.augment is not None:
             seed = derive_seed(self.seed, self.epoch, batch, self.rank)
             generator = torch.Generator(images.device).manual_seed(seed)
