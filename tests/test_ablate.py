@@ -10,7 +10,7 @@ import pytest
 from cifar_lab.parsing import parse_fit
 from cifar_lab.report import runs
 from cifar_lab.studies.ablate_command import main
-from cifar_lab.studies.ablation import BASE, STUDENT, STUDIES, Study, paired
+from cifar_lab.studies.ablation import BASE, STUDENT, STUDIES, Study, paired, table
 
 
 @pytest.fixture
@@ -55,6 +55,14 @@ def test_a_difference_and_its_interval_are_those_of_the_pairs() -> None:
     difference, interval = paired([0.75, 0.8, 0.7], [0.7, 0.7, 0.7])
     assert difference == pytest.approx(0.05)
     assert interval == pytest.approx(4.303 * 0.05 / math.sqrt(3))
+
+
+def test_a_time_is_the_median_of_the_seeds_ratios_whatever_one_run_waited_for() -> None:
+    base = {"variant": BASE, "flags": "", "accuracies": [0.5, 0.6], "seconds": [10, 20, 30]}
+    other = {**base, "variant": "slow", "flags": "--slow", "seconds": [15, 30, 3000]}
+    rows = [{**row, "difference": 0.0, "interval": 0.0} for row in (base, other)]
+    lines = table({"rows": rows}).splitlines()
+    assert [line.split("|")[-2].strip() for line in lines[2:]] == ["1.00", "1.50"]
 
 
 @pytest.mark.parametrize("freedom", range(1, len(STUDENT) + 1))
