@@ -5,9 +5,10 @@ gather; so there is nothing for worker processes to do. Images are uint8 (B, C, 
 (B,).
 
 What a batch holds depends on (seed, epoch, batch number) alone: the order comes from a generator
-seeded by (seed, epoch), the augmentation from one seeded by (seed, epoch, batch, rank). Nothing
-else that draws random numbers can change it, and a run that resumes in the middle of an epoch sees
-the batches that it would have seen.
+seeded by (seed, epoch), the augmentation from one seeded by (seed, epoch, batch, rank). On a GPU
+several batches are made at once, from the seed of the first one. Nothing else that draws random
+numbers can change it, and a run that resumes in the middle of an epoch sees the batches that it
+would have seen.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch import Tensor
 from cifar_lab.data.augment import Augmentation, Draw
 
 Batch = tuple[Tensor, Tensor]
+IMAGES_AT_ONCE = 10_000  # that a GPU augments; some hundred MB
 
 
 class BatchLoader:
@@ -71,9 +73,15 @@ class BatchLoader:
         """Yields the batches of the current epoch; a finished epoch moves on to the next one."""
         start, self._resume_at = self._resume_at, 0
         order = self._order()
+        chunk, images, labels = -1, order, order
         for batch in range(start, len(self)):
+            number, position = divmod(batch, self._batches_at_once)
+            if number != chunk:
+                chunk = number
+                images, labels = self._make(order, chunk)
             self._consumed = batch + 1
-            yield self._batch(order, batch)
+            own = slice(position * self.batch_size, (position + 1) * self.batch_size)
+            yield images[own], labels[own]
         self.epoch += 1
         self._consumed = 0
 
@@ -115,13 +123,20 @@ class BatchLoader:
         order = order[self.rank :: self.world_size][: self._share()]
         return order.to(self.images.device)
 
-    def _batch(self, order: Tensor, batch: int) -> Batch:
-        chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+    @property
+    def _batches_at_once(self) -> int:
+        """On the CPU one; on a GPU, which starts small operations slowly, as many as fit."""
+        return max(1, IMAGES_AT_ONCE // self.batch_size) if self.images.is_cuda else 1
+
+    def _make(self, order: Tensor, chunk: int) -> Batch:
+        """The images and labels of some batches."""
+        first, count = chunk * self._batches_at_once, self._batches_at_once
+        chosen = order[first * self.batch_size : (first + count) * self.batch_size]
         # Copies whole images; on the CPU ``self.images[chosen]`` would go byte by byte.
         images = self.images.index_select(0, chosen)
         labels = self.labels.index_select(0, chosen)
         if self.augment is not None:
-            seed = derive_seed(self.seed, self.epoch, batch, self.rank)
+            seed = derive_seed(self.seed, self.epoch, first, self.rank)
             generator = torch.Generator(images.device).manual_seed(seed)
             images = self.augment(images, Draw(generator, chosen, self.epoch, self.seed))
         return images, labels

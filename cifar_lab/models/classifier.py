@@ -110,10 +110,15 @@ class ImageClassifier(CurvesModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Gives the mean cross entropy of a batch."""
         images, labels = batch
-        logits = self.training_logits(images)
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        loss, logits = self.loss_and_logits(images, labels)
         self.meter.update(loss, logits, labels)
         return loss
+
+    def loss_and_logits(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """What is trained on: the mean cross entropy (), and the logits (B, num_classes)."""
+        logits = self.training_logits(images)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        return loss, logits
 
     def training_logits(self, images: Tensor) -> Tensor:
         """Maps raw uint8 images (B, 3, 32, 32) to logits (B, num_classes) in training."""

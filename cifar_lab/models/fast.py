@@ -9,12 +9,12 @@ from torch import nn
 from torch.optim import AdamW
 
 from cifar_lab.errors import UserError
-from cifar_lab.models.classifier import ImageClassifier
+from cifar_lab.models.replayed import ReplayedClassifier
 from cifar_lab.optimizers.muon import Muon
 from cifar_lab.optimizers.schedule import triangle
 
 
-class FastClassifier(ImageClassifier):
+class FastClassifier(ReplayedClassifier):
     """An ImageClassifier whose rates rise and fall in a straight line.
 
     Args:
@@ -29,7 +29,7 @@ class FastClassifier(ImageClassifier):
         weight_decay: of "adamw" as usual. Of "muon" and "sgd" the share of a parameter that a step
             at the highest rate takes off, before momentum multiplies it by 1 / (1 - momentum);
             filters that are made orthogonal have none.
-        settings: as in ImageClassifier.
+        settings: as in ReplayedClassifier.
 
     Raises:
         UserError: a value out of its range.
@@ -68,7 +68,9 @@ class FastClassifier(ImageClassifier):
 
     def _adamw(self) -> AdamW:
         trained = [p for p in self.network.parameters() if p.requires_grad]
-        return AdamW(trained, lr=self.lr, weight_decay=self.weight_decay, fused=self.fused)
+        on_gpu = self.device.type == "cuda"
+        settings = {"lr": self.lr, "weight_decay": self.weight_decay}
+        return AdamW(trained, fused=self.fused, capturable=on_gpu, **settings)  # type: ignore[arg-type]
 
     def _muon(self) -> Muon:
         head = self.network.get_parameter("head.weight")

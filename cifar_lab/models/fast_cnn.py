@@ -112,6 +112,7 @@ class FastCNN(FastClassifier):
         warmup: float = 0.0,
         weight_decay: float = 0.001,
         label_smoothing: float = 0.2,
+        cuda_graphs: bool = True,
         num_classes: int = 10,
     ) -> None:
         super().__init__(
@@ -126,6 +127,7 @@ class FastCNN(FastClassifier):
             warmup=warmup,
             weight_decay=weight_decay,
             label_smoothing=label_smoothing,
+            cuda_graphs=cuda_graphs,
         )
         smallest, largest = self.network.smallest_size, IMAGE_SHAPE[-1]
         if not smallest <= small_size <= largest:
@@ -137,11 +139,15 @@ class FastCNN(FastClassifier):
 
     def training_logits(self, images: Tensor) -> Tensor:
         """Maps raw uint8 images (B, 3, 32, 32) to logits; shrinks them in the first steps."""
-        normalised = self.normalize(images)
-        if self.global_step < self.small_share * self.trainer.estimated_stepping_batches:
-            size = [self.small_size] * 2
-            normalised = F.interpolate(normalised, size, mode="bilinear", antialias=True)
+        normalised, side = self.normalize(images), self.recorded_state()
+        if side < IMAGE_SHAPE[-1]:
+            normalised = F.interpolate(normalised, [side] * 2, mode="bilinear", antialias=True)
         return self.network(normalised)
+
+    def recorded_state(self) -> int:
+        """Side in pixels of the images that the network sees at this step."""
+        steps = self.trainer.estimated_stepping_batches
+        return self.small_size if self.global_step < self.small_share * steps else IMAGE_SHAPE[-1]
 
     def setup(self, stage: str) -> None:
         """Computes the whitening layer, if there is one, from training images, once."""
@@ -151,8 +157,9 @@ class FastCNN(FastClassifier):
             return
         if isinstance(data, CIFAR10DataModule):
             chosen = data.train_indices[:WHITENING_IMAGES]
-            images = torch.from_numpy(data.image_set.train_images[chosen]).to(self.device)
-            first.fill(self.normalize(images))
+            images = torch.from_numpy(data.image_set.train_images[chosen])
+            # Lightning moves a model to its device after this.
+            first.fill(self.normalize(images.to(first.weight.device)))
 
 
 def _convolution(fan_in: int, width: int) -> nn.Conv2d:

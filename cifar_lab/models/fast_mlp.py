@@ -118,6 +118,7 @@ class FastMLP(FastClassifier):
         warmup: float = 0.1,
         weight_decay: float = 0.5,
         label_smoothing: float = 0.1,
+        cuda_graphs: bool = True,
         num_classes: int = 10,
     ) -> None:
         super().__init__(
@@ -132,6 +133,7 @@ class FastMLP(FastClassifier):
             warmup=warmup,
             weight_decay=weight_decay,
             label_smoothing=label_smoothing,
+            cuda_graphs=cuda_graphs,
         )
         self.save_hyperparameters()
 
@@ -147,4 +149,5 @@ class FastMLP(FastClassifier):
         for first in range(0, len(data.train_indices), PIECE):
             chosen = data.train_indices[first : first + PIECE]
             images = torch.from_numpy(data.image_set.train_images[chosen])
-            yield self.normalize(images.to(self.device))
+            # Lightning moves a model to its device after this.
+            yield self.normalize(images.to(self.normalize.mean.device))

@@ -12,7 +12,7 @@ Source: Keller Jordan and others, "Muon: An optimizer for hidden layers in neura
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from math import sqrt
 from typing import Any
 
@@ -92,32 +92,47 @@ class Muon(Optimizer):
                 loss = closure()
         for group in self.param_groups:
             parameters = [p for p in group["params"] if p.grad is not None]
-            for parameter in parameters:
-                update = self._momentum(parameter, group)
-                if group["orthogonal"]:
-                    rows = parameter.flatten(1)
-                    parameter *= sqrt(min(rows.shape)) / (rows.norm() + EPS)
-                    update = orthogonalize(update.flatten(1), group["iterations"])
-                    update = update.reshape(parameter.shape)
-                parameter.sub_(update, alpha=group["lr"])
+            if not parameters:
+                continue
+            updates = self._momentum(parameters, group)
+            if group["orthogonal"]:
+                _fix_norms(parameters)
+                updates = _orthogonal(updates, group["iterations"])
+            torch._foreach_mul_(updates, group["lr"])  # a number, or a tensor that may change
+            torch._foreach_sub_(parameters, updates)
         return loss
 
-    def _momentum(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
-        """The update of Nesterov's momentum, of the parameter's shape."""
-        gradient = parameter.grad
-        assert gradient is not None
+    def _momentum(self, parameters: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
+        """The updates of Nesterov's momentum, of the parameters' shapes."""
+        gradients = [p.grad for p in parameters if p.grad is not None]
         if group["weight_decay"] and not group["orthogonal"]:
-            gradient = gradient.add(parameter, alpha=group["weight_decay"])
-        state = self.state[parameter]
-        if "momentum" not in state:
-            state["momentum"] = torch.zeros_like(parameter)
-        velocity = state["momentum"]
-        velocity.mul_(group["momentum"]).add_(gradient)
-        return gradient.add(velocity, alpha=group["momentum"])
+            decay = group["weight_decay"]
+            gradients = list(torch._foreach_add(gradients, parameters, alpha=decay))
+        for parameter in parameters:
+            if "momentum" not in self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        velocities = [self.state[parameter]["momentum"] for parameter in parameters]
+        torch._foreach_mul_(velocities, group["momentum"])
+        torch._foreach_add_(velocities, gradients)
+        return list(torch._foreach_add(gradients, velocities, alpha=group["momentum"]))
 
 
-def orthogonalize(matrix: Tensor, iterations: int) -> Tensor:
-    """About the nearest matrix whose singular values are all 1: ``U Vᵀ`` of ``U S Vᵀ``.
+def _fix_norms(parameters: list[Tensor]) -> None:
+    """Gives each weight the Frobenius norm of an orthogonal matrix of its shape."""
+    factors = torch._foreach_add(torch._foreach_norm(parameters), EPS)
+    torch._foreach_reciprocal_(factors)
+    torch._foreach_mul_(factors, [sqrt(min(p.flatten(1).shape)) for p in parameters])
+    torch._foreach_mul_(parameters, factors)
+
+
+def _orthogonal(updates: list[Tensor], iterations: int) -> list[Tensor]:
+    """Each update as a matrix, made orthogonal, in its own shape again."""
+    matrices = orthogonalize([update.flatten(1) for update in updates], iterations)
+    return [m.reshape(u.shape) for m, u in zip(matrices, updates, strict=True)]
+
+
+def orthogonalize(matrices: Sequence[Tensor], iterations: int) -> list[Tensor]:
+    """About the nearest matrices whose singular values are all 1: ``U Vᵀ`` of ``U S Vᵀ``.
 
     Newton and Schulz's iteration needs matrix products alone. After three iterations the singular
     values that were at least a fiftieth of the Frobenius norm are between 0.68 and 1.21; smaller
@@ -126,33 +141,45 @@ def orthogonalize(matrix: Tensor, iterations: int) -> Tensor:
     Each iteration multiplies ``x`` by ``p = a + b·g + c·g²`` with ``g = x xᵀ``, which commutes with
     ``p``: so the next ``g`` is ``p g p``, and only the first one and the last product touch the
     long side. Source: "Gram Newton-Schulz" (https://dao-lab.ai/blog/2026/gram-newton-schulz), which
-    warns of half precision: the products are float32, or float64 for a float64 matrix.
+    warns of half precision: the products are float32, or float64 for a float64 matrix. Those of
+    matrices with the same short side are taken together.
 
     Args:
-        matrix: floating point (M, N).
+        matrices: floating point (M, N), of any M and N.
         iterations: at least 1.
 
     Returns:
-        A matrix of the same shape and dtype.
+        A matrix for each, of the same shape and dtype.
     """
-    tall = len(matrix) > matrix.shape[1]
-    x = matrix.mT if tall else matrix  # (m, n) with m <= n: the products are then smallest
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
-    x = x / (x.norm() + EPS)
-    gram = x @ x.mT  # (m, m)
-    product = _polynomial(gram)
-    factor = product
+    wide = [m.mT if len(m) > m.shape[1] else m for m in matrices]  # (m, n) with m <= n
+    wide = [x.to(torch.promote_types(x.dtype, torch.float32)) for x in wide]
+    products: dict[int, Tensor] = {}
+    for side in {len(x) for x in wide}:
+        chosen = [index for index, x in enumerate(wide) if len(x) == side]
+        grams = torch.stack([wide[index] @ wide[index].mT for index in chosen])
+        products.update(zip(chosen, _newton_schulz(grams, iterations), strict=True))
+    found = [products[index] @ x for index, x in enumerate(wide)]
+    return [
+        (x.mT if len(m) > m.shape[1] else x).to(m.dtype)
+        for x, m in zip(found, matrices, strict=True)
+    ]
+
+
+def _newton_schulz(grams: Tensor, iterations: int) -> Tensor:
+    """What orthogonalises matrices ``x`` from the left, by their ``x xᵀ``; both (K, m, m)."""
+    norms = grams.diagonal(dim1=-2, dim2=-1).sum(-1).sqrt() + EPS  # Frobenius norms of x
+    grams = grams / norms.square()[:, None, None]
+    product = factor = _polynomial(grams)
     for _ in range(iterations - 1):
-        gram = factor @ gram @ factor
-        factor = _polynomial(gram)
+        grams = factor @ grams @ factor
+        factor = _polynomial(grams)
         product = factor @ product
-    x = (product @ x).to(matrix.dtype)
-    return x.mT if tall else x
+    return product / norms[:, None, None]
 
 
-def _polynomial(gram: Tensor) -> Tensor:
-    """``a + b·gram + c·gram²``, (m, m)."""
+def _polynomial(grams: Tensor) -> Tensor:
+    """``a + b·gram + c·gram²`` of each, (K, m, m)."""
     a, b, c = COEFFICIENTS
-    found = torch.addmm(gram, gram, gram, beta=b, alpha=c)
-    found.diagonal().add_(a)
+    found = torch.baddbmm(grams, grams, grams, beta=b, alpha=c)
+    found.diagonal(dim1=-2, dim2=-1).add_(a)
     return found

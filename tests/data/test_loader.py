@@ -112,3 +112,34 @@ def test_each_batch_and_process_is_augmented_differently() -> None:
     loader = BatchLoader(images, torch.zeros(40), torch.arange(40), 20, augment=compose(["flip"]))
     (first, _), (second, _) = loader
     assert not torch.equal(first, second)
+
+
+def test_batches_that_are_made_together_are_the_same_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def epoch() -> list[torch.Tensor]:
+        return [images for images, _ in _loader(23, batch_size=4, shuffle=True)]
+
+    alone = epoch()
+    monkeypatch.setattr(BatchLoader, "_batches_at_once", 3)
+    assert len(alone) == 6
+    for one, other in zip(epoch(), alone, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("stop", [1, 3, 4])
+def test_batches_that_are_made_together_go_on_where_they_stopped(
+    monkeypatch: pytest.MonkeyPatch, stop: int
+) -> None:
+    monkeypatch.setattr(BatchLoader, "_batches_at_once", 3)
+    options = {"batch_size": 4, "shuffle": True, "augment": compose(["flip", "crop"])}
+    whole = [images for images, _ in _loader(23, **options)]
+    stopped = _loader(23, **options)
+    for _, _batch in zip(range(stop), stopped, strict=False):
+        pass
+    again = _loader(23, **options)
+    again.load_state_dict({"epoch": 0, "batches": stop})
+    rest = [images for images, _ in again]
+    assert len(rest) == len(whole) - stop
+    for one, other in zip(rest, whole[stop:], strict=True):
+        assert torch.equal(one, other)

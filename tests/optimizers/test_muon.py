@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from cifar_lab.optimizers.muon import COEFFICIENTS, Muon, orthogonalize
+from cifar_lab.optimizers import muon
+from cifar_lab.optimizers.muon import COEFFICIENTS, Muon
+
+
+def orthogonalize(matrix: torch.Tensor, iterations: int) -> torch.Tensor:
+    return muon.orthogonalize([matrix], iterations)[0]
 
 
 def _matrix(rows: int, columns: int) -> torch.Tensor:
@@ -66,6 +71,13 @@ def test_orthogonalize_is_as_exact_in_float32_where_the_singular_values_differ_m
     exact = orthogonalize(matrix, 3)
     error = orthogonalize(matrix.float(), 3).double() - exact
     assert error.norm() < 2e-5 * exact.norm()
+
+
+def test_matrices_of_the_same_short_side_are_orthogonalized_together() -> None:
+    matrices = [_matrix(*shape) for shape in ((6, 20), (20, 6), (8, 8), (6, 9), (6, 6))]
+    found = muon.orthogonalize(matrices, 3)
+    for matrix, together in zip(matrices, found, strict=True):
+        torch.testing.assert_close(together, orthogonalize(matrix, 3), rtol=1e-9, atol=1e-12)
 
 
 def test_orthogonalize_computes_half_precision_in_float32() -> None:

@@ -1,0 +1,120 @@
+"""A classifier whose whole training step is replayed as one CUDA graph, where there is a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from torch import Tensor
+from torch.optim import Optimizer
+
+from cifar_lab.data.loader import Batch
+from cifar_lab.models.classifier import ImageClassifier
+from cifar_lab.training.step_graph import StepGraph
+
+
+class ReplayedClassifier(ImageClassifier):
+    """An ImageClassifier whose training step is replayed on a GPU (training/step_graph.py).
+
+    Then ``training_step`` does all: forward and backward pass and the optimizer's step. Callbacks
+    see the gradients, but what they change in them comes too late. With several processes,
+    accumulated or clipped gradients, or float16, it trains as every other model.
+
+    Args:
+        cuda_graphs: replay where that is possible.
+        settings: as in ImageClassifier.
+    """
+
+    def __init__(self, *args: Any, cuda_graphs: bool, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.cuda_graphs = cuda_graphs
+        self._replaying = False
+        self._replay: StepGraph | None = None
+        self._recorded: object = None  # what the batches of the recording looked like
+
+    @property
+    def replays(self) -> bool:
+        """Whether the training step is replayed."""
+        trainer = self.trainer
+        return (
+            self.cuda_graphs
+            and self.device.type == "cuda"
+            and trainer.world_size == 1
+            and trainer.accumulate_grad_batches == 1
+            and not trainer.gradient_clip_val
+            and trainer.precision != "16-mixed"
+        )
+
+    def on_fit_start(self) -> None:
+        """Decides once for this training."""
+        self._replaying = self.replays
+
+    def on_fit_end(self) -> None:
+        """Gives the memory of the recording back."""
+        self._replay = self._recorded = None
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Gives the mean cross entropy of a batch."""
+        if not self._replaying:
+            return super().training_step(batch, batch_idx)
+        images, labels = batch
+        loss, logits = self._step_graph(images)(images, labels)
+        loss = loss.clone()
+        self.meter.update(loss, logits, labels)
+        return loss
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """The backward pass, unless the training step has done it."""
+        if not self._replaying:
+            super().backward(loss, *args, **kwargs)
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Forgets the gradients, unless the training step has done it."""
+        if not self._replaying:
+            super().optimizer_zero_grad(epoch, batch_idx, optimizer)
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """A step of the optimizer, unless the training step, which the closure takes, did it."""
+        if not self._replaying or optimizer_closure is None:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+            return
+        optimizer_closure()
+        for callback in self.trainer.callbacks:
+            callback.on_before_optimizer_step(self.trainer, self, optimizer)
+
+    def recorded_state(self) -> object:
+        """What the training step depends on besides its batch; another one is recorded anew."""
+        return None
+
+    def _step_graph(self, images: Tensor) -> StepGraph:
+        state = (images.shape, self.recorded_state())
+        if self._replay is None or self._recorded != state:
+            self._replay = None  # frees its memory before the next one takes its own
+            self._replay = StepGraph(self._whole_step, self.trainer.optimizers[0])
+            self._recorded = state
+        return self._replay
+
+    def _whole_step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Trains on a batch; gives the loss () and the logits (B, C)."""
+        device, optimizer = self.device.type, self.trainer.optimizers[0]
+        # What autocast keeps of one step would be recorded as if it held for all.
+        with torch.autocast(
+            device,
+            dtype=torch.get_autocast_dtype(device),
+            enabled=torch.is_autocast_enabled(device),
+            cache_enabled=False,
+        ):
+            loss, logits = self.loss_and_logits(images, labels)
+        with torch.autocast(device, enabled=False):
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+        return loss.detach(), logits.detach()
