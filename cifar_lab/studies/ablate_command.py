@@ -52,6 +52,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--model", default="fast_cnn", metavar="NAME", help="(default: %(default)s)")
     add("--seeds", default="0,1,2", metavar="N,N", help="at least two (default: %(default)s)")
     add("--only", metavar="N,N", help="variants by their numbers; 0 lists them (default: all)")
+    add("--whole", action="store_true", help="train whole runs: for a GPU, or for a week")
+    add("--accelerator", default="auto", metavar="auto|cpu|gpu|mps", help="what trains")
+    add("--precision", default="auto", metavar="NAME", help="as scripts/fit.py takes it")
     add(
         "--log_dir",
         default="lightning_logs/ablation",
@@ -81,8 +84,9 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     if not set(wanted) <= set(range(1, len(names) + 1)):
         listed = "; ".join(f"{number} {name}" for number, name in enumerate(names, 1))
         raise UserError(f"--only {options.only}: expected numbers of {listed}")
-    flags = flags_of(options, "source", "data_dir", "log_dir")
-    found = run_study(options.model, seeds, [names[number - 1] for number in wanted], flags)
+    flags = flags_of(options, "source", "data_dir", "log_dir", "accelerator", "precision")
+    chosen = [names[number - 1] for number in wanted]
+    found = run_study(options.model, seeds, chosen, flags, options.whole)
     print(f"\n{options.model} {found['shortened']}; seeds {options.seeds}")
     print(f"{found['data']}; {found['hardware']}\n\n{table(found)}")
     return found

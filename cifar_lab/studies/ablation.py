@@ -1,4 +1,4 @@
-"""What each part of a fast recipe is worth: the recipe without it, the same seeds, shortened runs.
+"""What each part of a fast recipe is worth: the recipe without it, with the same seeds.
 
 Accuracies are those of the validation split at the last step; the test set decides nothing. A
 difference is formed seed by seed, so that what a seed does to both cancels; its interval is
@@ -19,6 +19,7 @@ from cifar_lab.report.runs import Run, find_or_train, images_of
 from cifar_lab.report.table import line
 
 BASE = "the recipe"
+EVALUATED_AT_THE_END = "--eval_every 100000"
 # The 0.975 quantile of Student's t for 1, 2, … degrees of freedom; from any table of it.
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
@@ -28,7 +29,8 @@ class Study:
     """What is tried on a recipe.
 
     Attributes:
-        shortened: flags that make a run short; of every run, with and without the part.
+        shortened: flags that make a run short; of every run, with and without the part, unless
+            whole runs are wanted.
         variants: name of what is left out or changed -> the flags that do it.
     """
 
@@ -41,7 +43,7 @@ STUDIES = {
     # is seen as often as in the whole recipe, so that much is learned by heart here too.
     "fast_cnn": Study(
         "--widths 24,96,96 --val_size 43750 --batch_size 250 --lr 0.1 --head_lr 0.02 "
-        "--eval_every 100000",
+        + EVALUATED_AT_THE_END,
         {
             "first layer trained, not whitening": "--whitening false",
             "flips drawn anew each epoch": "--augment flip,crop",
@@ -57,7 +59,7 @@ STUDIES = {
         },
     ),
     "fast_mlp": Study(
-        "--width 256 --val_size 44380 --batch_size 250 --eval_every 100000",
+        "--width 256 --val_size 44380 --batch_size 250 " + EVALUATED_AT_THE_END,
         {
             "pixels, not principal components": "--components 0",
             "flips drawn anew each epoch": "--augment flip,crop",
@@ -75,7 +77,9 @@ STUDIES = {
 }
 
 
-def run_study(model: str, seeds: list[int], chosen: list[str], flags: list[str]) -> dict[str, Any]:
+def run_study(
+    model: str, seeds: list[int], chosen: list[str], flags: list[str], whole: bool = False
+) -> dict[str, Any]:
     """Trains what is missing; gives the rows of the table.
 
     Args:
@@ -83,6 +87,7 @@ def run_study(model: str, seeds: list[int], chosen: list[str], flags: list[str])
         seeds: of each variant, at least 2.
         chosen: names of variants; the recipe itself always comes first.
         flags: more flags of ``scripts/fit.py``, ``--log_dir`` among them.
+        whole: train whole runs, not shortened ones.
 
     Returns:
         ``{"rows": [{"variant", "flags", "accuracies", "seconds", "difference", "interval"}, …]}``;
@@ -92,14 +97,7 @@ def run_study(model: str, seeds: list[int], chosen: list[str], flags: list[str])
         UserError: settings or data that are wrong.
         TrainingEndedError: a training failed or was interrupted.
     """
-    study = STUDIES[model]
-    named = {BASE: "", **{name: study.variants[name] for name in chosen}}
-    plans = {
-        name: [
-            _plan([*study.shortened.split(), *words.split()], model, seed, flags) for seed in seeds
-        ]
-        for name, words in named.items()
-    }
+    named, plans = plan_study(model, seeds, chosen, flags, whole)
     images = images_of(plans[BASE][0])
     runs = {name: [find_or_train(plan, images) for plan in row] for name, row in plans.items()}
     base = [_accuracy(run) for run in runs[BASE]]
@@ -121,12 +119,26 @@ def run_study(model: str, seeds: list[int], chosen: list[str], flags: list[str])
     data = first["data"]
     return {
         "model": model,
-        "shortened": study.shortened,
+        "shortened": "" if whole else STUDIES[model].shortened,
         "seeds": seeds,
         "data": f"{data['location']}, fingerprint {data['fingerprint']}",
         "hardware": hardware(first),
         "rows": rows,
     }
+
+
+def plan_study(
+    model: str, seeds: list[int], chosen: list[str], flags: list[str], whole: bool
+) -> tuple[dict[str, str], dict[str, list[FitPlan]]]:
+    """The flags of each variant and a plan for each seed of it; arguments as of ``run_study``."""
+    study = STUDIES[model]
+    named = {BASE: "", **{name: study.variants[name] for name in chosen}}
+    common = EVALUATED_AT_THE_END if whole else study.shortened
+    plans = {
+        name: [_plan([*common.split(), *words.split()], model, seed, flags) for seed in seeds]
+        for name, words in named.items()
+    }
+    return named, plans
 
 
 def paired(values: list[float], base: list[float]) -> tuple[float, float]:

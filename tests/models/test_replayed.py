@@ -70,7 +70,7 @@ def test_there_is_nothing_to_replay_on_the_cpu(fit) -> None:
     assert not model._replaying
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU of NVIDIA")
+@pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("kind", [FastCNN, FastMLP])
 def test_a_gpu_replays_what_it_would_compute(

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from cifar_lab.optimizers.muon import Muon
 from cifar_lab.training.step_graph import StepGraph
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU of NVIDIA")
+pytestmark = pytest.mark.gpu
 
 
 def _trained(optimizer_name: str, replayed: bool, precision: torch.dtype) -> tuple[Tensor, ...]:
