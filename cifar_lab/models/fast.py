@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
 from math import inf
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import AdamW
 
 from cifar_lab.errors import UserError
@@ -32,7 +29,6 @@ class FastClassifier(ReplayedClassifier):
         weight_decay: of "adamw" as usual. Of "muon" and "sgd" the share of a parameter that a step
             at the highest rate takes off, before momentum multiplies it by 1 / (1 - momentum);
             filters that are made orthogonal have none.
-        compiled: on a GPU, have the network compiled at its first batch, which takes a while.
         settings: as in ReplayedClassifier.
 
     Raises:
@@ -49,7 +45,6 @@ class FastClassifier(ReplayedClassifier):
         head_lr: float,
         momentum: float,
         warmup: float,
-        compiled: bool,
         **settings: Any,
     ) -> None:
         super().__init__(network, **settings)
@@ -61,17 +56,6 @@ class FastClassifier(ReplayedClassifier):
                 raise UserError(f"{name} {share}: expected at least 0 and below 1")
         self.bias_lr, self.head_lr = bias_lr, head_lr
         self.momentum, self.warmup = momentum, warmup
-        self.compiled = compiled
-
-    def training_logits(self, images: Tensor) -> Tensor:
-        """Maps raw uint8 images (B, 3, 32, 32) to logits (B, num_classes) in training."""
-        return self.network_in_training(self.normalize(images))
-
-    def network_in_training(self, images: Tensor) -> Tensor:
-        """Maps normalised float images (B, 3, H, W) to logits (B, num_classes)."""
-        if self.compiled and images.is_cuda:
-            return _compiled()(self.network, images)
-        return self.network(images)
 
     def configure_optimizers(self) -> Any:
         """Gives the optimizer, its rates and their schedule."""
@@ -101,13 +85,3 @@ class FastClassifier(ReplayedClassifier):
         for group in groups:  # rate times decay is then the same for all
             group["weight_decay"] = self.weight_decay / group["lr"]
         return Muon(groups, self.lr, self.momentum)
-
-
-@cache
-def _compiled() -> Callable[[nn.Module, Tensor], Tensor]:
-    """Applies a network; made once, so that others of the same layers take the same kernels."""
-
-    def apply(network: nn.Module, images: Tensor) -> Tensor:
-        return network(images)
-
-    return torch.compile(apply, dynamic=False)

@@ -110,10 +110,9 @@ class FastCNN(FastClassifier):
         head_lr: float = 0.007,
         momentum: float = 0.85,
         warmup: float = 0.0,
-        weight_decay: float = 0.001,
-        label_smoothing: float = 0.2,
+        weight_decay: float = 0.0,
+        label_smoothing: float = 0.0,
         cuda_graphs: bool = True,
-        compiled: bool = False,
         num_classes: int = 10,
     ) -> None:
         super().__init__(
@@ -129,7 +128,6 @@ class FastCNN(FastClassifier):
             weight_decay=weight_decay,
             label_smoothing=label_smoothing,
             cuda_graphs=cuda_graphs,
-            compiled=compiled,
         )
         smallest, largest = self.network.smallest_size, IMAGE_SHAPE[-1]
         if not smallest <= small_size <= largest:
@@ -144,7 +142,7 @@ class FastCNN(FastClassifier):
         normalised, side = self.normalize(images), self.recorded_state()
         if side < IMAGE_SHAPE[-1]:
             normalised = F.interpolate(normalised, [side] * 2, mode="bilinear", antialias=True)
-        return self.network_in_training(normalised)
+        return self.network(normalised)
 
     def recorded_state(self) -> int:
         """Side in pixels of the images that the network sees at this step."""

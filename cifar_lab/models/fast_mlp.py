@@ -119,7 +119,6 @@ class FastMLP(FastClassifier):
         weight_decay: float = 0.5,
         label_smoothing: float = 0.1,
         cuda_graphs: bool = True,
-        compiled: bool = False,
         num_classes: int = 10,
     ) -> None:
         super().__init__(
@@ -135,7 +134,6 @@ class FastMLP(FastClassifier):
             weight_decay=weight_decay,
             label_smoothing=label_smoothing,
             cuda_graphs=cuda_graphs,
-            compiled=compiled,
         )
         self.save_hyperparameters()
 
