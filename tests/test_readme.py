@@ -123,6 +123,16 @@ def test_the_table_of_the_fast_recipes_is_that_of_the_measured_runs(page: str) -
     assert found[1] == table([row for speedrun in SPEEDRUNS for row in speedrun["rows"]])
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/speed.md"])
+def test_the_table_of_the_gpu_is_that_of_the_measured_runs(page: str) -> None:
+    found = re.search(
+        r"<!-- gpu -->\n(.*?)\n<!-- end -->", (ROOT / page).read_text("utf-8"), re.DOTALL
+    )
+    speedruns = json.loads((ROOT / "docs" / "gpu_speedruns.json").read_text())
+    assert found
+    assert found[1] == table([row for speedrun in speedruns for row in speedrun["rows"]])
+
+
 def test_the_table_of_accuracy_against_time_is_that_of_the_measured_runs() -> None:
     page = (ROOT / "docs" / "speed.md").read_text("utf-8")
     found = re.search(r"<!-- curve -->\n(.*?)\n<!-- end -->", page, re.DOTALL)

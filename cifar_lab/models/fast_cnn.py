@@ -6,11 +6,11 @@
 Drawn from cifar10-airbench ("94% on CIFAR-10 in 3.29 Seconds on a Single GPU",
 https://arxiv.org/abs/2404.00498): the whitening layer, pooling before normalisation, convolutions
 that begin near the identity, batch normalization without scale, whose bias is trained at a higher
-rate than the filters, alternating flips, label smoothing, and a linear fall of all rates. From its
-successor Muon for the filters (optimizers/muon.py) and logits that begin near 0. Small images first
-are from "Progressive resizing" in fast.ai's DAWNBench entry
-(https://www.fast.ai/posts/2018-04-30-dawnbench-fastai.html). docs/speed.md says how the
-settings were chosen.
+rate than the filters, alternating flips, and a linear fall of all rates. From its successor Muon
+for the filters (optimizers/muon.py) and logits that begin near 0. Small images first are from
+"Progressive resizing" in fast.ai's DAWNBench entry
+(https://www.fast.ai/posts/2018-04-30-dawnbench-fastai.html). docs/speed.md says how the settings
+were chosen, and what each part is worth.
 """
 
 from __future__ import annotations

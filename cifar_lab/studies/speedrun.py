@@ -181,9 +181,14 @@ def _cells(row: dict[str, Any]) -> list[str]:
         f"{row['steps']:,}",
         mean_and_deviation(row["accuracies"]),
         mean_and_deviation(row["accuracies_of_views"]),
-        f"{fmean(row['train_seconds']):,.0f} s",
-        f"{fmean(row['total_seconds']):,.0f} s",
+        _seconds(row["train_seconds"]),
+        _seconds(row["total_seconds"]),
         ", ".join(map(str, row["seeds"])),
         f"{min(peaks):,.0f}–{max(peaks):,.0f}" if peaks else "–",
         "; ".join(row["hardware"]),
     ]
+
+
+def _seconds(values: list[float]) -> str:
+    mean = fmean(values)
+    return f"{mean:,.0f} s" if mean >= 10 else f"{mean:.1f} s"
