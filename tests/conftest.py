@@ -1,8 +1,8 @@
 """What all tests share: no network, no traces, and small data in every layout.
 
-Real CIFAR-10 is used where ``$CIFAR_LAB_DATA`` names it (fixture ``real_data``). A GPU is hidden,
-so that the tests are the same everywhere; ``CIFAR_LAB_TEST_GPU=1`` shows it, for those that need
-one (``-m gpu``).
+Real CIFAR-10 is used where ``$CIFAR_LAB_DATA`` names it (fixture ``real_data``). A GPU of NVIDIA is
+hidden, so that the tests are the same everywhere; ``CIFAR_LAB_TEST_GPU=1`` shows it, for those that
+need one (``-m gpu``).
 """
 
 import os

@@ -26,7 +26,7 @@ class Draw:
     """What decides how the images of one batch are changed.
 
     Attributes:
-        generator: on the images' device, at a state of this batch alone.
+        generator: on the images' device, at a state of these images alone.
         indices: int64 (B,), which images these are; on any device.
         epoch: how often they were seen before.
         seed: of the run.

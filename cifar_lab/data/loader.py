@@ -22,7 +22,7 @@ from torch import Tensor
 from cifar_lab.data.augment import Augmentation, Draw
 
 Batch = tuple[Tensor, Tensor]
-IMAGES_AT_ONCE = 10_000  # that a GPU augments; some hundred MB
+IMAGES_AT_ONCE = 10_000  # that a GPU augments; decides, with the seed, what it draws
 
 
 class BatchLoader:

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from pytorch_lightning import LightningModule
 from pytorch_lightning.core.optimizer import LightningOptimizer
+from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -19,8 +21,9 @@ class ReplayedClassifier(ImageClassifier):
     """An ImageClassifier whose training step is replayed on a GPU (training/step_graph.py).
 
     Then ``training_step`` does all: forward and backward pass and the optimizer's step. Callbacks
-    see the gradients, but what they change in them comes too late. With several processes,
-    accumulated or clipped gradients, or float16, it trains as every other model.
+    see the gradients, but what they change in them comes too late. On several processes, with
+    gradients that are accumulated, clipped or scaled (``16-mixed``), and where anomalies are
+    searched, it trains as every other model.
 
     Args:
         cuda_graphs: replay where that is possible.
@@ -30,30 +33,48 @@ class ReplayedClassifier(ImageClassifier):
     def __init__(self, *args: Any, cuda_graphs: bool, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.cuda_graphs = cuda_graphs
-        self._replaying = False
-        self._replay: StepGraph | None = None
-        self._recorded: object = None  # what the batches of the recording looked like
+        self._forget()
 
     @property
     def replays(self) -> bool:
         """Whether the training step is replayed."""
-        trainer = self.trainer
+        trainer, clips = self.trainer, type(self).configure_gradient_clipping
         return (
             self.cuda_graphs
             and self.device.type == "cuda"
-            and trainer.world_size == 1
+            and isinstance(trainer.strategy, SingleDeviceStrategy)
             and trainer.accumulate_grad_batches == 1
             and not trainer.gradient_clip_val
+            and clips is LightningModule.configure_gradient_clipping
             and trainer.precision != "16-mixed"
+            and not torch.is_anomaly_enabled()
         )
 
     def on_fit_start(self) -> None:
-        """Decides once for this training."""
+        """Forgets the recording of an earlier training, however that ended."""
+        self._forget()
+
+    def on_train_start(self) -> None:
+        """Tells the optimizer whether it may be recorded; a checkpoint says where it was saved."""
+        super().on_train_start()
+        for group in self.trainer.optimizers[0].param_groups:
+            if "capturable" in group:
+                group["capturable"] = self.device.type == "cuda"
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Decides for this step: callbacks can change what the Trainer does."""
         self._replaying = self.replays
+        if not self._replaying:
+            self._replay = None
 
     def on_fit_end(self) -> None:
         """Gives the memory of the recording back."""
-        self._replay = self._recorded = None
+        self._forget()
+
+    def on_validation_model_zero_grad(self) -> None:
+        """Forgets the gradients, unless they are part of the recording."""
+        if not self._replaying:
+            super().on_validation_model_zero_grad()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Gives the mean cross entropy of a batch."""
@@ -87,12 +108,23 @@ class ReplayedClassifier(ImageClassifier):
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
             return
         optimizer_closure()
+        own = self.trainer.optimizers[0]
         for callback in self.trainer.callbacks:
-            callback.on_before_optimizer_step(self.trainer, self, optimizer)
+            callback.on_before_optimizer_step(self.trainer, self, own)
+        self.on_before_optimizer_step(own)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy takes along: no recording."""
+        return {**super().__getstate__(), "_replay": None, "_recorded": None}
 
     def recorded_state(self) -> object:
         """What the training step depends on besides its batch; another one is recorded anew."""
         return None
+
+    def _forget(self) -> None:
+        self._replaying = False
+        self._replay: StepGraph | None = None
+        self._recorded: object = None  # what the batches of the recording looked like
 
     def _step_graph(self, images: Tensor) -> StepGraph:
         state = (images.shape, self.recorded_state())

@@ -154,8 +154,9 @@ def orthogonalize(matrices: Sequence[Tensor], iterations: int) -> list[Tensor]:
     wide = [m.mT if len(m) > m.shape[1] else m for m in matrices]  # (m, n) with m <= n
     wide = [x.to(torch.promote_types(x.dtype, torch.float32)) for x in wide]
     products: dict[int, Tensor] = {}
-    for side in {len(x) for x in wide}:
-        chosen = [index for index, x in enumerate(wide) if len(x) == side]
+    kinds = [(len(x), x.dtype, x.device) for x in wide]
+    for kind in dict.fromkeys(kinds):
+        chosen = [index for index, other in enumerate(kinds) if other == kind]
         grams = torch.stack([wide[index] @ wide[index].mT for index in chosen])
         products.update(zip(chosen, _newton_schulz(grams, iterations), strict=True))
     found = [products[index] @ x for index, x in enumerate(wide)]

@@ -67,10 +67,17 @@ class StepGraph:
     def _record(self, images: Tensor, labels: Tensor) -> None:
         self._inputs = images.clone(), labels.clone()
         groups = self._optimizer.param_groups
-        self._rates = [torch.tensor(float(group["lr"]), device=images.device) for group in groups]
+        # Of float32, as fused optimizers read them, whatever the default is.
+        self._rates = [
+            torch.tensor(group["lr"], dtype=torch.float32, device=images.device) for group in groups
+        ]
         self._graph = torch.cuda.CUDAGraph()
         self._optimizer.zero_grad(set_to_none=True)  # gradients then belong to the graph
-        with self._rates_as_tensors(), torch.cuda.graph(self._graph, stream=self._stream):
+        # "thread_local": another thread, which pins memory say, may go on.
+        recording = torch.cuda.graph(
+            self._graph, stream=self._stream, capture_error_mode="thread_local"
+        )
+        with self._rates_as_tensors(), recording:
             self._outputs = self._step(*self._inputs)
 
     @contextmanager
