@@ -8,7 +8,7 @@ the batch:
     y = s z + b               dg = ds/‖v‖                dx = dz v
                               db = Σ dy                  dv = dzᵀ x - (s ds/‖v‖²) v
 
-So v is read, and nothing as large as v is written but dv. docs/performance.md says what that gains,
+So v is read, and nothing as large as v is written but dv, and under autocast v once. docs/performance.md says what that gains,
 docs/derivations.md derives the formulas.
 
 Source: Salimans and Kingma, "Weight Normalization: A Simple Reparameterization to Accelerate
@@ -29,33 +29,36 @@ class WeightNormFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, g: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        """Maps x (B, M) to (B, N), with g (N, 1), v (N, M) and bias (N,), all of one dtype."""
-        z, norm, scale = _scaled(x, g, v)
-        ctx.save_for_backward(x, g, v, z, norm, scale)
-        return torch.addcmul(bias, z, scale)
+        """Maps x (B, M) to (B, N) of its dtype, with g (N, 1), v (N, M) and bias (N,).
+
+        Those are of one dtype, which x has too or which is finer; the products are of x's.
+        """
+        z, direction, norm, scale = _scaled(x, g, v)
+        ctx.save_for_backward(x, g, v, z, direction, norm, scale)
+        return torch.addcmul(bias, z.to(v.dtype), scale).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         """Gives the gradients of x (None where it wants none), g, v and bias."""
-        (dy,) = grad_outputs
-        x, g, v, z, norm, scale = ctx.saved_tensors
-        if (
-            torch.is_grad_enabled()
-        ):  # to be differentiated again: z, norm and scale depend on x, g, v
-            z, norm, scale = _scaled(x, g, v)
-        dz = dy * scale
+        x, g, v, z, direction, norm, scale = ctx.saved_tensors
+        if torch.is_grad_enabled():  # to be differentiated again: what is saved has no history
+            z, direction, norm, scale = _scaled(x, g, v)
+        dy = grad_outputs[0].to(v.dtype)
+        dz = (dy * scale).to(x.dtype)
         dscale = (dy * z).sum(0)
         along = dscale * scale / norm**2
-        dv = (v * -along[:, None]).addmm_(dz.t(), x)
-        dx = dz @ v if ctx.needs_input_grad[0] else None
+        dv = v * -along[:, None]
+        dv = dv.addmm_(dz.t(), x) if x.dtype == v.dtype else dv.add_(dz.t() @ x)
+        dx = dz @ direction if ctx.needs_input_grad[0] else None
         return dx, (dscale / norm)[:, None], dv, dy.sum(0)
 
 
 class WeightNormLinear(nn.Linear):
     """``nn.Linear`` under PyTorch's ``weight_norm``: the same parameters and ``state_dict``.
 
-    In training it computes as above. In evaluation, and where autocast, the compiler or a transform
-    of ``torch.func`` wants PyTorch's own operations, it is PyTorch's.
+    In training on the CPU it computes as above; under autocast its products are of autocast's
+    dtype, as those of ``nn.Linear``. In evaluation, on other devices, and where the compiler or a
+    transform of ``torch.func`` wants PyTorch's own operations, it is PyTorch's.
 
     Args:
         in_features: M, of the input.
@@ -68,23 +71,23 @@ class WeightNormLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Maps (..., M) to (..., N)."""
-        if not self.training or input.dim() != 2 or _others_look_on(input):
+        on_cpu = input.device.type == "cpu"
+        if not self.training or not on_cpu or input.dim() != 2 or _others_look_on():
             return super().forward(input)
         parametrizations: Any = self.parametrizations
         g, v = parametrizations.weight.original0, parametrizations.weight.original1
+        if torch.is_autocast_enabled("cpu") and input.dtype != torch.float64:
+            input = input.to(torch.get_autocast_dtype("cpu"))
         return WeightNormFunction.apply(input, g, v, self.bias)
 
 
-def _scaled(x: Tensor, g: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The products x vᵀ (B, N), the norms of v's rows (N,) and g over them (N,)."""
+def _scaled(x: Tensor, g: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The products x vᵀ (B, N), v (N, M) in x's dtype, norms of its rows (N,), g over them (N,)."""
     norm = torch.linalg.vector_norm(v, dim=1)
-    return x @ v.t(), norm, g[:, 0] / norm
+    direction = v.to(x.dtype)
+    return x @ direction.t(), direction, norm, g[:, 0] / norm
 
 
-def _others_look_on(x: Tensor) -> bool:
-    return (
-        torch.is_autocast_enabled(x.device.type)
-        or torch.compiler.is_compiling()
-        # PyTorch has no public way to ask; autograd.Function itself asks this.
-        or torch._C._are_functorch_transforms_active()
-    )
+def _others_look_on() -> bool:
+    # PyTorch has no public way to ask for transforms; autograd.Function itself asks this.
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()

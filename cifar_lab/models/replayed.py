@@ -30,6 +30,9 @@ class ReplayedClassifier(ImageClassifier):
         settings: as in ImageClassifier.
     """
 
+    _replay: StepGraph | None
+    _recorded: object  # what the batches of the recording looked like
+
     def __init__(self, *args: Any, cuda_graphs: bool, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.cuda_graphs = cuda_graphs
@@ -123,8 +126,7 @@ class ReplayedClassifier(ImageClassifier):
 
     def _forget(self) -> None:
         self._replaying = False
-        self._replay: StepGraph | None = None
-        self._recorded: object = None  # what the batches of the recording looked like
+        self._replay = self._recorded = None
 
     def _step_graph(self, images: Tensor) -> StepGraph:
         state = (images.shape, self.recorded_state())

@@ -36,7 +36,7 @@ def _calls(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     calls: list[Tensor] = []
     scaled = module._scaled
 
-    def counted(x: Tensor, g: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def counted(x: Tensor, g: Tensor, v: Tensor) -> tuple[Tensor, ...]:
         calls.append(x)
         return scaled(x, g, v)
 
@@ -88,18 +88,47 @@ def test_the_state_is_that_of_pytorch_s_layer() -> None:
     assert all(map(torch.equal, fresh.parameters(), expected.parameters()))
 
 
-@pytest.mark.parametrize("case", ["evaluation", "three dimensions", "autocast", "func"])
+def _error(found: Tensor, exact: Tensor) -> float:
+    return ((found.double() - exact).norm() / exact.norm()).item()
+
+
+def test_under_autocast_it_is_as_exact_as_pytorch_s_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = _calls(monkeypatch)
+    ours, theirs = WeightNormLinear(300, 200), weight_norm(nn.Linear(300, 200))
+    theirs.load_state_dict(ours.state_dict())
+    exact = weight_norm(nn.Linear(300, 200).double())
+    exact.load_state_dict(ours.state_dict())
+    x, upstream = torch.randn(64, 300), torch.randn(64, 200)
+    found = {}
+    for name, layer in (("ours", ours), ("theirs", theirs), ("exact", exact)):
+        given = x.clone().to(next(layer.parameters()).dtype).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=name != "exact"):
+            y = layer(given)
+        y.backward(upstream.to(y.dtype))
+        found[name] = [y.detach(), given.grad, *(p.grad for p in layer.parameters())]
+    assert len(calls) == 1
+    for mine, other, wanted in zip(*found.values(), strict=True):
+        assert mine.dtype == other.dtype
+        assert _error(mine, wanted) < 1.5 * _error(other, wanted) + 1e-6
+
+
+def test_under_autocast_a_float64_input_stays_what_it_is() -> None:
+    ours, _ = _pair()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ours.double()(torch.randn(6, 7).double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("case", ["evaluation", "three dimensions", "func"])
 def test_elsewhere_it_is_pytorch_s_layer(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = _calls(monkeypatch)
     ours, theirs = _pair()
     x = torch.randn(2, 6, 7) if case == "three dimensions" else torch.randn(6, 7)
     if case == "evaluation":
         ours.eval()
-    with torch.autocast("cpu", torch.bfloat16, enabled=case == "autocast"):
-        if case == "func":
-            found, expected = (torch.func.vmap(layer)(x[None]) for layer in (ours, theirs))
-        else:
-            found, expected = ours(x), theirs(x)
+    if case == "func":
+        found, expected = (torch.func.vmap(layer)(x[None]) for layer in (ours, theirs))
+    else:
+        found, expected = ours(x), theirs(x)
     assert found.dtype == expected.dtype
     assert torch.equal(found, expected)
     assert not calls
