@@ -8,8 +8,8 @@ the batch:
     y = s z + b               dg = ds/‖v‖                dx = dz v
                               db = Σ dy                  dv = dzᵀ x - (s ds/‖v‖²) v
 
-So v is read, and nothing as large as v is written but dv, and under autocast v once. docs/performance.md says what that gains,
-docs/derivations.md derives the formulas.
+So v is read, and nothing as large as v is written but dv, and under autocast v in its dtype.
+docs/performance.md says what that gains, docs/derivations.md derives the formulas.
 
 Source: Salimans and Kingma, "Weight Normalization: A Simple Reparameterization to Accelerate
 Training of Deep Neural Networks", https://arxiv.org/abs/1602.07868.
