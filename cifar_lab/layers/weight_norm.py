@@ -47,8 +47,7 @@ class WeightNormFunction(torch.autograd.Function):
         dz = (dy * scale).to(x.dtype)
         dscale = (dy * z).sum(0)
         along = dscale * scale / norm**2
-        dv = v * -along[:, None]
-        dv = dv.addmm_(dz.t(), x) if x.dtype == v.dtype else dv.add_(dz.t() @ x)
+        dv = (dz.t() @ x).to(v.dtype).addcmul_(v, along[:, None], value=-1)
         dx = dz @ direction if ctx.needs_input_grad[0] else None
         return dx, (dscale / norm)[:, None], dv, dy.sum(0)
 
