@@ -23,6 +23,7 @@ from cifar_lab.benchmark.timing import Seconds, ratio, spread, take_turns, timed
 from cifar_lab.data.augment import AUGMENTATIONS, compose
 from cifar_lab.data.loader import BatchLoader
 from cifar_lab.layers import batch_norm
+from cifar_lab.training.memory import kept_memory
 from cifar_lab.training.precision import resolve_precision
 
 ROOT = Path(__file__).parents[2]
@@ -69,7 +70,10 @@ def training(flags: list[str], rounds: int, quick: bool) -> Section:
 
 
 def batch_normalization(device: torch.device, rounds: int) -> Section:
-    """Forward plus backward of the three forms, float32, against ``nn.BatchNorm``."""
+    """Forward plus backward of the three forms, float32, against ``nn.BatchNorm``.
+
+    With the memory kept in the process, as in a training.
+    """
     found = {}
     for shape in BATCH_NORM_SHAPES:
         x = torch.randn(shape, device=device, requires_grad=True)
@@ -78,7 +82,8 @@ def batch_normalization(device: torch.device, rounds: int) -> Section:
             kind: partial(_pass_through, batch_norm(shape[1], len(shape) // 2, kind), x, dy)  # type: ignore[arg-type]
             for kind in ("native", "manual", "composed")
         }
-        seconds = take_turns(contenders, 4 * rounds)
+        with kept_memory():
+            seconds = take_turns(contenders, 4 * rounds)
         found["×".join(map(str, shape))] = {
             "seconds": {kind: spread(values) for kind, values in seconds.items()},
             "ratio_to_native": {
