@@ -23,6 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from .product import product
+
 
 class WeightNormFunction(torch.autograd.Function):
     """``WeightNormFunction.apply(x, g, v, bias)``; can be differentiated twice."""
@@ -47,8 +49,8 @@ class WeightNormFunction(torch.autograd.Function):
         dz = (dy * scale).to(x.dtype)
         dscale = (dy * z).sum(0)
         along = dscale * scale / norm**2
-        dv = (dz.t() @ x).to(v.dtype).addcmul_(v, along[:, None], value=-1)
-        dx = dz @ direction if ctx.needs_input_grad[0] else None
+        dv = product(dz.t(), x.t()).to(v.dtype).addcmul_(v, along[:, None], value=-1)
+        dx = product(dz, direction.t()) if ctx.needs_input_grad[0] else None
         return dx, (dscale / norm)[:, None], dv, dy.sum(0)
 
 
@@ -84,7 +86,7 @@ def _scaled(x: Tensor, g: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Te
     """The products x vᵀ (B, N), v (N, M) in x's dtype, norms of its rows (N,), g over them (N,)."""
     norm = torch.linalg.vector_norm(v, dim=1)
     direction = v.to(x.dtype)
-    return x @ direction.t(), direction, norm, g[:, 0] / norm
+    return product(x, direction), direction, norm, g[:, 0] / norm
 
 
 def _others_look_on() -> bool:
