@@ -10,7 +10,15 @@ import pytest
 from cifar_lab.parsing import parse_fit
 from cifar_lab.report import runs
 from cifar_lab.studies.ablate_command import main
-from cifar_lab.studies.ablation import BASE, STUDENT, STUDIES, Study, paired, table
+from cifar_lab.studies.ablation import (
+    BASE,
+    STUDENT,
+    STUDIES,
+    Study,
+    paired,
+    plan_study,
+    table,
+)
 
 
 @pytest.fixture
@@ -96,3 +104,17 @@ def test_wrong_input_is_refused(ablate, words: list[str], message: str) -> None:
     status, _, told = ablate(*words)
     assert status == 2
     assert message in told
+
+
+def test_whole_runs_are_the_recipe_s_and_evaluated_at_the_end() -> None:
+    named, plans = plan_study("fast_cnn", [0, 1], ["no flips"], [], whole=True)
+    assert named == {BASE: "", "no flips": "--augment crop"}
+    recipe = parse_fit(["--model", "fast_cnn"]).as_config()
+    for name, augment in ((BASE, recipe["augment"]), ("no flips", ["crop"])):
+        for seed, plan in enumerate(plans[name]):
+            config = plan.as_config()
+            changed = {key for key in recipe if config[key] != recipe[key]}
+            assert config["seed"] == seed
+            assert config["augment"] == augment
+            assert changed <= {"seed", "augment", "eval_every", "dashboard", "progress"}
+            assert config["eval_every"] == 100_000

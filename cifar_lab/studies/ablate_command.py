@@ -23,11 +23,11 @@ from cifar_lab.command_line import (
 from cifar_lab.errors import UserError
 
 DESCRIPTION = """\
-Trains a fast recipe, shortened, as it is and with one part left out or changed at a time, with the
-same seeds, and prints how much accuracy on the validation split each part brings, with its 95 %
-interval over the seeds, and what it costs in time. Runs that --log_dir holds already are not run
-again. Exit status: 0 done, 1 a training failed, 2 wrong input, 130 interrupted; the same command
-goes on."""
+Trains a fast recipe, shortened unless --whole is given, as it is and with one part left out or
+changed at a time, with the same seeds, and prints how much accuracy on the validation split each
+part brings, with its 95 % interval over the seeds, and what it costs in time. Runs that --log_dir
+holds already are not run again. Exit status: 0 done, 1 a training failed, 2 wrong input, 130
+interrupted; the same command goes on."""
 
 
 @command("ablate.py", "Interrupted; the same command goes on.")
@@ -52,7 +52,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--model", default="fast_cnn", metavar="NAME", help="(default: %(default)s)")
     add("--seeds", default="0,1,2", metavar="N,N", help="at least two (default: %(default)s)")
     add("--only", metavar="N,N", help="variants by their numbers; 0 lists them (default: all)")
-    add("--whole", action="store_true", help="train whole runs: for a GPU, or for a week")
+    add("--whole", action="store_true", help="train whole runs: for a GPU, or many hours")
     add("--accelerator", default="auto", metavar="auto|cpu|gpu|mps", help="what trains")
     add("--precision", default="auto", metavar="NAME", help="as scripts/fit.py takes it")
     add(
@@ -87,6 +87,6 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     flags = flags_of(options, "source", "data_dir", "log_dir", "accelerator", "precision")
     chosen = [names[number - 1] for number in wanted]
     found = run_study(options.model, seeds, chosen, flags, options.whole)
-    print(f"\n{options.model} {found['shortened']}; seeds {options.seeds}")
+    print(f"\n{options.model} {found['shortened'] or 'in whole runs'}; seeds {options.seeds}")
     print(f"{found['data']}; {found['hardware']}\n\n{table(found)}")
     return found
