@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from cifar_lab.cli import fit
 from cifar_lab.errors import TrainingEndedError
 from cifar_lab.inference.evaluate_command import main as evaluate
-from cifar_lab.parsing import parse_fit
+from cifar_lab.parsing import FitPlan, parse_fit
 from cifar_lab.report import runs
 from cifar_lab.studies import speedrun, speedrun_figure
 from cifar_lab.studies.speedrun_command import main
@@ -165,14 +165,21 @@ def test_wrong_input_is_refused(run, words: list[str], message: str) -> None:
 
 def test_a_gpu_takes_a_short_run_of_the_recipe_first(monkeypatch) -> None:
     taken = []
-    monkeypatch.setattr(speedrun, "run_fit", lambda plan: taken.append(plan.settings) or 0)
+
+    def run_fit(plan: FitPlan) -> int:
+        settings = plan.settings
+        taken.append((settings.max_steps, settings.val_size, settings.log_dir))
+        assert Path(settings.log_dir).is_dir()
+        return len(taken) - 1
+
+    monkeypatch.setattr(speedrun, "run_fit", run_fit)
     words = ["--recipe", "mlp", *speedrun.PROTOCOL]
     speedrun._warm_up(words, parse_fit(words).settings)
     assert not taken  # on the CPU there is nothing to warm up
     monkeypatch.setattr(speedrun, "device_kind", lambda accelerator: "cuda")
     speedrun._warm_up(words, parse_fit(words).settings)
-    assert [(one.max_steps, one.val_size) for one in taken] == [(speedrun.WARM_UP, 0)]
-    assert not Path(taken[0].log_dir).exists()
-    monkeypatch.setattr(speedrun, "run_fit", lambda plan: 1)
+    ((steps, val_size, folder),) = taken
+    assert (steps, val_size) == (speedrun.WARM_UP, 0)
+    assert not Path(folder).exists()  # nothing is left of it
     with pytest.raises(TrainingEndedError):
         speedrun._warm_up(words, parse_fit(words).settings)

@@ -132,12 +132,15 @@ def test_batches_that_are_made_together_go_on_where_they_stopped(
     monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
     monkeypatch.setattr(BatchLoader, "_batches_at_once", 3)
-    options = {"batch_size": 4, "shuffle": True, "augment": compose(["flip", "crop"])}
-    whole = [images for images, _ in _loader(23, **options)]
-    stopped = _loader(23, **options)
-    for _, _batch in zip(range(stop), stopped, strict=False):
-        pass
-    again = _loader(23, **options)
+    torch.manual_seed(0)
+    noise = torch.randint(256, (23, 3, 8, 8), dtype=torch.uint8)  # every shift of it is another
+
+    def loader() -> BatchLoader:
+        indices, augment = torch.arange(23), compose(["flip", "crop"])
+        return BatchLoader(noise, indices, indices, 4, shuffle=True, augment=augment)
+
+    whole = [images for images, _ in loader()]
+    again = loader()
     again.load_state_dict({"epoch": 0, "batches": stop})
     rest = [images for images, _ in again]
     assert len(rest) == len(whole) - stop
