@@ -30,6 +30,7 @@ from cifar_lab.benchmark.timing import Seconds, wait_for
 from cifar_lab.data.datamodule import CIFAR10DataModule
 from cifar_lab.errors import TrainingEndedError, UserError
 from cifar_lab.layers.dropout import Dropout
+from cifar_lab.layers.linear import Linear
 from cifar_lab.layers.weight_norm import WeightNormLinear
 from cifar_lab.models.classifier import OPTIMIZERS, ImageClassifier
 from cifar_lab.parsing import parse_fit
@@ -229,8 +230,11 @@ def _without_own_layers(model: nn.Module) -> None:
         for name, child in list(parent.named_children()):
             if isinstance(child, Dropout):
                 setattr(parent, name, nn.Dropout(child.p))
-            if isinstance(child, WeightNormLinear):
-                theirs = weight_norm(nn.Linear(child.in_features, child.out_features))
+            if isinstance(child, Linear | WeightNormLinear):
+                bias = child.bias is not None
+                theirs: nn.Module = nn.Linear(child.in_features, child.out_features, bias)
+                if isinstance(child, WeightNormLinear):
+                    theirs = weight_norm(theirs)
                 theirs.load_state_dict(child.state_dict())
                 setattr(parent, name, theirs)
 

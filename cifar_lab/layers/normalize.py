@@ -63,5 +63,5 @@ class Normalize(nn.Module):
         """
         if images.dtype != torch.uint8:
             raise TypeError(f"expected raw uint8 images (B, 3, 32, 32), got {images.dtype}")
-        centred = images - self.mean
-        return centred if self.kind == "mean_image" else centred / self.std
+        centred = images.to(self.mean.dtype).sub_(self.mean)  # in the copy: nothing else is made
+        return centred if self.kind == "mean_image" else centred.div_(self.std)

@@ -13,21 +13,23 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
-def product(a: Tensor, b: Tensor) -> Tensor:
-    """``a bᵀ``, (M, N), of a (M, K) and b (N, K), of one dtype.
+def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``a bᵀ``, (M, N), of a (M, K) and b (N, K), and ``bias`` (N,) on each row; of one dtype.
 
-    oneDNN's has no gradient of its own: where autograd looks on, it is PyTorch's ``@``.
+    oneDNN's has no gradient of its own: where autograd looks on, it is PyTorch's.
     """
     in_float32 = a.dtype == torch.float32 and a.device.type == "cpu"
-    if in_float32 and not torch.is_grad_enabled() and _onednn_is_faster():
-        return _onednn(a, b)
-    return a @ b.t()
+    if in_float32 and not torch.is_grad_enabled() and onednn_is_faster():
+        return _onednn(a, b, bias)
+    return F.linear(a, b, bias)
 
 
 @cache
-def _onednn_is_faster() -> bool:
+def onednn_is_faster() -> bool:
+    """Whether ``product`` is another than PyTorch's, for float32 on the CPU."""
     return _is_amd_with_avx512() and _onednn_is_right()
 
 
@@ -43,12 +45,16 @@ def _is_amd_with_avx512() -> bool:
 def _onednn_is_right() -> bool:
     """Whether the operator is there and agrees with ``@``, for each layout that is asked of it."""
     a, b = (torch.arange(12.0).sin().view(3, 4), torch.arange(20.0).cos().view(5, 4))
+    layouts = [(x, y) for x in (a, a.t().contiguous().t()) for y in (b, b.t().contiguous().t())]
     try:
-        pairs = [(x, y) for x in (a, a.t().contiguous().t()) for y in (b, b.t().contiguous().t())]
-        return all(torch.allclose(_onednn(x, y), x @ y.t(), atol=1e-6) for x, y in pairs)
+        return all(
+            torch.allclose(_onednn(x, y, bias), F.linear(x, y, bias), atol=1e-6)
+            for x, y in layouts
+            for bias in (None, torch.ones(5))
+        )
     except (AttributeError, RuntimeError, TypeError):
         return False
 
 
-def _onednn(a: Tensor, b: Tensor) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
+def _onednn(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from .looking_on import others_look_on
 from .product import product
 
 
@@ -73,7 +74,7 @@ class WeightNormLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """Maps (..., M) to (..., N)."""
         on_cpu = input.device.type == "cpu"
-        if not self.training or not on_cpu or input.dim() != 2 or _others_look_on():
+        if not self.training or not on_cpu or input.dim() != 2 or others_look_on():
             return super().forward(input)
         parametrizations: Any = self.parametrizations
         g, v = parametrizations.weight.original0, parametrizations.weight.original1
@@ -87,8 +88,3 @@ def _scaled(x: Tensor, g: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Te
     norm = torch.linalg.vector_norm(v, dim=1)
     direction = v.to(x.dtype)
     return product(x, direction), direction, norm, g[:, 0] / norm
-
-
-def _others_look_on() -> bool:
-    # PyTorch has no public way to ask for transforms; autograd.Function itself asks this.
-    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()

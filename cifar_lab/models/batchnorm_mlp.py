@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cifar_lab.data.image_set import IMAGE_SHAPE
 from cifar_lab.errors import UserError
 from cifar_lab.layers import KINDS, batch_norm
+from cifar_lab.layers.linear import Linear
 from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.models.mlp import check_units
 
@@ -36,11 +37,11 @@ class BatchNormMLPNetwork(nn.Sequential):
         layers: list[nn.Module] = [nn.Flatten()]
         for fan_in, units in pairwise(sizes):
             layers += [
-                nn.Linear(fan_in, units, bias=False),
+                Linear(fan_in, units, bias=False),
                 batch_norm_layer(units, 1, batchnorm),
                 nn.ReLU(),
             ]
-        super().__init__(*layers, nn.Linear(sizes[-1], num_classes))
+        super().__init__(*layers, Linear(sizes[-1], num_classes))
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps float images (B, 3, 32, 32) to logits (B, num_classes)."""

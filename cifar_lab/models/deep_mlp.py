@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from cifar_lab.data.image_set import IMAGE_SHAPE
 from cifar_lab.errors import UserError
 from cifar_lab.layers.dropout import Dropout
+from cifar_lab.layers.linear import Linear
 from cifar_lab.layers.weight_norm import WeightNormLinear
 from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.models.mlp import check_units
@@ -44,11 +45,11 @@ class DeepMLPNetwork(nn.Sequential):
         sizes = [prod(IMAGE_SHAPE), *check_units(hidden_units)]
         layers: list[nn.Module] = [nn.Flatten()]
         for fan_in, units in pairwise(sizes):
-            linear = WeightNormLinear if weight_norm else nn.Linear
+            linear = WeightNormLinear if weight_norm else Linear
             layers += [linear(fan_in, units), nn.ReLU()]
             if dropout:
                 layers.append(Dropout(dropout))
-        super().__init__(*layers, nn.Linear(sizes[-1], num_classes))
+        super().__init__(*layers, Linear(sizes[-1], num_classes))
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps float images (B, 3, 32, 32) to logits (B, num_classes)."""

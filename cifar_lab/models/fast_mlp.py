@@ -22,6 +22,7 @@ from cifar_lab.data.datamodule import CIFAR10DataModule
 from cifar_lab.data.image_set import IMAGE_SHAPE
 from cifar_lab.errors import UserError
 from cifar_lab.layers.dropout import Dropout
+from cifar_lab.layers.linear import Linear
 from cifar_lab.layers.principal import PrincipalComponents
 from cifar_lab.models.fast import FastClassifier
 
@@ -37,9 +38,9 @@ class ResidualBlock(nn.Module):
     def __init__(self, width: int, hidden: int, dropout: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.widen = nn.Linear(width, hidden)
+        self.widen = Linear(width, hidden)
         self.dropout = Dropout(dropout)
-        self.narrow = nn.Linear(hidden, width)
+        self.narrow = Linear(hidden, width)
         nn.init.zeros_(self.narrow.weight)
         nn.init.zeros_(self.narrow.bias)
 
@@ -85,11 +86,11 @@ class FastMLPNetwork(nn.Module):
         if not 0 <= dropout < 1:
             raise UserError(f"dropout {dropout}: expected at least 0 and below 1")
         self.principal = PrincipalComponents(inputs, components) if components else None
-        self.embedding = nn.Linear(components or inputs, width)
+        self.embedding = Linear(components or inputs, width)
         hidden = expansion * width
         self.blocks = nn.Sequential(*(ResidualBlock(width, hidden, dropout) for _ in range(blocks)))
         self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, num_classes)
+        self.head = Linear(width, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps float images (B, 3, 32, 32) to logits (B, num_classes)."""

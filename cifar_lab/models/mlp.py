@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cifar_lab.data.image_set import IMAGE_SHAPE
 from cifar_lab.errors import UserError
+from cifar_lab.layers.linear import Linear
 from cifar_lab.models.classifier import ImageClassifier
 
 INITS = ("pytorch", "report")
@@ -37,8 +38,8 @@ class MLPNetwork(nn.Sequential):
             raise UserError(f"init {init!r}: expected {' or '.join(INITS)}")
         layers: list[nn.Module] = [nn.Flatten()]
         for fan_in, units in pairwise(sizes):
-            layers += [nn.Linear(fan_in, units), nn.ReLU()]
-        super().__init__(*layers, nn.Linear(sizes[-1], num_classes))
+            layers += [Linear(fan_in, units), nn.ReLU()]
+        super().__init__(*layers, Linear(sizes[-1], num_classes))
         if init == "report":
             self.apply(_report_init)
 

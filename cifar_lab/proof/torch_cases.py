@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cifar_lab.layers import BatchNorm2d, BatchNormFunction, batch_norm_composed
+from cifar_lab.layers.linear import LinearFunction
 from cifar_lab.layers.weight_norm import WeightNormFunction
 from cifar_lab.numpy_reference.checks import Array, after_forward
 from cifar_lab.proof import cases
@@ -72,6 +73,16 @@ def module(x: Tensor, params: Params) -> Tensor:
     )
 
 
+def linear(rng: Rng) -> Case:
+    """`LinearFunction`, with the numbers and the twin of the NumPy layer."""
+    case = cases.linear(rng)
+
+    def form(x: Tensor, params: Params) -> Tensor:
+        return LinearFunction.apply(x, params["weight"], params["bias"])
+
+    return replace(case, layer=TorchForm(form, case.params))
+
+
 def weight_norm(rng: Rng) -> Case:
     """`WeightNormFunction`, with the numbers and the twin of the NumPy layer."""
     case = cases.weight_norm(rng)
@@ -120,6 +131,7 @@ TORCH_CASES: dict[str, Callable[[Rng], Case]] = {
     "torch_composed_second": _second(composed),
     "torch_function_second": _second(function),
     "torch_module_second": _second(module),
+    "torch_linear": linear,
     "torch_weight_norm": weight_norm,
 }
 """Name to builder: what `scripts/check_gradients.py` proves of the torch forms."""

@@ -12,6 +12,7 @@ import torch
 from cifar_lab.benchmark import contenders, drift, peak, sections
 from cifar_lab.benchmark.command import main
 from cifar_lab.benchmark.contenders import Setting
+from cifar_lab.training.fit import build_model
 
 FORMS = ("manual", "composed")
 
@@ -53,6 +54,15 @@ def test_the_plain_loop_has_the_dropout_of_pytorch(flags: list[str]) -> None:
     model = Setting("deep_mlp", 1, flags).model()
     kinds = {type(m) for m in model.modules() if isinstance(m, torch.nn.Dropout)}
     assert kinds == {torch.nn.Dropout}
+
+
+@pytest.mark.parametrize("name", ["mlp", "batchnorm_mlp", "fast_mlp"])
+def test_the_plain_loop_has_the_linear_layers_of_pytorch(name: str, flags: list[str]) -> None:
+    setting = Setting(name, 1, [*flags, "--batch_size", "32"])
+    ours, plain = build_model(setting.plan, setting.data), setting.model()
+    kinds = {type(m) for m in plain.network.modules() if isinstance(m, torch.nn.Linear)}
+    assert kinds == {torch.nn.Linear}
+    assert ours.network.state_dict().keys() == plain.network.state_dict().keys()
 
 
 def test_the_tutorial_loop_sees_standardised_images(flags: list[str]) -> None:

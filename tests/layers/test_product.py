@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from cifar_lab.layers import product as module
 from cifar_lab.layers.product import product
@@ -12,17 +13,19 @@ from cifar_lab.layers.product import product
 
 @pytest.fixture(autouse=True)
 def _asked_anew() -> Iterator[None]:
-    module._onednn_is_faster.cache_clear()
+    module.onednn_is_faster.cache_clear()
     yield
-    module._onednn_is_faster.cache_clear()
+    module.onednn_is_faster.cache_clear()
 
 
+@pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("amd", [False, True])
 @pytest.mark.parametrize("turned", [(False, False), (True, False), (False, True), (True, True)])
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (7, 5, 3), (200, 96, 130)])
 def test_it_is_the_product_in_every_layout(
     monkeypatch: pytest.MonkeyPatch,
     amd: bool,
+    biased: bool,
     turned: tuple[bool, bool],
     sizes: tuple[int, int, int],
 ) -> None:
@@ -30,10 +33,12 @@ def test_it_is_the_product_in_every_layout(
     torch.manual_seed(0)
     rows, columns, inner = sizes
     a, b = torch.randn(rows, inner), torch.randn(columns, inner)
+    bias = torch.randn(columns) if biased else None
     exact = a.double() @ b.double().t()
+    exact = exact if bias is None else exact + bias.double()
     a, b = (x.t().contiguous().t() if turn else x for x, turn in zip((a, b), turned, strict=True))
     with torch.no_grad():
-        found = product(a, b)
+        found = product(a, b, bias)
     assert found.dtype == torch.float32
     assert found.is_contiguous()
     assert (found.double() - exact).norm() < 1e-6 * exact.norm()
@@ -42,11 +47,11 @@ def test_it_is_the_product_in_every_layout(
 def _calls(monkeypatch: pytest.MonkeyPatch) -> list[torch.dtype]:
     """The dtypes that oneDNN's operator is asked for from now on, after it was tried."""
     monkeypatch.setattr(module, "_is_amd_with_avx512", lambda: True)
-    if not module._onednn_is_faster():
+    if not module.onednn_is_faster():
         pytest.skip("this PyTorch lacks the operator")
     calls = []
 
-    def counted(a: Tensor, b: Tensor) -> Tensor:
+    def counted(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
         calls.append(a.dtype)
         return a @ b.t()
 
@@ -67,11 +72,19 @@ def test_only_float32_without_autograd_is_onednn_s(monkeypatch: pytest.MonkeyPat
     assert calls == [torch.float32]
 
 
-def _missing(a: Tensor, b: Tensor) -> Tensor:
+def _missing(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
     raise AttributeError("no such operator")
 
 
-@pytest.mark.parametrize("broken", [_missing, lambda a, b: a @ b.t() + 0.01])
+def _inexact(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
+    return F.linear(a, b, bias) + 0.01
+
+
+def _without_bias(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
+    return F.linear(a, b)
+
+
+@pytest.mark.parametrize("broken", [_missing, _inexact, _without_bias])
 def test_an_operator_that_is_missing_or_wrong_is_not_taken(
     monkeypatch: pytest.MonkeyPatch, broken
 ) -> None:
@@ -80,6 +93,7 @@ def test_an_operator_that_is_missing_or_wrong_is_not_taken(
     a, b = torch.randn(3, 4), torch.randn(5, 4)
     with torch.no_grad():
         assert torch.equal(product(a, b), a @ b.t())
+        assert not module.onednn_is_faster()
 
 
 @pytest.mark.parametrize(
