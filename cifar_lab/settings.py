@@ -57,6 +57,9 @@ class FitSettings:
     source: Literal["auto", "cifar10", "synthetic"] = _flag(
         "data", "auto: find, else download, else synthetic", "auto"
     )
+    mirror: list[str] = _flag(
+        "data", "where to download from (default: $CIFAR_LAB_MIRROR, else known ones)", []
+    )
     val_size: NonNegativeInt | None = _flag(
         "data", "images held out to select on (a tenth); 0: the report's protocol"
     )

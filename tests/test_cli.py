@@ -73,6 +73,7 @@ def test_what_is_printed_repeats_the_run(capsys: pytest.CaptureFixture[str]) -> 
         (["--deterministic", "--seed", "1"], "deterministic", True),
         (["--augment", "flip,crop"], "augment", ["flip", "crop"]),
         (["--augment", "none"], "augment", []),
+        (["--mirror", "http://a/x,http://b/x"], "mirror", ["http://a/x", "http://b/x"]),
         (["--val_size", "0"], "val_size", 0),
         (["--max_epochs", "3"], "max_steps", None),
         (["--max_epochs", "3"], "max_epochs", 3),

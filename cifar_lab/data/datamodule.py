@@ -51,6 +51,8 @@ class CIFAR10DataModule(LightningDataModule):
         crop_padding: pixels that "crop" shifts an image by at most, each way.
         normalize: give standardised float32 images, for models that do not normalise themselves.
         verify_data: check an image tree's contents against its cache.
+        mirror: http(s) addresses of the archive to download from, in order; default
+            ``$CIFAR_LAB_MIRROR``, else those in download.py.
 
     Raises:
         UserError: a value out of its range (also from ``prepare_data`` and ``setup``: data that are
@@ -70,10 +72,12 @@ class CIFAR10DataModule(LightningDataModule):
         crop_padding: int = CROP_PADDING,
         normalize: bool = False,
         verify_data: bool = False,
+        mirror: Sequence[str] = (),
     ) -> None:
         super().__init__()
         _require_positive(batch_size=batch_size, eval_batch_size=eval_batch_size)
         self.data_dir, self.source, self.verify_data = data_dir, source, verify_data
+        self.mirror = mirror
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_size, self.seed, self.split_seed = val_size, seed, split_seed
         self.augment, self.normalize = compose(augment, crop_padding), normalize
@@ -86,7 +90,7 @@ class CIFAR10DataModule(LightningDataModule):
     def prepare_data(self) -> None:
         """Downloads the data where they are wanted and missing; runs on one process."""
         if self._set is None:
-            sources.prepare(self._folder(), self.source, _report)
+            sources.prepare(self._folder(), self.source, _report, self.mirror)
 
     def setup(self, stage: str | None = None) -> None:
         """Reads the data and splits them, once for all stages."""

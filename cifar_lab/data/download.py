@@ -77,7 +77,7 @@ def _mirror_urls(mirrors: Sequence[str] | None) -> list[str]:
         if not _is_web_address(url):
             raise UserError(
                 f"mirror {url!r} is not the http:// or https:// address of an archive.\n"
-                "Correct it (the environment variable CIFAR_LAB_MIRROR replaces the mirrors)."
+                "Correct it: --mirror, or the environment variable CIFAR_LAB_MIRROR."
             )
     return urls
 

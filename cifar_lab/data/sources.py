@@ -8,7 +8,7 @@ never falls back; ``"synthetic"`` looks nowhere.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -52,18 +52,25 @@ def resolve_folder(data_dir: str | os.PathLike[str] | None) -> Path:
     return DEFAULT_FOLDER
 
 
-def prepare(data_dir: Path, source: Source, report: Report) -> None:
+def prepare(data_dir: Path, source: Source, report: Report, mirrors: Sequence[str] = ()) -> None:
     """Downloads CIFAR-10 where it is wanted and not there. Run it on one process.
 
+    Args:
+        data_dir: the data folder, the extracted folder or the archive itself.
+        source: one of SOURCES.
+        report: takes what happens, a line each.
+        mirrors: as of ``download_archive``.
+
     Raises:
-        UserError: ``source`` is unknown, or is "cifar10" and no mirror delivered.
+        UserError: ``source`` is unknown, a mirror is no http(s) address, or ``source`` is "cifar10"
+            and no mirror delivered.
     """
     if source not in SOURCES:
         raise UserError(f"source {source!r}: expected one of {', '.join(SOURCES)}")
     if source == "synthetic" or find(data_dir) is not None:
         return
     try:
-        download_archive(data_dir, report=report)
+        download_archive(data_dir, mirrors, report)
     except DownloadError as error:
         if source == "cifar10":
             raise

@@ -28,6 +28,7 @@ from cifar_lab.training.run_folder import version_number
 HARMLESS = (
     "data_dir",
     "source",
+    "mirror",
     "log_dir",
     "progress",
     "dashboard",

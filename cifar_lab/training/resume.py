@@ -31,6 +31,7 @@ CHANGEABLE = (
     "num_nodes",
     "data_dir",
     "source",
+    "mirror",
     "verify_data",
     "log_dir",
     "progress",

@@ -9,6 +9,7 @@ import torch
 
 from cifar_lab import CIFAR10DataModule
 from cifar_lab.data import sources
+from cifar_lab.data.download import DownloadError
 from cifar_lab.data.statistics import CIFAR10_MEAN, CIFAR10_STD
 from cifar_lab.errors import UserError
 
@@ -28,6 +29,24 @@ def test_a_constructor_reads_and_downloads_nothing(
     data = CIFAR10DataModule(tmp_path / "nowhere")
     with pytest.raises(RuntimeError, match="before setup"):
         _ = data.num_classes
+
+
+@pytest.mark.parametrize(
+    "mirror", [[], ["http://a.test/x"], ["http://a.test/x", "http://b.test/x"]]
+)
+def test_it_downloads_from_the_mirrors_that_it_was_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mirror: list[str]
+) -> None:
+    asked: list[tuple[Path, list[str]]] = []
+
+    def download(folder: Path, mirrors: list[str], report) -> None:
+        asked.append((folder, mirrors))
+        raise DownloadError("no network")
+
+    monkeypatch.setattr(sources, "download_archive", download)
+    with pytest.raises(DownloadError):
+        CIFAR10DataModule(tmp_path, source="cifar10", mirror=mirror).prepare_data()
+    assert asked == [(tmp_path, mirror)]
 
 
 def test_batches_are_raw_and_splits_do_not_overlap(tree: Path) -> None:

@@ -1,7 +1,7 @@
 """Where data are looked for, and what happens when they are not there."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from cifar_lab.errors import UserError
 
 @pytest.fixture
 def _no_download(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    def fail(data_dir: Path, report: Callable[[str], None]) -> Path:
+    def fail(data_dir: Path, mirrors: Sequence[str], report: Callable[[str], None]) -> Path:
         raise DownloadError("no mirror delivered")
 
     monkeypatch.setattr(sources, "download_archive", fail)
