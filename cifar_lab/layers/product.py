@@ -43,7 +43,7 @@ def _is_amd_with_avx512() -> bool:
 
 
 def _onednn_is_right() -> bool:
-    """Whether the operator is there and agrees with PyTorch's, for each layout that is asked of it."""
+    """Whether the operator is there and agrees with PyTorch's, in each layout that it is given."""
     a, b = (torch.arange(12.0).sin().view(3, 4), torch.arange(20.0).cos().view(5, 4))
     layouts = [(x, y) for x in (a, a.t().contiguous().t()) for y in (b, b.t().contiguous().t())]
     try:
