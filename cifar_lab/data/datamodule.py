@@ -76,6 +76,7 @@ class CIFAR10DataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         _require_positive(batch_size=batch_size, eval_batch_size=eval_batch_size)
+        _require_lists(augment=augment, mirror=mirror)
         self.data_dir, self.source, self.verify_data = data_dir, source, verify_data
         self.mirror = mirror
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
@@ -261,3 +262,9 @@ def _require_positive(**values: int) -> None:
     for name, value in values.items():
         if value < 1:
             raise UserError(f"{name} {value}: expected a positive integer")
+
+
+def _require_lists(**values: Sequence[str]) -> None:
+    for name, value in values.items():
+        if isinstance(value, str):  # would be taken letter by letter
+            raise UserError(f"{name} {value!r}: expected a list, such as [{value!r}]")

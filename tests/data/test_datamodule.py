@@ -130,6 +130,8 @@ def test_normalize_gives_standardised_floats_to_foreign_models(tree: Path) -> No
         ({"eval_batch_size": -1}, "eval_batch_size -1"),
         ({"val_size": 120}, "val_size 120: expected 0 to 119"),
         ({"augment": ["blur"]}, "augment 'blur'"),
+        ({"augment": "flip"}, r"augment 'flip': expected a list, such as \['flip'\]"),
+        ({"mirror": "http://host/a.tar.gz"}, "mirror 'http://host/a.tar.gz': expected a list"),
         ({"source": "imagenet"}, "source 'imagenet'"),
     ],
 )
