@@ -156,7 +156,9 @@ class FastCNN(FastClassifier):
         if not isinstance(first, Whitening) or first.filled:
             return
         if isinstance(data, CIFAR10DataModule):
-            chosen = data.train_indices[:WHITENING_IMAGES]
+            # Of all classes: a folder of images lists them class by class.
+            every = max(1, len(data.train_indices) // WHITENING_IMAGES)
+            chosen = data.train_indices[::every][:WHITENING_IMAGES]
             images = torch.from_numpy(data.image_set.train_images[chosen])
             # Lightning moves a model to its device after this.
             first.fill(self.normalize(images.to(first.weight.device)))

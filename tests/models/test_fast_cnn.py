@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from cifar_lab.models import FastCNN
+from cifar_lab.layers.whitening import Whitening
+from cifar_lab.models import FastCNN, fast_cnn
 from cifar_lab.models.fast_cnn import FastCNNNetwork
 
 
@@ -82,6 +83,20 @@ def test_the_whitening_layer_is_computed_once_and_left_alone(fit) -> None:
     layer.weight.mul_(2)  # a second look at the images would undo this
     fit(model, steps=3)
     assert torch.equal(layer.weight, 2 * computed)
+
+
+def test_the_whitening_layer_is_computed_from_images_of_all_classes(fit, monkeypatch) -> None:
+    # The tree lists its 120 images class by class: the first six are of one class.
+    monkeypatch.setattr(fast_cnn, "WHITENING_IMAGES", 6)
+    seen = []
+    monkeypatch.setattr(Whitening, "fill", lambda self, images: seen.append(images))
+    model = FastCNN(widths=[4], num_classes=3)
+    trainer = fit(model, steps=1)
+    data = trainer.datamodule.image_set
+    images = model.normalize(torch.from_numpy(data.train_images))
+    places = [int((images == image).all((1, 2, 3)).nonzero()[0]) for image in seen[0]]
+    assert len(places) == 6
+    assert data.train_labels[places].tolist() == [0, 0, 1, 1, 2, 2]
 
 
 def test_without_whitening_the_first_layer_is_trained(fit) -> None:
