@@ -179,7 +179,7 @@ class CIFAR10DataModule(LightningDataModule):
         overfit = self.trainer is not None and self.trainer.overfit_batches > 0
         return self._loader(
             "train",
-            self.train_indices,
+            _mixed(self.train_indices) if overfit else self.train_indices,
             batch_size=self.batch_size,
             shuffle=not overfit,
             drop_last=True,
@@ -189,17 +189,16 @@ class CIFAR10DataModule(LightningDataModule):
     def val_dataloader(self) -> BatchLoader:
         """The validation split, or with ``val_size=0`` the test set; every image once."""
         if self.evaluates_on_test:
-            return self.test_dataloader()
-        return self._loader("train", self.val_indices, batch_size=self.eval_batch_size)
+            return self._evaluation("test", self._test_indices, "limit_val_batches")
+        return self._evaluation("train", self.val_indices, "limit_val_batches")
 
     def test_dataloader(self) -> BatchLoader:
         """The test set, every image once."""
-        indices = np.arange(len(self.image_set.test_labels))
-        return self._loader("test", indices, batch_size=self.eval_batch_size)
+        return self._evaluation("test", self._test_indices, "limit_test_batches")
 
     def predict_dataloader(self) -> BatchLoader:
         """The test set, in the order of its files."""
-        return self.test_dataloader()
+        return self._loader("test", self._test_indices, batch_size=self.eval_batch_size)
 
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
@@ -219,6 +218,17 @@ class CIFAR10DataModule(LightningDataModule):
             self._standardize = mean.to(images.device), std.to(images.device)
         mean, std = self._standardize
         return (images.float() - mean) / std, labels
+
+    @property
+    def _test_indices(self) -> np.ndarray:
+        return np.arange(len(self.image_set.test_labels))
+
+    def _evaluation(self, split: str, indices: np.ndarray, limit: str) -> BatchLoader:
+        """Batches in the order of the files, or mixed where the Trainer takes only some of them."""
+        taken = getattr(self.trainer, limit) if self.trainer is not None else 1.0
+        whole = isinstance(taken, float) and taken == 1.0  # the integer is one batch
+        indices = indices if whole else _mixed(indices)
+        return self._loader(split, indices, batch_size=self.eval_batch_size)
 
     def _loader(self, split: str, indices: np.ndarray, **options: Any) -> BatchLoader:
         if len(indices) < self._world_size:
@@ -251,6 +261,11 @@ class CIFAR10DataModule(LightningDataModule):
         if self.source == "synthetic":
             return sources.DEFAULT_FOLDER
         return sources.resolve_folder(self.data_dir)
+
+
+def _mixed(indices: np.ndarray) -> np.ndarray:
+    """A fixed order in which the first ones are of all classes; a folder lists class by class."""
+    return np.random.RandomState(0).permutation(indices)
 
 
 @rank_zero_only

@@ -113,6 +113,27 @@ def test_overfit_batches_sees_the_same_two_batches_every_epoch(tree: Path) -> No
     _trainer(max_steps=6, overfit_batches=2).fit(Watched(num_classes=3), _data(tree))
     assert seen[0:2] == seen[2:4] == seen[4:6]
     assert seen[0] != seen[1]
+    assert set(seen[0][2:]) == {0, 1, 2}  # though the tree lists its images class by class
+
+
+@pytest.mark.parametrize("val_size", [0, 30])
+def test_a_few_batches_of_an_evaluation_are_of_all_classes(val_size: int, tree: Path) -> None:
+    seen: list[set[int]] = []
+
+    class Watched(MLP):
+        def validation_step(self, batch, batch_idx):
+            seen.append(set(batch[1].tolist()))
+            return super().validation_step(batch, batch_idx)
+
+        def test_step(self, batch, batch_idx):
+            seen.append(set(batch[1].tolist()))
+            return super().test_step(batch, batch_idx)
+
+    data = CIFAR10DataModule(tree, batch_size=20, eval_batch_size=15, val_size=val_size)
+    trainer = _trainer(max_steps=1, limit_val_batches=1, limit_test_batches=1)
+    trainer.fit(Watched(num_classes=3), data)
+    trainer.test(Watched(num_classes=3), data, verbose=False)
+    assert seen == [{0, 1, 2}] * 2
 
 
 def test_epochs_differ_without_overfit_batches(tree: Path) -> None:
