@@ -22,7 +22,7 @@ import numpy as np
 from cifar_lab.data.image_set import IMAGE_SHAPE
 from cifar_lab.files import check_file
 
-FORMAT = 1  # raised when what is stored changes; older files are rebuilt
+FORMAT = 2  # raised when what is stored changes; older files are rebuilt
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")  # of ImageSet
 
 

@@ -1,7 +1,7 @@
 """A folder-per-class tree of image files: ``train/<class>/*.png`` and ``test/<class>/*.png``.
 
-Any number of classes, PNG or JPEG, 32×32 pixels, any mode that Pillow turns into RGB. The tree is
-decoded once and then read from the cache (cache.py). Classes and images may be links, also to
+Any number of classes, PNG or JPEG, 32×32 pixels, any mode of Pillow (pixels.py). The tree is decoded
+once and then read from the cache (cache.py). Classes and images may be links, also to
 outside; only ``train/<class>/`` is searched, so a loop of links has no end to run into.
 """
 
@@ -21,6 +21,7 @@ from PIL import Image, UnidentifiedImageError
 
 from cifar_lab.data import cache
 from cifar_lab.data.image_set import IMAGE_SHAPE, ImageSet
+from cifar_lab.data.pixels import as_cifar
 from cifar_lab.errors import UserError
 from cifar_lab.files import read_file, shown
 
@@ -184,7 +185,7 @@ def decode_image(path: str) -> np.ndarray:
                     f"{path}: {image.width}×{image.height} pixels; expected {width}×{height}. "
                     "Resize or remove it."
                 )
-            return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+            return as_cifar(image)
     except UserError:
         raise
     except Image.DecompressionBombError as error:

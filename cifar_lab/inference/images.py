@@ -1,16 +1,4 @@
-"""Any image as the models take it: uint8 (3, 32, 32), RGB.
-
-What happens to one, in this order:
-
-1. the first frame or page is taken, and turned upright as its EXIF orientation says;
-2. it is cropped to the largest square in its middle;
-3. 16-bit grey is scaled by 1/257, floating-point grey from its smallest to its largest value;
-4. it becomes RGB; colour profiles are ignored;
-5. it is resized to 32×32, bicubic with antialiasing;
-6. transparent parts are laid over white.
-
-An RGB image of 32×32 pixels comes out untouched.
-"""
+"""Any image file as the models take it; data/pixels.py says what happens to its pixels."""
 
 from __future__ import annotations
 
@@ -21,9 +9,9 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from cifar_lab.data.image_set import IMAGE_SHAPE
+from cifar_lab.data.pixels import as_cifar
 from cifar_lab.errors import UserError
 
 # 8192×8192, which takes about 1 GiB while it is converted; Pillow warns from 89 million on.
@@ -66,7 +54,7 @@ def formats() -> tuple[str, ...]:
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """One image file of any size, mode and format as uint8 (3, 32, 32), RGB; see the module.
+    """One image file of any size, mode and format as uint8 (3, 32, 32), RGB; see data/pixels.py.
 
     Raises:
         UserError: there is no such file, it is no image or a damaged one, or it has more than
@@ -79,7 +67,7 @@ def read_image(path: str | Path) -> np.ndarray:
             warnings.simplefilter("ignore")  # of metadata and size; damaged pixels raise
             with Image.open(path, formats=formats()) as image:
                 _check_size(image)
-                return np.asarray(_as_cifar(image)).transpose(2, 0, 1)
+                return as_cifar(image)
     except Image.DecompressionBombError as error:  # far above; raised by Pillow
         reason = f"more than {MAX_PIXELS:,} pixels; make it smaller"
         raise UserError(f"{printable(path)}: {reason}") from error
@@ -113,36 +101,3 @@ def _check_size(image: Image.Image) -> None:
         raise UserError(
             f"{image.width:,}×{image.height:,} pixels, more than {MAX_PIXELS:,}; make it smaller"
         )
-
-
-def _as_cifar(image: Image.Image) -> Image.Image:
-    """The steps of the module's docstring."""
-    image = _square(ImageOps.exif_transpose(image))
-    if image.mode.startswith(("I", "F")):
-        image = _eight_bits(image)
-    image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    size = IMAGE_SHAPE[:0:-1]  # width, height
-    image = image.resize(size, Image.Resampling.BICUBIC)  # weighs colours by their alpha
-    if image.mode == "RGBA":
-        image = Image.alpha_composite(Image.new("RGBA", size, "white"), image).convert("RGB")
-    return image
-
-
-def _square(image: Image.Image) -> Image.Image:
-    """The largest square in the middle."""
-    side = min(image.size)
-    left, top = ((length - side) // 2 for length in image.size)
-    return image.crop((left, top, left + side, top + side))
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits, of which Pillow's own conversion would cut off all above 255, or floats."""
-    values: np.ndarray = np.asarray(image, dtype=np.float32)
-    if image.mode == "F":
-        low, high = values.min(), values.max()
-        if not np.isfinite(high - low):
-            raise ValueError("values that are not finite")
-        values = (values - low) / ((high - low) or 1) * 255
-    else:
-        values = values.clip(0, 65535) / 257
-    return Image.fromarray(values.round().astype(np.uint8))

@@ -15,7 +15,7 @@ from cifar_lab.data import cache
 from cifar_lab.data.folder import decode_image, read_tree
 from cifar_lab.data.image_set import ImageSet
 from cifar_lab.errors import UserError
-from cifar_lab.inference.images import find_images
+from cifar_lab.inference.images import find_images, read_image
 
 
 def _read(root: Path, verify: bool = False) -> tuple[ImageSet, list[str]]:
@@ -151,6 +151,30 @@ def test_modes_of_pillow_become_rgb(mode: str, tmp_path: Path) -> None:
     image = decode_image(str(tmp_path / "white.png"))
     assert image.shape == (3, 32, 32)
     assert image.min() == 255
+
+
+@pytest.mark.parametrize("kind", ["transparent", "palette", "grey of 16 bits", "turned"])
+def test_an_image_is_the_same_in_training_and_in_prediction(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / ("image.jpg" if kind == "turned" else "image.png")
+    ramp = np.arange(1024, dtype=np.uint16).reshape(32, 32)
+    if kind == "transparent":
+        Image.new("RGBA", (32, 32), (10, 20, 30, 0)).save(path)
+    elif kind == "palette":
+        Image.new("P", (32, 32), 0).save(path, transparency=0)
+    elif kind == "grey of 16 bits":
+        Image.fromarray(ramp * 64).save(path)
+    else:
+        exif = Image.Exif()
+        exif[0x0112] = 6  # to be turned by a quarter
+        Image.fromarray((ramp // 4).astype(np.uint8)).save(path, exif=exif)
+    decoded = decode_image(str(path))
+    assert np.array_equal(decoded, read_image(path))
+    if kind in ("transparent", "palette"):
+        assert decoded.min() == 255  # laid over white
+    elif kind == "grey of 16 bits":
+        assert abs(decoded.mean() - 127) < 1
+    else:
+        assert decoded[0, 0, 0] > decoded[0, 0, -1] + 200  # its first row is its last column now
 
 
 def test_the_cache_folder_follows_the_environment(

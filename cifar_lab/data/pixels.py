@@ -1,0 +1,58 @@
+"""Any image as the models take it, in training and in prediction: uint8 (3, 32, 32), RGB.
+
+What happens to one, in this order:
+
+1. the first frame or page is taken, and turned upright as its EXIF orientation says;
+2. it is cropped to the largest square in its middle;
+3. 16-bit grey is scaled by 1/257, floating-point grey from its smallest to its largest value;
+4. it becomes RGB; colour profiles are ignored;
+5. it is resized to 32×32, bicubic with antialiasing;
+6. transparent parts are laid over white.
+
+An RGB image of 32×32 pixels comes out untouched.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from cifar_lab.data.image_set import IMAGE_SHAPE
+
+
+def as_cifar(image: Image.Image) -> np.ndarray:
+    """The steps of the module's docstring; gives uint8 (3, 32, 32), RGB.
+
+    Raises:
+        ValueError: floating-point grey with values that are not finite; Pillow's errors of every
+            kind for files that are damaged.
+    """
+    image = _square(ImageOps.exif_transpose(image))
+    if image.mode.startswith(("I", "F")):
+        image = _eight_bits(image)
+    image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    size = IMAGE_SHAPE[:0:-1]  # width, height
+    image = image.resize(size, Image.Resampling.BICUBIC)  # weighs colours by their alpha
+    if image.mode == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", size, "white"), image).convert("RGB")
+    return np.asarray(image).transpose(2, 0, 1)
+
+
+def _square(image: Image.Image) -> Image.Image:
+    """The largest square in the middle."""
+    side = min(image.size)
+    left, top = ((length - side) // 2 for length in image.size)
+    return image.crop((left, top, left + side, top + side))
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits, of which Pillow's own conversion would cut off all above 255, or floats."""
+    values: np.ndarray = np.asarray(image, dtype=np.float32)
+    if image.mode == "F":
+        low, high = values.min(), values.max()
+        if not np.isfinite(high - low):
+            raise ValueError("values that are not finite")
+        values = (values - low) / ((high - low) or 1) * 255
+    else:
+        values = values.clip(0, 65535) / 257
+    return Image.fromarray(values.round().astype(np.uint8))
