@@ -80,13 +80,14 @@ def command(
     def decorate(main: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str] | None], int]:
         @functools.wraps(main)
         def run(argv: Sequence[str] | None = None) -> int:
+            status = 0
             try:
                 status = main(sys.argv[1:] if argv is None else argv)
                 sys.stdout.flush()
                 return status
             except BrokenPipeError:  # the reader of a pipe, `head` say, has had enough
                 discard_output()
-                return PIPE_CLOSED
+                return status or PIPE_CLOSED
             except UserError as error:
                 print(f"{prog}: {error}", file=sys.stderr)
                 return WRONG_INPUT

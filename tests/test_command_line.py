@@ -71,3 +71,20 @@ def test_exit_statuses(
 
     assert main([]) == status
     assert capsys.readouterr() == ("", said)
+
+
+@pytest.mark.parametrize(("status", "expected"), [(0, 141), (130, 130)])
+def test_an_output_that_nobody_reads_keeps_another_status(
+    status: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unread:
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+    @command_line.command("tool.py")
+    def main(argv: Sequence[str]) -> int:
+        return status
+
+    monkeypatch.setattr("sys.stdout", Unread())
+    monkeypatch.setattr(command_line, "discard_output", lambda: None)
+    assert main([]) == expected

@@ -126,6 +126,7 @@ def test_a_layer_that_the_variant_names_starts_small(tree):
         (["--output", "a.pdf"], "--output a.pdf: expected a name that ends in .svg or .png"),
         (["--data_dir", "none"], "data_dir none: no such folder"),
         (["--sedes", "0"], "--sedes: unknown"),
+        (["--hidden_units", "9,8", "--source", "synthetic"], "--hidden_units: 2 hidden layers"),
     ],
 )
 def test_wrong_flag_exits_with_2_and_says_what_was_expected(flags, message, capsys):

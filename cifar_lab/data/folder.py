@@ -1,7 +1,7 @@
 """A folder-per-class tree of image files: ``train/<class>/*.png`` and ``test/<class>/*.png``.
 
-Any number of classes, PNG or JPEG, 32×32 pixels, any mode of Pillow (pixels.py). The tree is decoded
-once and then read from the cache (cache.py). Classes and images may be links, also to
+Any number of classes, PNG or JPEG, 32×32 pixels, any mode of Pillow (pixels.py). The tree is
+decoded once and then read from the cache (cache.py). Classes and images may be links, also to
 outside; only ``train/<class>/`` is searched, so a loop of links has no end to run into.
 """
 
@@ -97,6 +97,12 @@ def _class_names(root: Path) -> tuple[str, ...]:
         raise UserError(f"{root}: class {min(odd)!r} cannot be printed; rename its folders")
     if not names["train"]:
         raise UserError(f"{root / 'train'}: no class folders; expected train/<class>/*.png or .jpg")
+    if len(names["train"]) == 1:
+        only = min(names["train"])
+        raise UserError(
+            f"{root / 'train'}: only one class folder, {only!r}; expected at least two, "
+            "train/<class>/*.png or .jpg"
+        )
     return tuple(sorted(names["train"]))
 
 

@@ -139,6 +139,8 @@ def _check(
 
 def _repair(damaged: Path) -> str:
     """What helps. A folder goes as a whole: its archive is looked at only where there is none."""
+    if damaged.is_file() and damaged.name != ARCHIVE_NAME:
+        return f"If it is not CIFAR-10's archive, {ARCHIVE_NAME}, name a folder instead."
     own = damaged.name == FOLDER_NAME or damaged.is_file()  # and nobody else's
     paths = [damaged] if own else [damaged / name for name in CHECKSUMS]
     command = shlex.join(["rm", "-rf", *map(str, paths)])

@@ -73,6 +73,8 @@ class ImageClassifier(CurvesModule):
             raise UserError(
                 f"optimizer {optimizer!r}: expected {' or '.join(self.optimizer_names)}"
             )
+        if num_classes < 2:
+            raise UserError(f"num_classes {num_classes}: expected at least 2")
         if not 0 < lr < inf:
             raise UserError(f"lr {lr}: expected a finite number above 0")
         if not 0 <= weight_decay < inf:

@@ -74,9 +74,10 @@ def _new(title: str, ylabel: str) -> tuple[Figure, Axes]:
 
 def _add(axes: Axes, runs: list[Run], tag: str, colour: str, label: str, factor: float) -> None:
     """Adds a line for the mean over the seeds and a band for their range."""
-    curves = [run.curve(tag) for run in runs]
-    steps = curves[0][0]
-    values = factor * np.array([values for _, values in curves])  # (seeds, points)
+    curves = [dict(zip(*run.curve(tag), strict=True)) for run in runs]
+    # A run that went on has points where it had ended, too.
+    steps = sorted(set(curves[0]).intersection(*curves))
+    values = factor * np.array([[curve[step] for step in steps] for curve in curves])
     seeds = f", mean and range of {len(runs)} seeds" if len(runs) > 1 else ""
     axes.plot(steps, values.mean(0), color=colour, label=label + seeds, linewidth=1.5)
     axes.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.25, linewidth=0)

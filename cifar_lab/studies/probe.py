@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cifar_lab.data.datamodule import CIFAR10DataModule
+from cifar_lab.errors import UserError
 
 EARLY_STEPS = (0, 1, 2, 5, 10, 20, 50)  # looked at besides the steps of the evaluations
 # Every fourth test image, and for the curvature a fifth of those. They may be sorted by class.
@@ -77,10 +78,16 @@ class Probe(Callback):
 
 
 def weights_of(module: LightningModule) -> list[Tensor]:
-    """Copies of weight (U, D), bias (U,), weight (C, U) and bias (C,), input to output."""
+    """Copies of weight (U, D), bias (U,), weight (C, U) and bias (C,), input to output.
+
+    Raises:
+        UserError: another number of hidden layers than one.
+    """
     found = [parameter.detach().clone() for parameter in module.network.parameters()]
     if len(found) != 4:
-        raise ValueError(f"{len(found)} parameters; expected the 4 of a single hidden layer")
+        raise UserError(
+            f"--hidden_units: {len(found) // 2 - 1} hidden layers; what is measured here is of one"
+        )
     return found
 
 

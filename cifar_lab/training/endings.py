@@ -59,9 +59,11 @@ def ending(work: Callable[[], bool], checkpoints: Checkpoints, interrupt: Interr
 @rank_zero_only
 def _tell_stopped(checkpoints: Checkpoints) -> None:
     if checkpoints.folder.last_checkpoint.exists():
-        print(f"\nStopped at step {checkpoints.saved_step:,}. To go on: {_command(checkpoints)}")
+        told = f"Stopped at step {checkpoints.saved_step:,}. To go on: {_command(checkpoints)}"
     else:
-        print(f"\nStopped before the first step. Run folder: {checkpoints.folder.path}")
+        told = f"Stopped before the first step. Run folder: {checkpoints.folder.path}"
+    # Not to the output: Ctrl-C has ended the program that reads it, `tee` say, as well.
+    print(f"\n{told}", file=sys.stderr)
 
 
 @rank_zero_only

@@ -105,6 +105,7 @@ class _Fit:
         split = "test" if self.data.evaluates_on_test else "val"
         minutes = self.plan.settings.checkpoint_minutes
         checkpoints = Checkpoints(self.opened.folder, split, minutes)
+        checkpoints.saved_step = self.opened.step  # until training begins
         interrupt = Interrupt(checkpoints)
         with kept_memory():
             return ending(lambda: self._work(checkpoints, interrupt), checkpoints, interrupt)

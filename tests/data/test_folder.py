@@ -138,6 +138,11 @@ def test_a_tree_without_classes_is_refused(tmp_path: Path) -> None:
         _read(tmp_path)
 
 
+def test_a_tree_of_one_class_is_refused(write_tree: Callable[..., Path]) -> None:
+    with pytest.raises(UserError, match="only one class folder, 'images'; expected at least two"):
+        _read(write_tree(classes=("images",)))
+
+
 def test_hidden_and_other_files_are_passed_over(tree: Path) -> None:
     (tree / "train" / "cat" / ".hidden.png").write_text("")
     (tree / "train" / "cat" / "notes.txt").write_text("")

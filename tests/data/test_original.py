@@ -80,6 +80,14 @@ def test_a_damaged_archive_is_never_opened(
         original.read_archive(archive)
 
 
+def test_a_file_of_another_name_is_not_to_be_removed(tmp_path: Path) -> None:
+    other = tmp_path / "holiday.zip"
+    other.write_bytes(b"pictures")
+    with pytest.raises(UserError, match="If it is not CIFAR-10's archive") as caught:
+        original.read_archive(other)
+    assert "rm" not in str(caught.value).split()
+
+
 def test_a_missing_file_is_named(write_original: WriteOriginal) -> None:
     folder = write_original() / original.FOLDER_NAME
     (folder / "test_batch").unlink()

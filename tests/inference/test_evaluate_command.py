@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from cifar_lab.cli import fit
-from cifar_lab.data import synthetic
+from cifar_lab.data import sources, synthetic
 from cifar_lab.errors import UserError
 from cifar_lab.inference.confusion_file import write_figure
 from cifar_lab.inference.evaluate_command import main
@@ -339,13 +339,21 @@ def test_a_model_of_synthetic_images_is_evaluated_on_them_without_a_look_elsewhe
 def test_no_data_is_an_error_and_never_another_set(checkpoint: Path, capsys: Capture) -> None:
     Path("empty").mkdir()
     capsys.readouterr()
-    assert main([str(checkpoint), "--data_dir", "empty"]) == 2
+    assert main([str(checkpoint), "--data_dir", "empty", "--source", "cifar10"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert "evaluate.py: no mirror delivered" in err
     assert "SYNTHETIC" not in err
     assert not list(checkpoint.parent.glob("*.png"))
     _fails([str(checkpoint), "--data_dir", "nowhere"], "nowhere: no such folder", capsys)
+
+
+def test_images_of_a_folder_are_never_downloaded(
+    checkpoint: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "download_archive", lambda *given: pytest.fail("downloaded"))
+    monkeypatch.delenv("CIFAR_LAB_DATA", raising=False)
+    _fails([str(checkpoint)], "data: no images here. The model was trained on image", capsys)
 
 
 def test_checkpoints_that_are_none(checkpoint: Path, tree: Path, capsys: Capture) -> None:

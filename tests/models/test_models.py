@@ -219,6 +219,7 @@ def test_a_monitor_of_lightning_can_follow_our_metrics(tree: Path) -> None:
         (FastCNN, {"widths": [8, 0]}, r"widths \[8, 0\]"),
         (FastCNN, {"widths": [8] * 5}, "5 blocks; at most 4"),
         (FastCNN, {"small_size": 8}, "small_size 8: expected 9 to 32"),
+        (MLP, {"num_classes": 1}, "num_classes 1: expected at least 2"),
         (FastCNN, {"small_size": 33}, "small_size 33"),
         (FastCNN, {"small_share": 1.5}, "small_share 1.5"),
         (FastCNN, {"bias_lr": 0.0}, "bias_lr 0.0"),

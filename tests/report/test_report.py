@@ -1,5 +1,6 @@
 """``scripts/report.py``: what it trains, takes, draws and writes."""
 
+import csv
 import json
 import re
 import socket
@@ -75,6 +76,20 @@ def test_a_run_without_its_summary_is_trained_again(report: Command) -> None:
     report("--systems", "1", "--seeds", "0")
     (_versions()[0] / "summary.json").unlink()
     assert report("--systems", "1", "--seeds", "0") == 0
+    assert len(_versions()) == 2
+
+
+def test_a_run_that_went_on_may_have_more_points(report: Command) -> None:
+    assert report("--systems", "1", "--seeds", "0,1") == 0
+    table = _versions()[1] / "metrics.csv"
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    more = [{**row, "step": str(int(row["step"]) - 1)} for row in rows if row["acc/test"]][:1]
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows + more)
+    assert report("--systems", "1", "--seeds", "0,1") == 0
     assert len(_versions()) == 2
 
 

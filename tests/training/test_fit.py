@@ -293,6 +293,19 @@ def test_an_output_that_nobody_reads_ends_the_run_with_the_way_to_go_on(run, mon
     assert f"--resume {RUN}" in err
 
 
+def test_the_way_to_go_on_is_told_where_ctrl_c_leaves_it_readable(run, monkeypatch) -> None:
+    assert run("--max_steps", "5")[0] == 0
+
+    def interrupted(*given: object, **named: object) -> None:
+        raise KeyboardInterrupt  # before training begins
+
+    monkeypatch.setattr("pytorch_lightning.Trainer.fit", interrupted)
+    status, out, err = run("--resume", str(RUN), "--max_steps", "9")
+    assert status == 130
+    assert f"Stopped at step 5. To go on: python scripts/fit.py --resume {RUN}" in err
+    assert "To go on" not in out
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_gpu_that_is_not_there_is_wrong_input(run) -> None:
     status, _, err = run("--accelerator", "gpu")
