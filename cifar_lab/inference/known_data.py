@@ -85,18 +85,18 @@ def _require_split(known: dict[str, Any], split: str) -> None:
 
 
 def _read(known: dict[str, Any], data_dir: str | None, source: sources.Source) -> ImageSet:
-    kind = known.get("source") if source == "auto" else source
-    if kind == "synthetic":
-        return sources.load(sources.DEFAULT_FOLDER, "synthetic")
-    folder = sources.resolve_folder(data_dir)
-    if kind != "folder":
-        sources.prepare(folder, "cifar10", print_line)
-    elif sources.find(folder) is None:  # no mirror has them
+    automatic, kind = source == "auto", known.get("source")
+    if automatic:
+        source = "synthetic" if kind == "synthetic" else "cifar10"
+    synthetic = source == "synthetic"
+    folder = sources.DEFAULT_FOLDER if synthetic else sources.resolve_folder(data_dir)
+    if automatic and kind == "folder" and sources.find(folder) is None:  # no mirror has them
         raise UserError(
             f"{folder}: no images here. The model was trained on image folders: name theirs with "
             "--data_dir"
         )
-    return sources.load(folder, "cifar10", report=print_line)
+    sources.prepare(folder, source, print_line)
+    return sources.load(folder, source, report=print_line)
 
 
 def _check_classes(model: ImageClassifier, image_set: ImageSet) -> None:

@@ -348,6 +348,11 @@ def test_no_data_is_an_error_and_never_another_set(checkpoint: Path, capsys: Cap
     _fails([str(checkpoint), "--data_dir", "nowhere"], "nowhere: no such folder", capsys)
 
 
+def test_a_source_that_is_none_is_refused(checkpoint: Path, tree: Path) -> None:
+    with pytest.raises(UserError, match="source 'folder': expected one of"):
+        load_split(load_classifier(checkpoint), "test", str(tree), "folder")
+
+
 def test_images_of_a_folder_are_never_downloaded(
     checkpoint: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
