@@ -18,7 +18,7 @@ from cifar_lab.parsing import (
     ALIASES,
     choose_recipe,
     expected,
-    parse_fit,
+    parse_seeds,
     split_flags,
 )
 from cifar_lab.recipes import Recipe, models, recipes
@@ -41,13 +41,20 @@ def fit(argv: Sequence[str]) -> int:
         return 0
     show_config = bool({"--print_config", "--print-config"} & set(argv))
     words = [word for word in argv if word not in ("--print_config", "--print-config")]
-    plan = plan_resume(words) if "resume" in split_flags(words) else parse_fit(words)
+    flags = split_flags(words)
+    if {"resume", "seeds"} <= flags.keys():
+        raise UserError("--resume and --seeds: one run goes on at a time")
+    plans = [plan_resume(words)] if "resume" in flags else parse_seeds(words)
     if show_config:
-        print(plan.as_yaml(), end="")
+        print(plans[0].as_yaml(), end="")
         return 0
+    if "seeds" in flags:
+        from cifar_lab.studies.seeds import fit_seeds
+
+        return fit_seeds(plans)
     from cifar_lab.training.fit import run_fit
 
-    return run_fit(plan)
+    return run_fit(plans[0])
 
 
 def fit_help(recipe: Recipe) -> str:
@@ -56,7 +63,8 @@ def fit_help(recipe: Recipe) -> str:
         "usage: python scripts/fit.py [--model NAME] [--FLAG VALUE ...]",
         "",
         "Trains a model on CIFAR-10. Values come from a recipe, then --config FILE, then flags;",
-        "--print_config prints them all and exits. Dashes and underscores are the same.",
+        "--print_config prints them all and exits. --seeds 0..4 trains a run for each seed, and shows",
+        "mean and standard deviation. Dashes and underscores are the same.",
         "",
         *_wrapped("models:", models()),
         *_wrapped("recipes:", list(recipes())),

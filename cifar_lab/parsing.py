@@ -18,6 +18,7 @@ import yaml
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
+from cifar_lab.command_line import integers
 from cifar_lab.config_file import read_config
 from cifar_lab.errors import UserError
 from cifar_lab.files import shown
@@ -30,7 +31,7 @@ ALIASES = {
     "learning_rate": "lr",
     "eval_freq": "eval_every",
 }
-ACTIONS = ("help", "config", "print_config")  # flags that are no settings
+ACTIONS = ("help", "config", "print_config", "seeds")  # flags that are no settings
 TRUE_FALSE = ("true", "false")
 EXPECTED = {
     int: "an integer",
@@ -90,6 +91,22 @@ def parse_fit(argv: Sequence[str]) -> FitPlan:
     for layer, origin in ((config, f"--config {shown(path)}: "), (flags, "--")):
         values.update(check_settings(layer, recipe, origin))
     return make_plan(values, recipe)
+
+
+def parse_seeds(argv: Sequence[str]) -> list[FitPlan]:
+    """A plan for each seed of ``--seeds``; else the one plan that the flags describe.
+
+    Raises:
+        UserError: as of ``parse_fit``, or ``--seeds`` with ``--seed``.
+    """
+    flags = split_flags(argv)
+    if "seeds" not in flags:
+        return [parse_fit(argv)]
+    if "seed" in flags:
+        raise UserError(f"--seed {shown(flags['seed'])} and --seeds: give one of them")
+    seeds = integers("--seeds", flags.pop("seeds"))
+    words = [f"--{name}={value}" for name, value in flags.items()]
+    return [parse_fit([*words, f"--seed={seed}"]) for seed in seeds]
 
 
 def make_plan(values: Mapping[str, Any], recipe: Recipe) -> FitPlan:
@@ -182,8 +199,8 @@ def _switches() -> set[str]:
     """Flags that are true when they stand alone."""
     types = get_type_hints(FitSettings)
     own = {name for r in recipes().values() for name, value in r.settings.items() if value is True}
-    # Alone, --resume means the last run.
-    return {name for name, kind in types.items() if kind is bool} | own | {*ACTIONS, "resume"}
+    own |= {"help", "print_config", "resume"}  # alone, --resume means the last run
+    return own | {name for name, kind in types.items() if kind is bool}
 
 
 def _type_of(value: Any) -> Any:

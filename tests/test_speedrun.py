@@ -149,6 +149,7 @@ def test_the_same_rows_give_the_same_figure() -> None:
         (["--hiden_units", "9"], "did you mean --hidden_units"),
         (["--val_size", "9", "--max_epochs", "1"], "--val_size 9: a speedrun trains on all"),
         (["--eval_every", "9"], "--eval_every 9: a speedrun evaluates at its end"),
+        (["--devices", "2", "--accelerator", "cpu"], "by one process, these ask for 2"),
         (["--fast_dev_run"], "--fast_dev_run and --resume: a speedrun trains whole"),
         (["--output", "logs.txt/found.json", "--max_epochs", "1"], "cannot be written"),
         (["--figure", "logs.txt/curve.svg", "--max_epochs", "1"], "--figure logs.txt/curve.svg: c"),

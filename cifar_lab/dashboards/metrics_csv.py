@@ -88,7 +88,7 @@ class MetricsCSV(Logger):
         """Writes the row, which may get more scalars, and makes all survive a power cut."""
         self._flush()
         if self.path.exists():
-            with self.path.open("rb") as file:
+            with self.path.open("r+b") as file:  # Windows syncs no file that is only read
                 os.fsync(file.fileno())
 
     def _flush(self) -> None:

@@ -36,7 +36,10 @@ class NormCurves(Callback):
         """Computes the norms for a step that is due; nothing waits for them here."""
         if self._writes and pl_module.is_point_due(pl_module.global_step + 1):
             with self._budget.spending():
-                self._norms = LayerNorms(pl_module.network, pl_module.gradients())
+                gradients = pl_module.gradients()
+                if scale := _scale(trainer, optimizer):
+                    gradients = {name: found / scale for name, found in gradients.items()}
+                self._norms = LayerNorms(pl_module.network, gradients)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: ImageClassifier, *args: Any, **kwargs: Any
@@ -46,3 +49,14 @@ class NormCurves(Callback):
             with self._budget.spending():
                 self._logger.log_metrics(self._norms.read(), pl_module.global_step)
             self._norms = None
+
+
+def _scale(trainer: Trainer, optimizer: Any) -> float | None:
+    """What gradients are multiplied by here: with ``16-mixed``, where the optimizer unscales them.
+
+    Lightning does it before this hook for other optimizers.
+    """
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    if scaler is None or not getattr(optimizer, "_step_supports_amp_scaling", False):
+        return None
+    return float(scaler.get_scale())

@@ -38,9 +38,11 @@ class ProgressLines(Callback):
             return
         step, steps = trainer.global_step, trainer.estimated_stepping_batches
         elapsed = time.perf_counter() - self._start
-        left = elapsed / max(step - self._first_step, 1) * (steps - step)
         line = f"step {step:>{len(f'{steps:,}')},} of {steps:,}   {describe(trainer)}"
-        print(f"{line}   {clock(elapsed)} elapsed, {clock(left)} left", flush=True)
+        line += f"   {clock(elapsed)} elapsed"
+        if done := step - self._first_step:  # a run may go on with an evaluation
+            line += f", {clock(elapsed / done * (steps - step))} left"
+        print(line, flush=True)
 
 
 class ProgressBar(Callback):

@@ -22,6 +22,7 @@ else:
     import fcntl
 
 LOCK_POLL_SECONDS = 0.2
+LOCKED_BYTE = 2**30  # far behind what is in the file: a locked byte cannot be read
 
 
 @contextlib.contextmanager
@@ -96,6 +97,7 @@ def try_lock(file: IO[Any]) -> bool:
     """
     try:
         if sys.platform == "win32":
+            file.seek(LOCKED_BYTE)  # Windows locks bytes, from where the file stands
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         else:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -46,6 +46,21 @@ def is_tree(folder: Path) -> bool:
     return all((folder / split).is_dir() for split in SPLITS)
 
 
+def check_no_half(folder: Path) -> None:
+    """Refuses a folder that is no tree, but has images of one split: the other was forgotten.
+
+    Raises:
+        UserError: it is so; says which split is missing.
+    """
+    for split, other in (SPLITS, SPLITS[::-1]):
+        files = folder.glob(f"{split}/*/*")
+        if any(file.suffix.lower() in SUFFIXES for file in files):
+            raise UserError(
+                f"{folder}: images in {split}/<class>/, but no {other}/<class>/; image folders "
+                f"need both. Add {other}/, or name another folder (--data_dir)"
+            )
+
+
 def read_tree(root: Path, verify: bool, report: Callable[[str], None]) -> ImageSet:
     """Reads a tree, from the cache where that is still true.
 

@@ -101,8 +101,14 @@ class BatchLoader:
         return self
 
     def state_dict(self) -> dict[str, int]:
-        """Where this loader stands: ``{"epoch": …, "batches": …}``, batches handed out of it."""
-        return {"epoch": self.epoch, "batches": self._consumed}
+        """Where this loader stands: its epoch, and batches handed out of it.
+
+        Returns:
+            ``{"epoch": …, "batches": …, "follows_epochs": …}``; the last, whether Lightning tells
+            it the epoch (``sampler``).
+        """
+        state = {"epoch": self.epoch, "batches": self._consumed}
+        return {**state, "follows_epochs": int(self.shuffle)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continues where ``state`` stood; a finished epoch continues with the next."""

@@ -103,7 +103,11 @@ def load(
 
 
 def find(data_dir: Path, *, verify: bool = False, report: Report = print) -> Reader | None:
-    """What reads the data in this folder, or None where there are none."""
+    """What reads the data in this folder, or None where there are none.
+
+    Raises:
+        UserError: image folders of one split alone.
+    """
     archive = data_dir if data_dir.is_file() else data_dir / ARCHIVE_NAME
     for extracted in (data_dir / original.FOLDER_NAME, data_dir):
         if any((extracted / name).is_file() for name in original.CHECKSUMS):
@@ -112,6 +116,7 @@ def find(data_dir: Path, *, verify: bool = False, report: Report = print) -> Rea
         return partial(original.read_archive, archive)
     if folder.is_tree(data_dir):
         return partial(folder.read_tree, data_dir, verify, report)
+    folder.check_no_half(data_dir)
     return None
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cifar_lab.data.image_set import IMAGE_SHAPE
+from cifar_lab.inference.exact import whole_float32
 from cifar_lab.models.classifier import ImageClassifier
 
 Run = Callable[[Tensor], Tensor]  # uint8 images (B, 3, 32, 32) to float32 logits (B, num_classes)
@@ -65,7 +66,9 @@ def difference(
     largest = scale = 0.0
     for size in batch_sizes(largest_batch):
         images = torch.randint(256, (size, *IMAGE_SHAPE), generator=rng, dtype=torch.uint8)
-        expected, logits = model(images.to(model.device)).cpu(), run(images)
+        with whole_float32():
+            expected = model(images.to(model.device)).cpu()
+        logits = run(images)
         if logits.shape != expected.shape or logits.dtype != expected.dtype:
             return Difference(inf, inf)
         apart = (logits - expected).abs().max().item()

@@ -7,6 +7,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cifar_lab.data.loader import BatchLoader
+from cifar_lab.inference.exact import whole_float32
 from cifar_lab.inference.known_data import KnownSplit
 from cifar_lab.inference.tta import tta_logits
 from cifar_lab.models.classifier import ImageClassifier
@@ -29,7 +30,7 @@ def split_logits(
         torch.from_numpy(known.indices),
         batch_size,
     )
-    with torch.inference_mode():  # the bar: on stderr, and only where that is a terminal
+    with torch.inference_mode(), whole_float32():  # the bar: only on a terminal, on stderr
         parts = [
             (tta_logits(model, images, tta), labels)
             for images, labels in tqdm(loader, "evaluating", leave=False, disable=None)

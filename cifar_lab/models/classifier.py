@@ -181,6 +181,8 @@ class ImageClassifier(CurvesModule):
     def _reset_metrics(self) -> None:
         self.eval_accuracy.reset()
         self.eval_loss.reset()
+        # With bf16-true Lightning makes its sums bf16 too, which count to 256.
+        self.eval_loss.set_dtype(torch.float32)
 
     def _evaluation_scalars(self, split: str) -> dict[str, float]:
         # float32 leaves 0.3523999 of 3,524 in 10,000; six digits tell all counts up to 100,000.
@@ -249,6 +251,7 @@ class ImageClassifier(CurvesModule):
             "class_names": list(self.class_names),
             "data": self.data,
             "processes": self.trainer.world_size,
+            "precision": str(self.trainer.precision),
             "curves": self.curves_state(),
         }
 

@@ -3,7 +3,8 @@
 Tags of the scalars: ``loss/train``, ``acc/train``, ``lr``, ``epoch`` (from 0) and
 ``speed/images_per_second``; their x axis is the number of optimizer steps done. Points are means
 since the point before, written at the first, every Nth (the Trainer's ``log_every_n_steps``) and
-the last step. Lightning's own logging would number them from 0 and format them in every step.
+the last step; ``lr`` is that of the step to come. Lightning's own logging would number them from 0
+and format them in every step.
 """
 
 from __future__ import annotations
@@ -49,20 +50,24 @@ class CurvesModule(LightningModule):
         """Writes the point of this step, if there is one and it was not written yet."""
         if self.is_point_due(self.global_step) and self.global_step > self._last_logged:
             scalars = self._training_scalars()
-            if not self.trainer.barebones:
-                # For bars and monitors; self.log would take longer than all else in a small step.
-                tensors = {name: torch.tensor(value) for name, value in scalars.items()}
-                tensors.pop("epoch")  # which Lightning's own callbacks know better
-                self.trainer.callback_metrics.update(tensors)
-                self.to_loggers(scalars)
+            # For bars and monitors; self.log would take longer than all else in a small step.
+            tensors = {name: torch.tensor(value) for name, value in scalars.items()}
+            tensors.pop("epoch")  # which Lightning's own callbacks know better
+            self.trainer.callback_metrics.update(tensors)
+            self.to_loggers(scalars)
 
     def is_point_due(self, step: int) -> bool:
-        """Whether the training curves have a point at this number of optimizer steps."""
-        return step in (1, self._final_step) or step % (self.trainer.log_every_n_steps or 1) == 0
+        """Whether the training curves have a point at this number of optimizer steps.
+
+        Where the Trainer's ``log_every_n_steps`` is 0, as in barebones mode, they have none.
+        """
+        every = self.trainer.log_every_n_steps
+        return every > 0 and (step in (1, self._final_step) or step % every == 0)
 
     def on_train_end(self) -> None:
         """Writes the last point of a run that ended before it was expected to."""
-        if self.global_step > self._last_logged and self.meter.sums()[2]:
+        writes = self.trainer.log_every_n_steps > 0
+        if writes and self.global_step > self._last_logged and self.meter.sums()[2]:
             self.to_loggers(self._training_scalars())
 
     def finite_steps(self) -> int | None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -141,7 +142,9 @@ class FastCNN(FastClassifier):
         """Maps raw uint8 images (B, 3, 32, 32) to logits; shrinks them in the first steps."""
         normalised, side = self.normalize(images), self.recorded_state()
         if side < IMAGE_SHAPE[-1]:
-            normalised = F.interpolate(normalised, [side] * 2, mode="bilinear", antialias=True)
+            # In float32: PyTorch has no bf16 for it on the CPU.
+            small = F.interpolate(normalised.float(), [side] * 2, mode="bilinear", antialias=True)
+            normalised = small.to(normalised.dtype)
         return self.network(normalised)
 
     def recorded_state(self) -> int:
@@ -157,8 +160,9 @@ class FastCNN(FastClassifier):
             return
         if isinstance(data, CIFAR10DataModule):
             # Of all classes: a folder of images lists them class by class.
-            every = max(1, len(data.train_indices) // WHITENING_IMAGES)
-            chosen = data.train_indices[::every][:WHITENING_IMAGES]
+            count = len(data.train_indices)
+            taken = min(count, WHITENING_IMAGES)
+            chosen = data.train_indices[np.arange(taken) * count // taken]
             images = torch.from_numpy(data.image_set.train_images[chosen])
             # Lightning moves a model to its device after this.
             first.fill(self.normalize(images.to(first.weight.device)))

@@ -21,9 +21,9 @@ class ReplayedClassifier(ImageClassifier):
     """An ImageClassifier whose training step is replayed on a GPU (training/step_graph.py).
 
     Then ``training_step`` does all: forward and backward pass and the optimizer's step. Callbacks
-    see the gradients, but what they change in them comes too late. On several processes, with
-    gradients that are accumulated, clipped or scaled (``16-mixed``), and where anomalies are
-    searched, it trains as every other model.
+    see the gradients, and the weights after the step; what they change in them comes too late. On
+    several processes, with gradients that are accumulated, clipped or scaled (``16-mixed``), and
+    where anomalies are searched, it trains as every other model.
 
     Args:
         cuda_graphs: replay where that is possible.

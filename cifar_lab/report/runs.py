@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,14 @@ import numpy as np
 
 from cifar_lab.config_file import read_config
 from cifar_lab.errors import TrainingEndedError, UserError
+from cifar_lab.inference.restore import read_checkpoint
 from cifar_lab.parsing import FitPlan
 from cifar_lab.settings import FitSettings
+from cifar_lab.training.console import quiet
 from cifar_lab.training.fit import build_data, run_fit
 from cifar_lab.training.run_folder import version_number
+from cifar_lab.training.run_lock import is_locked
+from cifar_lab.training.trainer import build_trainer
 
 # What decides neither the numbers of a run nor the points of its curves. Where images come from
 # does not, if they are the same.
@@ -69,11 +73,13 @@ class Run:
 
 
 def images_of(plan: FitPlan) -> str:
-    """The fingerprint of the images that a plan trains on.
+    """The fingerprint of the images that a plan trains on, for runs one after the other.
 
     Raises:
-        UserError: there are none, or only synthetic ones where a run on others is there.
+        UserError: there are none, or only synthetic ones where a run on others is there; or the
+            plan wants several processes, of which all but the first would end with the first run.
     """
+    _check_one_process(plan.settings)
     data = build_data(plan)
     data.prepare_data()
     data.setup()
@@ -99,10 +105,8 @@ def find(plan: FitPlan, images: str | None = None) -> Run | None:
         UserError: a file of a run there cannot be read.
     """
     wanted = _decisive(plan.as_config())
-    summaries = Path(plan.settings.log_dir).glob("*/version_*/summary.json")
-    folders = [path.parent for path in summaries if version_number(path.parent.name) >= 0]
-    folders.sort(key=lambda folder: version_number(folder.name), reverse=True)
-    runs = map(_read, folders)
+    finished = (folder for folder in _folders(plan) if (folder / "summary.json").exists())
+    runs = map(_read, finished)
     return next((r for r in runs if _decisive(r.config) == wanted and r.saw(images)), None)
 
 
@@ -117,13 +121,13 @@ def find_or_train(plan: FitPlan, images: str) -> Run:
 
 
 def train(plan: FitPlan, images: str) -> Run:
-    """Trains a plan; gives the finished run.
+    """Trains a plan, or goes on with a run of it that was interrupted; gives the finished run.
 
     Raises:
         UserError: settings or data that are wrong.
         TrainingEndedError: the training failed or was interrupted.
     """
-    if status := run_fit(plan):
+    if status := run_fit(replace(plan, checkpoint=_checkpoint_of(plan, images))):
         raise TrainingEndedError(status)
     run = find(plan, images)
     assert run is not None
@@ -142,6 +146,41 @@ def check_same_images(runs: list[Run]) -> None:
             f"the runs saw different images (fingerprints {', '.join(sorted(images))}); give "
             "another --log_dir, so that they are kept apart"
         )
+
+
+def _check_one_process(settings: FitSettings) -> None:
+    if (settings.devices, settings.num_nodes) == ("1", 1):
+        return  # needs no hardware, where all runs are there
+    quiet()
+    processes = build_trainer(settings, cpu_only=False).world_size
+    if processes > 1:
+        raise UserError(
+            "--devices and --num_nodes: runs one after the other are trained by one process, "
+            f"these ask for {processes}"
+        )
+
+
+def _checkpoint_of(plan: FitPlan, images: str) -> Path | None:
+    """The last checkpoint of the newest unfinished run of a plan on these images, or None."""
+    wanted = _decisive(plan.as_config())
+    for folder in _folders(plan):
+        config, checkpoint = folder / "config.yaml", folder / "checkpoints" / "last.ckpt"
+        if (folder / "summary.json").exists() or not (config.exists() and checkpoint.exists()):
+            continue
+        if is_locked(folder):  # another process trains it
+            continue
+        if _decisive(read_config(str(config))) == wanted:
+            data = read_checkpoint(checkpoint)["cifar_lab"]["data"]
+            if data.get("fingerprint") == images:
+                return checkpoint
+    return None
+
+
+def _folders(plan: FitPlan) -> list[Path]:
+    """The folders of runs in the log folder of a plan, of each model the newest first."""
+    found = Path(plan.settings.log_dir).glob("*/version_*")
+    folders = [folder for folder in found if version_number(folder.name) >= 0]
+    return sorted(folders, key=lambda folder: version_number(folder.name), reverse=True)
 
 
 def _decisive(config: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What accuracy a recipe reaches in what time: several seeds, all training images.
 
-The report's protocol: training sees all training images, the test set is read once, at the end.
+The report's protocol: training sees all training images, the test set is read at the end alone.
 Before and after each run the best convolution that the machine reaches is timed: on a shared
 machine seconds mean little without it. On a GPU a run of a few steps comes first.
 """

@@ -28,7 +28,7 @@ from cifar_lab.errors import UserError
 
 FIGURES = (".svg", ".png", ".pdf")
 DESCRIPTION = """\
-Trains a recipe on all training images with several seeds, reads the test set once, at the end, and
+Trains a recipe on all training images with several seeds, reads the test set at the end alone, and
 prints accuracy and seconds of training, with means over the seeds. With --max_epochs 12,25,50 a row
 for each length: accuracy against time. Any other flag goes to every run, as scripts/fit.py takes
 it. Runs that --log_dir holds already are not run again. Exit status: 0 done, 1 a training failed, 2

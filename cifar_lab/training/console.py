@@ -47,13 +47,14 @@ def print_header(
 
 
 @rank_zero_only
-def print_end(summary: Summary, folder: RunFolder) -> None:
+def print_end(summary: Summary, folder: RunFolder, with_dashboard: bool) -> None:
     """Shows the summary, and how to look at the run."""
     if summary.data["source"] == "synthetic":
         print("\nThese numbers are for SYNTHETIC images; they say nothing about CIFAR-10.")
     print(f"\n{summary.table()}")
     print(f"\nrun folder: {folder.path}")
-    print(f"tensorboard --logdir {shlex.quote(str(folder.log_dir))}")
+    if with_dashboard:
+        print(f"tensorboard --logdir {shlex.quote(str(folder.log_dir))}")
 
 
 def quiet() -> None:

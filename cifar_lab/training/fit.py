@@ -32,7 +32,7 @@ from cifar_lab.training.final_evaluation import FinalEvaluation
 from cifar_lab.training.interrupt import Interrupt
 from cifar_lab.training.memory import kept_memory
 from cifar_lab.training.not_finite import FiniteCheck
-from cifar_lab.training.open_run import OpenRun, open_run
+from cifar_lab.training.open_run import OpenRun, open_run, settings_of
 from cifar_lab.training.random_state import RandomState
 from cifar_lab.training.resume import finished
 from cifar_lab.training.run_folder import RunFolder
@@ -66,7 +66,7 @@ def run_fit(plan: FitPlan) -> int:
     data.prepare_data()
     data.setup()
     model = build_model(plan, data)
-    trainer = build_trainer(plan.settings, cpu_only=model.cpu_only)
+    trainer = build_trainer(settings_of(plan), cpu_only=model.cpu_only)
     model.check_trainer(trainer)
     if plan.settings.fast_dev_run:
         trainer.fit(model, datamodule=data)
@@ -116,7 +116,7 @@ class _Fit:
         dashboard = self._connect(checkpoints, interrupt)
         print_header(plan, model, data, trainer, self.opened)
         seconds = self._train()
-        if interrupt.received:
+        if interrupt.ended(trainer):
             return False
         checkpoints.keep_if_best(trainer.global_step)  # of a run that was killed before it could
         before = checkpoints.seconds_before  # testing loads the time up to the best checkpoint
@@ -133,7 +133,7 @@ class _Fit:
         summary = _summarise(plan, trainer, model, data, accuracy, spent)
         if trainer.is_global_zero:
             summary.write(self.opened.folder.summary)
-        print_end(summary, self.opened.folder)
+        print_end(summary, self.opened.folder, dashboard is not None)
         return True
 
     def _connect(self, checkpoints: Checkpoints, interrupt: Interrupt) -> Dashboard | None:

@@ -80,10 +80,21 @@ class Interrupt(Callback):
         if self.received and trainer.world_size == 1:
             raise InterruptedRunError
 
+    def ended(self, trainer: Trainer) -> bool:
+        """Whether any process got a signal in training; all of them ask, when it is over."""
+        wish = self.received is not None
+        if trainer.strategy.reduce_boolean_decision(wish, all=False):
+            self.received = self.received or signal.SIGTERM
+        return self.received is not None
+
     def _is_to_end(self, trainer: Trainer) -> bool:
         if trainer.should_stop or trainer.sanity_checking:
             return False
-        return self._checkpoints.agreed(trainer, self.received is not None)
+        if not self._checkpoints.agreed(trainer, self.received is not None):
+            return False
+        # Another process got it, and did not say which signal that was.
+        self.received = self.received or signal.SIGTERM
+        return True
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:

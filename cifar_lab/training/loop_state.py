@@ -46,6 +46,8 @@ def _begin_epoch(
     epoch = loops["epoch_progress"]["current"]["completed"]
     batches["current"] = dict.fromkeys(batches["current"], 0)
     batches["is_last_batch"] = False
-    loaders = loops["state_dict"].get("combined_loader", [])
-    loops["state_dict"]["combined_loader"] = [{"epoch": epoch, "batches": 0} for _ in loaders]
+    for loader in loops["state_dict"].get("combined_loader", []):
+        loader["batches"] = 0
+        if loader["follows_epochs"]:  # a loader in fixed order is never told
+            loader["epoch"] = epoch
     checkpoint["epoch"] = epoch

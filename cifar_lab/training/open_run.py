@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from cifar_lab.data.datamodule import CIFAR10DataModule
 from cifar_lab.errors import UserError
 from cifar_lab.inference.restore import read_checkpoint
 from cifar_lab.parsing import FitPlan
+from cifar_lab.settings import FitSettings
 from cifar_lab.training import run_folder
 from cifar_lab.training.resume import folder_of
 from cifar_lab.training.run_folder import RunFolder
@@ -36,6 +38,18 @@ class OpenRun:
     folder: RunFolder
     checkpoint: Path | None = None
     step: int = 0
+
+
+def settings_of(plan: FitPlan) -> FitSettings:
+    """The settings of a plan; a run that goes on keeps the precision that "auto" meant at first.
+
+    Raises:
+        UserError: the checkpoint cannot be read.
+    """
+    if plan.checkpoint is None or plan.settings.precision != "auto":
+        return plan.settings
+    then: Any = str(read_checkpoint(plan.checkpoint)["cifar_lab"].get("precision", "auto"))
+    return dataclasses.replace(plan.settings, precision=then)
 
 
 @contextlib.contextmanager

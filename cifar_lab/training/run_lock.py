@@ -35,18 +35,27 @@ def locked(folder: Path) -> Iterator[None]:
                 path.unlink()
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether another process holds the lock of a run's folder now."""
+    try:
+        with (folder / "run.lock").open("r+") as file:
+            return not try_lock(file)  # closing the file gives the lock back
+    except OSError:  # no such file, or no locks here
+        return False
+
+
 def _lock(path: Path) -> IO[str]:
     """Opens and locks the file, again where the one who held it just removed it."""
     while True:
         file = path.open("a+")
         try:
-            is_locked = try_lock(file)
+            is_ours = try_lock(file)
         except OSError:
             return file  # no locks here
-        if is_locked and is_at(file, path):
+        if is_ours and is_at(file, path):
             return file
         with file:
-            if not is_locked:
+            if not is_ours:
                 file.seek(0)
                 owner = file.read().strip() or "another"
                 raise UserError(f"{path.parent}: process {owner} is training this run")

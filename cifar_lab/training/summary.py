@@ -67,7 +67,7 @@ class Summary:
     def table(self) -> str:
         """The accuracies as lines for people."""
         rows = [
-            (f"{split} accuracy, {_NAMES[which]}", value, points[f"{which}_step"])
+            (f"{split} accuracy, {NAMES[which]}", value, points[f"{which}_step"])
             for split, points in self.accuracy.items()
             for which, value in points.items()
             if not which.endswith("_step")
@@ -82,7 +82,7 @@ class Summary:
         return "\n".join([*lines, f"  {self.steps:,} steps in {total}, {speed}"])
 
 
-_NAMES = {
+NAMES = {
     "best": "best point",
     "last": "last point",
     "of_best_checkpoint": "of the best checkpoint",

@@ -107,10 +107,10 @@ def device_kind(accelerator: str) -> str:
     return wanted or "cpu"
 
 
-def _devices(text: str) -> Any:
-    """Reads "2" as a number of devices, "0,1" as a list of them, and "auto" as itself."""
+def _devices(text: str) -> int | list[int] | str:
+    """Reads "2" as a number of devices, "0,1" or "1," as a list of them, and "auto" as itself."""
     try:
-        numbers = [int(part) for part in text.split(",")]
+        numbers = [int(part) for part in text.removesuffix(",").split(",")]
     except ValueError:
         if text == "auto":
             return text

@@ -1,6 +1,7 @@
 """metrics.csv: one row a step, continued and never lost."""
 
 import csv
+import os
 from pathlib import Path
 
 from cifar_lab.dashboards.metrics_csv import COLUMNS, MetricsCSV
@@ -58,3 +59,14 @@ def test_a_test_after_the_end_of_training_shares_the_last_row() -> None:
     rows = _rows(Path("metrics.csv"))
     assert [row["step"] for row in rows] == ["1", "2"]
     assert (rows[1]["loss/train"], rows[1]["acc/test"]) == ("1.0", "0.5")
+
+
+def test_a_file_is_synced_through_a_descriptor_that_may_write(monkeypatch) -> None:
+    # Windows refuses others.
+    written = []
+    monkeypatch.setattr("os.fsync", lambda number: written.append(os.write(number, b"")))
+    logger = MetricsCSV(Path("metrics.csv"))
+    logger.log_metrics({"loss/train": 2.0}, step=1)
+    logger.save()
+    logger.save()
+    assert written

@@ -1,9 +1,13 @@
 """Norms of layers: against their definition, for torch and NumPy networks."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.nn import functional as F
 
+from cifar_lab.dashboards.budget import Budget
+from cifar_lab.dashboards.norm_curves import NormCurves
 from cifar_lab.dashboards.norms import LayerNorms
 from cifar_lab.models import MLP, NumpyMLP
 
@@ -32,3 +36,23 @@ def test_a_numpy_network_has_norms_too() -> None:
     gradient = model.numpy_network.layers[2].grads
     expected = (gradient["weight"] ** 2).sum() + (gradient["bias"] ** 2).sum()
     assert norms["grad_norm/linear2"] == pytest.approx(float(expected**0.5), rel=1e-5)
+
+
+@pytest.mark.parametrize(("unscales", "scale"), [(True, 8.0), (False, 1.0)])
+def test_gradients_of_16_mixed_are_those_before_they_were_scaled(
+    unscales: bool, scale: float
+) -> None:
+    model = MLP(hidden_units=(5,))
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    written = {}
+    logger = SimpleNamespace(log_metrics=lambda norms, step: written.update(norms))
+    scaler = SimpleNamespace(get_scale=lambda: 8.0)
+    trainer = SimpleNamespace(precision_plugin=SimpleNamespace(scaler=scaler))
+    optimizer = SimpleNamespace(_step_supports_amp_scaling=unscales)
+    curves = NormCurves(logger, Budget())
+    curves._writes = True
+    model.is_point_due = lambda step: True
+    curves.on_before_optimizer_step(trainer, model, optimizer)
+    curves.on_train_batch_end(trainer, model)
+    assert written["grad_norm/3.Linear"] == pytest.approx((6 * 10) ** 0.5 / scale)

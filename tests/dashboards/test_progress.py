@@ -1,6 +1,7 @@
 """Progress: a bar on a terminal, lines elsewhere."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,3 +25,15 @@ def test_none_shows_nothing() -> None:
 )
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+@pytest.mark.parametrize(("step", "left"), [(4, ""), (6, ", 0:20 left")])
+def test_the_time_left_is_told_once_a_step_was_timed(step: int, left: str, capsys) -> None:
+    trainer = SimpleNamespace(global_step=4, estimated_stepping_batches=10)
+    trainer.sanity_checking, trainer.is_global_zero, trainer.callback_metrics = False, True, {}
+    lines = ProgressLines()
+    lines.on_train_start(trainer, None)
+    trainer.global_step = step
+    lines._start -= 10
+    lines.on_validation_end(trainer, None)
+    assert capsys.readouterr().out.endswith(f"0:10 elapsed{left}\n")

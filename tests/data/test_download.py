@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -632,3 +633,21 @@ def test_nothing_is_written_through_a_link_or_into_a_pipe(
     with pytest.raises(UserError, match="is a link, pipe or folder; remove it"):
         download_archive(tmp_path / "data", server.urls("good"), quietly)
     assert other.read_text() == "mine"
+
+
+def test_windows_locks_the_same_byte_whatever_is_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = []
+    fake = SimpleNamespace(LK_NBLCK=2)
+    fake.locking = lambda number, mode, count: places.append(os.lseek(number, 0, os.SEEK_CUR))
+    monkeypatch.setattr(file_lock, "msvcrt", fake, raising=False)
+    monkeypatch.setattr(file_lock.sys, "platform", "win32")
+    for text in ("", "12345"):
+        (tmp_path / "run.lock").write_text(text)
+        with (tmp_path / "run.lock").open("a+") as file:
+            assert file_lock.try_lock(file)
+            file.truncate(0)
+            file.write("678")
+        assert (tmp_path / "run.lock").read_text() == "678"
+    assert places == [file_lock.LOCKED_BYTE] * 2

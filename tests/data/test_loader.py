@@ -66,7 +66,7 @@ def test_a_loaded_state_continues_in_the_middle_of_an_epoch_with_the_same_batche
     batches = iter(stopped)
     next(batches), next(batches)
     state = stopped.state_dict()
-    assert state == {"epoch": 3, "batches": 2}
+    assert state == {"epoch": 3, "batches": 2, "follows_epochs": 1}
     resumed = _loader(**options)
     resumed.load_state_dict(state)
     assert len(resumed) == 5  # of the full epoch

@@ -97,6 +97,24 @@ def test_data_that_are_there_are_not_downloaded(
     sources.prepare(tree, "cifar10", print)
 
 
+@pytest.mark.parametrize("missing", ["train", "test"])
+def test_image_folders_of_one_split_alone_are_refused(
+    missing: str, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "download_archive", lambda *a, **k: pytest.fail("downloaded"))
+    (tree / missing).rename(tree / "elsewhere")
+    for use in (sources.prepare, lambda *given: sources.load(*given[:2])):
+        with pytest.raises(UserError, match=f"no {missing}/<class>/; image folders need both"):
+            use(tree, "auto", print)
+
+
+def test_a_folder_that_only_looks_like_a_split_is_none(tree: Path) -> None:
+    (tree / "test").rename(tree / "elsewhere")
+    for image in (tree / "train").rglob("*.png"):
+        image.rename(image.with_suffix(".txt"))
+    assert sources.find(tree) is None
+
+
 def test_an_unknown_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'imagenet': expected one of auto, cifar10, synthetic"):
         sources.prepare(tmp_path, "imagenet", print)  # type: ignore[arg-type]

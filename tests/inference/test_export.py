@@ -340,3 +340,18 @@ def test_a_checkpoint_is_never_overwritten(
 def test_the_folder_of_a_run_means_its_best_checkpoint(checkpoint: Path) -> None:
     assert main([str(checkpoint.parent.parent), "--format", "torch"]) == 0
     assert checkpoint.with_suffix(".pt2").exists()
+
+
+def test_a_gpu_is_compared_in_whole_float32() -> None:
+    seen = []
+
+    class Noting(CNN):
+        def forward(self, images: Tensor) -> Tensor:
+            seen.append(torch.backends.cudnn.allow_tf32)
+            return super().forward(images)
+
+    before = torch.backends.cudnn.allow_tf32
+    model = Noting(num_classes=3).eval()
+    difference(model, lambda images: torch.zeros(len(images), 3), largest_batch=1)
+    assert seen == [False]
+    assert torch.backends.cudnn.allow_tf32 == before

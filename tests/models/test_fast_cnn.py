@@ -1,9 +1,13 @@
 """FastCNN: its network, the rates of its parts, small images first, the fixed first layer."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from pytorch_lightning import Trainer
 from torch import nn
 
+from cifar_lab import CIFAR10DataModule
 from cifar_lab.layers.whitening import Whitening
 from cifar_lab.models import FastCNN, fast_cnn
 from cifar_lab.models.fast_cnn import FastCNNNetwork
@@ -85,9 +89,12 @@ def test_the_whitening_layer_is_computed_once_and_left_alone(fit) -> None:
     assert torch.equal(layer.weight, 2 * computed)
 
 
-def test_the_whitening_layer_is_computed_from_images_of_all_classes(fit, monkeypatch) -> None:
-    # The tree lists its 120 images class by class: the first six are of one class.
-    monkeypatch.setattr(fast_cnn, "WHITENING_IMAGES", 6)
+@pytest.mark.parametrize("count", [6, 69])  # 120 over 69 is nearer to 2 than to 1
+def test_the_whitening_layer_is_computed_from_images_of_all_classes(
+    fit, monkeypatch, count: int
+) -> None:
+    # The tree lists its 120 images class by class: the first of them are of one class.
+    monkeypatch.setattr(fast_cnn, "WHITENING_IMAGES", count)
     seen = []
     monkeypatch.setattr(Whitening, "fill", lambda self, images: seen.append(images))
     model = FastCNN(widths=[4], num_classes=3)
@@ -95,8 +102,19 @@ def test_the_whitening_layer_is_computed_from_images_of_all_classes(fit, monkeyp
     data = trainer.datamodule.image_set
     images = model.normalize(torch.from_numpy(data.train_images))
     places = [int((images == image).all((1, 2, 3)).nonzero()[0]) for image in seen[0]]
-    assert len(places) == 6
-    assert data.train_labels[places].tolist() == [0, 0, 1, 1, 2, 2]
+    assert data.train_labels[places].tolist() == sorted([0, 1, 2] * (count // 3))
+
+
+def test_the_fast_cnn_trains_in_bf16_alone(tree: Path) -> None:
+    trainer = Trainer(
+        accelerator="cpu",
+        precision="bf16-true",
+        fast_dev_run=True,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(FastCNN(widths=[4], num_classes=3), CIFAR10DataModule(tree, batch_size=20))
+    assert trainer.global_step == 1
 
 
 def test_without_whitening_the_first_layer_is_trained(fit) -> None:

@@ -8,6 +8,7 @@ import torch
 from pytorch_lightning.cli import LightningCLI
 
 from cifar_lab import CIFAR10DataModule
+from cifar_lab.inference.restore import load_classifier
 from cifar_lab.models import MLP, REGISTRY
 
 # LightningCLI 2.6.6 calls what jsonargparse 4.5 deprecates.
@@ -33,6 +34,14 @@ def test_lightning_cli_trains_a_model(tree: Path) -> None:
     assert cli.trainer.global_step == 3
     assert cli.model.network[1].out_features == 7
     assert cli.datamodule.evaluates_on_test
+
+
+def test_a_checkpoint_of_lightning_cli_can_be_evaluated(tree: Path) -> None:
+    words = ["--trainer.max_steps=1", "--model.hidden_units=[7]", "--model.num_classes=3"]
+    cli = _run(MLP, tree, *words)
+    cli.trainer.save_checkpoint("made.ckpt")
+    images = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
+    assert load_classifier("made.ckpt")(images).equal(cli.model.eval()(images))
 
 
 @pytest.mark.parametrize("name", REGISTRY)

@@ -7,11 +7,14 @@ import pytest
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger
+from torch.nn import functional as F
 
 from cifar_lab import CIFAR10DataModule
 from cifar_lab.errors import UserError
 from cifar_lab.models import CNN, MLP, REGISTRY, DeepMLP, FastCNN, FastMLP, ImageClassifier
 from cifar_lab.models.cnn import CNNNetwork
+from cifar_lab.models.meter import TrainingMeter
 
 MODELS = pytest.mark.parametrize("name", REGISTRY)
 
@@ -167,10 +170,22 @@ def test_the_usual_options_of_the_trainer_work(options: dict, steps: int, tree: 
     assert trainer.global_step == steps
 
 
-def test_barebones_works(tree: Path) -> None:
+def test_barebones_works_and_reads_nothing_back_from_the_device(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TrainingMeter, "sums", lambda meter: pytest.fail("sums were read"))
     trainer = Trainer(accelerator="cpu", barebones=True, max_steps=3)
     trainer.fit(MLP(num_classes=3), _data(tree))
     assert trainer.global_step == 3
+
+
+def test_a_trainer_that_logs_nothing_writes_no_training_curves(tree: Path) -> None:
+    logger = CSVLogger("logs")
+    Trainer(accelerator="cpu", max_steps=3, log_every_n_steps=0, logger=logger).fit(
+        MLP(num_classes=3), _data(tree)
+    )
+    written = [name for point in logger.experiment.metrics for name in point]
+    assert "loss/train" not in written
 
 
 def test_evaluation_counts_every_image_once_and_predicts_in_order(tree: Path) -> None:
@@ -183,6 +198,28 @@ def test_evaluation_counts_every_image_once_and_predicts_in_order(tree: Path) ->
     torch.testing.assert_close(probabilities.sum(1), torch.ones(45))
     right = (probabilities.argmax(1).numpy() == data.image_set.test_labels).mean()
     assert counted == pytest.approx(right, abs=1e-6)
+
+
+def test_the_loss_of_an_evaluation_is_a_mean_in_float32_also_in_bf16(tree: Path) -> None:
+    data = _data(tree, eval_batch_size=1)  # 45 sums, of which bf16 would lose digits
+    model = _small("mlp")
+    trainer = _trainer(precision="bf16-true")
+    trainer.test(model, data, verbose=False)
+    images, labels = data.image_set.test_images, data.image_set.test_labels
+    with torch.no_grad():
+        logits = model.bfloat16()(torch.from_numpy(images)).float()
+    expected = F.cross_entropy(logits, torch.from_numpy(labels)).item()
+    assert trainer.callback_metrics["loss/test"].item() == pytest.approx(expected, rel=1e-3)
+    assert model.eval_loss.mean_value.dtype == torch.float32
+
+
+def test_a_meter_that_nobody_reads_keeps_a_limited_number_of_batches(monkeypatch) -> None:
+    monkeypatch.setattr("cifar_lab.models.meter.KEPT_BATCHES", 3)
+    meter = TrainingMeter()
+    for loss in range(8):
+        meter.update(torch.tensor(float(loss)), torch.eye(4), torch.tensor([0, 1, 2, 0]))
+        assert len(meter._batches) < 3
+    assert meter.sums() == [4 * 28, 24, 32, 8]
 
 
 def test_a_monitor_of_lightning_can_follow_our_metrics(tree: Path) -> None:

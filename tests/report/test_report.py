@@ -72,9 +72,19 @@ def test_finished_runs_are_taken_and_missing_ones_trained(report: Command) -> No
     assert len(_versions()) == 2
 
 
-def test_a_run_without_its_summary_is_trained_again(report: Command) -> None:
+def test_a_run_without_its_summary_goes_on(report: Command) -> None:
+    report("--systems", "1", "--seeds", "0")
+    summary = _versions()[0] / "summary.json"
+    summary.unlink()
+    assert report("--systems", "1", "--seeds", "0") == 0
+    assert len(_versions()) == 1
+    assert summary.exists()
+
+
+def test_a_run_without_its_summary_and_checkpoint_is_trained_again(report: Command) -> None:
     report("--systems", "1", "--seeds", "0")
     (_versions()[0] / "summary.json").unlink()
+    (_versions()[0] / "checkpoints" / "last.ckpt").unlink()
     assert report("--systems", "1", "--seeds", "0") == 0
     assert len(_versions()) == 2
 

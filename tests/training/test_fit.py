@@ -185,6 +185,11 @@ def test_synthetic_runs_are_named_for_it(run, tmp_path: Path) -> None:
     assert "SYNTHETIC" in (folder / "hparams.yaml").read_text()
 
 
+def test_tensorboard_is_named_only_where_it_has_files(run) -> None:
+    assert "tensorboard --logdir logs" in run()[1]
+    assert "tensorboard --logdir" not in run("--dashboard", "off")[1]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

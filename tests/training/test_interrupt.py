@@ -1,11 +1,15 @@
 """Ctrl-C and SIGTERM end a run between two steps; a second one at once."""
 
 import json
+import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+
+from cifar_lab.training.interrupt import Interrupt
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the processes that are started
 import processes
@@ -52,3 +56,21 @@ def test_a_signal_leaves_a_checkpoint_and_the_way_to_go_on(
 def test_a_second_signal_leaves_at_once_with_a_whole_checkpoint(tree: Path) -> None:
     assert processes.run(words(tree), "step_sigint_twice:3") == 130
     assert last_step() == 0
+
+
+@pytest.mark.parametrize("own", [None, signal.SIGINT])
+def test_a_signal_to_one_process_is_known_to_all(own: int | None) -> None:
+    agreeing = SimpleNamespace(reduce_boolean_decision=lambda wish, all: True)
+    trainer = SimpleNamespace(strategy=agreeing, should_stop=False, sanity_checking=False)
+    for ask in ("ended", "_is_to_end"):
+        interrupt = Interrupt(SimpleNamespace(agreed=lambda trainer, wish: True))
+        interrupt.received = own
+        assert getattr(interrupt, ask)(trainer)
+        assert interrupt.status == 128 + (own or signal.SIGTERM)
+
+
+def test_without_a_signal_nothing_has_ended() -> None:
+    alone = SimpleNamespace(reduce_boolean_decision=lambda wish, all: wish)
+    interrupt = Interrupt(SimpleNamespace())
+    assert not interrupt.ended(SimpleNamespace(strategy=alone))
+    assert interrupt.status == 0

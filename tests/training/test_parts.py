@@ -2,13 +2,15 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from cifar_lab.errors import UserError
-from cifar_lab.training import precision, run_folder
+from cifar_lab.training import precision, random_state, run_folder, run_lock, trainer
 from cifar_lab.training.checkpoints import AtomicCheckpointIO, Checkpoints
+from cifar_lab.training.random_state import RandomState
 from cifar_lab.training.run_folder import RunFolder
 from cifar_lab.training.summary import accuracies
 from cifar_lab.training.trainer import device_kind
@@ -115,3 +117,44 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
             device_kind(name)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert device_kind("auto") == device_kind("gpu") == "cuda"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"), [("2", 2), ("0,1", [0, 1]), ("1,", [1]), ("auto", "auto")]
+)
+def test_devices_are_a_number_a_list_or_auto(text: str, wanted: object) -> None:
+    assert trainer._devices(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["", ",", "one", "0,,1"])
+def test_devices_of_another_form_are_refused(text: str) -> None:
+    with pytest.raises(UserError, match=f"--devices {text}: expected a number, a list"):
+        trainer._devices(text)
+
+
+def test_each_process_goes_on_with_its_own_random_numbers(monkeypatch) -> None:
+    # As two processes would save them together.
+    first, second = (torch.Generator().manual_seed(seed).get_state() for seed in (1, 2))
+    together = [{"cpu": first}, {"cpu": second}]
+    monkeypatch.setattr(random_state, "_gathered", lambda own: together)
+    saved = RandomState().state_dict()
+    for rank, seed in enumerate((1, 2)):
+        state = RandomState()
+        state.load_state_dict(saved)
+        state.on_train_start(SimpleNamespace(global_rank=rank), None)
+        assert torch.rand(1).equal(torch.rand(1, generator=torch.Generator().manual_seed(seed)))
+
+
+def test_a_checkpoint_of_before_has_one_state_for_all(monkeypatch) -> None:
+    state = RandomState()
+    state.load_state_dict({"cpu": [torch.Generator().manual_seed(1).get_state()]})
+    state.on_train_start(SimpleNamespace(global_rank=1), None)
+    assert torch.rand(1).equal(torch.rand(1, generator=torch.Generator().manual_seed(1)))
+
+
+def test_a_run_is_locked_while_a_process_holds_its_lock(tmp_path: Path) -> None:
+    assert not run_lock.is_locked(tmp_path)
+    with run_lock.locked(tmp_path):
+        assert run_lock.is_locked(tmp_path)
+    (tmp_path / "run.lock").write_text("99999")  # of a process that died
+    assert not run_lock.is_locked(tmp_path)

@@ -73,6 +73,17 @@ def test_an_older_checkpoint_takes_the_curves_back(run) -> None:
     assert _steps() == [1, 5, 10, 12]
 
 
+def test_a_run_keeps_the_precision_that_auto_meant(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    then = torch.load(RUN / "checkpoints/last.ckpt", weights_only=True)["cifar_lab"]["precision"]
+    now = {"32-true": "bf16-mixed", "bf16-mixed": "32-true"}[then]
+    decide = lambda wanted, device: now if wanted == "auto" else wanted  # noqa: E731
+    monkeypatch.setattr("cifar_lab.training.trainer.resolve_precision", decide)
+    status, out, _ = run("--resume", str(RUN), "--max_steps", "12")
+    assert status == 0
+    assert f", {then}\n" in out
+    assert yaml.safe_load((RUN / "config.yaml").read_text())["precision"] == "auto"
+
+
 def test_settings_that_decide_the_numbers_are_refused_with_the_difference(run) -> None:
     status, _, err = run("--resume", str(RUN), "--lr", "0.1", "--batch_size", "20", "--seed", "3")
     assert status == 2

@@ -122,3 +122,11 @@ def test_a_run_of_epochs_goes_on_bit_for_bit(tree: Path) -> None:
     more = ["--max_epochs", "3", "--max_steps", "null", "--val_size", "0", "--log_every", "4"]
     first, second = (words(tree, *more, log_dir=name) for name in ("logs", "whole"))
     kill_and_compare(first, second, ["step:3", "step:3", "step:6", "step:1"], "mlp")
+
+
+@pytest.mark.slow
+def test_a_few_batches_alone_go_on_bit_for_bit(tree: Path) -> None:
+    # Lightning does not tell these the epoch: they keep their crops and mirror images.
+    more = ["--overfit_batches", "2", "--augment", "alternating_flip,crop"]
+    first, second = (words(tree, *more, log_dir=name) for name in ("logs", "whole"))
+    kill_and_compare(first, second, ["step:4", "step:3", "step:2"], "mlp")
