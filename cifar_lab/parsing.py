@@ -84,8 +84,9 @@ def parse_fit(argv: Sequence[str]) -> FitPlan:
     path = flags.pop("config", None)
     config = {} if path is None else read_config(path)
     config = {canonical(name): value for name, value in config.items()}
-    if "resume" in config:
-        raise UserError(f"--config {shown(path)}: resume: give it as a flag")
+    for name in ("resume", "seeds"):
+        if name in config:
+            raise UserError(f"--config {shown(path)}: {name}: give it as a flag")
     recipe = choose_recipe(flags, config)
     values = dict(recipe.settings)
     for layer, origin in ((config, f"--config {shown(path)}: "), (flags, "--")):

@@ -101,6 +101,24 @@ def test_an_interrupted_run_on_other_images_or_settings_does_not_go_on(run, writ
     assert len(list(Path("logs/mlp").iterdir())) == 3
 
 
+def test_a_home_in_the_log_folder_is_found(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(Path("home").resolve()))
+    assert run("--seeds", "0", "--log_dir=~/runs")[0] == 0
+    assert Path("home/runs/mlp/version_0/summary.json").exists()
+
+
+@pytest.mark.parametrize("damaged", ["config.yaml", "checkpoints/last.ckpt"])
+def test_a_damaged_unfinished_run_is_told_and_trained_anew(run, damaged: str) -> None:
+    assert run("--seeds", "0")[0] == 0
+    folder = Path("logs/mlp/version_0")
+    (folder / "summary.json").unlink()
+    (folder / damaged).write_text("{")
+    status, _, err = run("--seeds", "0")
+    assert status == 0
+    assert f"{folder} does not go on: " in err
+    assert Path("logs/mlp/version_1/summary.json").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -126,3 +144,11 @@ def test_a_configuration_is_shown_without_training(run) -> None:
     assert status == 0
     assert "seed: 7" in out
     assert not Path("logs").exists()
+
+
+@pytest.mark.parametrize("name", ["seeds", "resume"])
+def test_what_is_no_setting_is_refused_in_a_configuration(run, name: str) -> None:
+    Path("given.yaml").write_text(f"{name}: 0..4\n")
+    status, _, err = run("--config", "given.yaml")
+    assert status == 2
+    assert err == f"fit.py: --config given.yaml: {name}: give it as a flag\n"

@@ -33,7 +33,7 @@ class NormCurves(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: ImageClassifier, optimizer: Any
     ) -> None:
-        """Computes the norms for a step that is due; nothing waits for them here."""
+        """Computes the norms for a step that is due; only ``16-mixed`` waits for the device."""
         if self._writes and pl_module.is_point_due(pl_module.global_step + 1):
             with self._budget.spending():
                 gradients = pl_module.gradients()

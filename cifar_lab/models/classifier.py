@@ -182,7 +182,8 @@ class ImageClassifier(CurvesModule):
         self.eval_accuracy.reset()
         self.eval_loss.reset()
         # With bf16-true Lightning makes its sums bf16 too, which count to 256.
-        self.eval_loss.set_dtype(torch.float32)
+        dtype = torch.promote_types(self.eval_loss.mean_value.dtype, torch.float32)
+        self.eval_loss.set_dtype(dtype)
 
     def _evaluation_scalars(self, split: str) -> dict[str, float]:
         # float32 leaves 0.3523999 of 3,524 in 10,000; six digits tell all counts up to 100,000.
@@ -251,6 +252,7 @@ class ImageClassifier(CurvesModule):
             "class_names": list(self.class_names),
             "data": self.data,
             "processes": self.trainer.world_size,
+            "device": self.trainer.strategy.root_device.type,
             "precision": str(self.trainer.precision),
             "curves": self.curves_state(),
         }

@@ -142,8 +142,9 @@ class FastCNN(FastClassifier):
         """Maps raw uint8 images (B, 3, 32, 32) to logits; shrinks them in the first steps."""
         normalised, side = self.normalize(images), self.recorded_state()
         if side < IMAGE_SHAPE[-1]:
-            # In float32: PyTorch has no bf16 for it on the CPU.
-            small = F.interpolate(normalised.float(), [side] * 2, mode="bilinear", antialias=True)
+            # At least in float32: PyTorch has no bf16 for it on the CPU.
+            whole = normalised.to(torch.promote_types(normalised.dtype, torch.float32))
+            small = F.interpolate(whole, [side] * 2, mode="bilinear", antialias=True)
             normalised = small.to(normalised.dtype)
         return self.network(normalised)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -120,14 +121,20 @@ def find_or_train(plan: FitPlan, images: str) -> Run:
     return find(plan, images) or train(plan, images)
 
 
-def train(plan: FitPlan, images: str) -> Run:
+def train(plan: FitPlan, images: str, *, anew: bool = False) -> Run:
     """Trains a plan, or goes on with a run of it that was interrupted; gives the finished run.
+
+    Args:
+        plan: with the settings.
+        images: their fingerprint.
+        anew: never go on, because seconds are measured.
 
     Raises:
         UserError: settings or data that are wrong.
         TrainingEndedError: the training failed or was interrupted.
     """
-    if status := run_fit(replace(plan, checkpoint=_checkpoint_of(plan, images))):
+    checkpoint = None if anew else _checkpoint_of(plan, images)
+    if status := run_fit(replace(plan, checkpoint=checkpoint)):
         raise TrainingEndedError(status)
     run = find(plan, images)
     assert run is not None
@@ -169,16 +176,19 @@ def _checkpoint_of(plan: FitPlan, images: str) -> Path | None:
             continue
         if is_locked(folder):  # another process trains it
             continue
-        if _decisive(read_config(str(config))) == wanted:
-            data = read_checkpoint(checkpoint)["cifar_lab"]["data"]
-            if data.get("fingerprint") == images:
-                return checkpoint
+        try:
+            if _decisive(read_config(str(config))) == wanted:
+                data = read_checkpoint(checkpoint)["cifar_lab"]["data"]
+                if data.get("fingerprint") == images:
+                    return checkpoint
+        except UserError as error:
+            print(f"{folder} does not go on: {error}", file=sys.stderr)
     return None
 
 
 def _folders(plan: FitPlan) -> list[Path]:
     """The folders of runs in the log folder of a plan, of each model the newest first."""
-    found = Path(plan.settings.log_dir).glob("*/version_*")
+    found = Path(plan.settings.log_dir).expanduser().glob("*/version_*")
     folders = [folder for folder in found if version_number(folder.name) >= 0]
     return sorted(folders, key=lambda folder: version_number(folder.name), reverse=True)
 

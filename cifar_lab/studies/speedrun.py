@@ -125,7 +125,7 @@ def _run(plan: FitPlan, images: str) -> Run:
     peaks = []
     if run is None:
         peaks.append(_convolution_gflops(plan))
-        run = train(plan, images)
+        run = train(plan, images, anew=True)
         peaks.append(_convolution_gflops(plan))
     path, steps = run.path / EXTRA_FILE, run.summary["steps"]
     # A run that was made longer since then has other weights.

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.utilities import rank_zero_only
 
 from cifar_lab.training.checkpoints import Checkpoints
 
@@ -38,10 +39,17 @@ class Interrupt(Callback):
     def __init__(self, checkpoints: Checkpoints) -> None:
         self._checkpoints = checkpoints
         self.received: int | None = None
+        self._told = False  # by another process, which does not say which signal it got
 
     @property
     def status(self) -> int:
-        """The exit status: 0, or 128 and the signal's number."""
+        """The exit status: 0, or 128 and the signal's number.
+
+        Of a process that was only told, as of SIGTERM; but 0 if it is not the first: Lightning
+        kills the others of one that ends with another.
+        """
+        if self._told and not self.received:
+            return 0 if rank_zero_only.rank else 128 + signal.SIGTERM
         return 128 + self.received if self.received else 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -83,18 +91,14 @@ class Interrupt(Callback):
     def ended(self, trainer: Trainer) -> bool:
         """Whether any process got a signal in training; all of them ask, when it is over."""
         wish = self.received is not None
-        if trainer.strategy.reduce_boolean_decision(wish, all=False):
-            self.received = self.received or signal.SIGTERM
-        return self.received is not None
+        self._told = bool(trainer.strategy.reduce_boolean_decision(wish, all=False))
+        return self._told
 
     def _is_to_end(self, trainer: Trainer) -> bool:
         if trainer.should_stop or trainer.sanity_checking:
             return False
-        if not self._checkpoints.agreed(trainer, self.received is not None):
-            return False
-        # Another process got it, and did not say which signal that was.
-        self.received = self.received or signal.SIGTERM
-        return True
+        self._told = self._checkpoints.agreed(trainer, self.received is not None)
+        return self._told
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:

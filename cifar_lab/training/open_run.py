@@ -23,6 +23,7 @@ from cifar_lab.training import run_folder
 from cifar_lab.training.resume import folder_of
 from cifar_lab.training.run_folder import RunFolder
 from cifar_lab.training.run_lock import locked
+from cifar_lab.training.trainer import device_kind
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,19 @@ class OpenRun:
 def settings_of(plan: FitPlan) -> FitSettings:
     """The settings of a plan; a run that goes on keeps the precision that "auto" meant at first.
 
+    On another kind of device "auto" is decided anew: it may only emulate that precision.
+
     Raises:
-        UserError: the checkpoint cannot be read.
+        UserError: the checkpoint cannot be read, or the accelerator is not there.
     """
-    if plan.checkpoint is None or plan.settings.precision != "auto":
-        return plan.settings
-    then: Any = str(read_checkpoint(plan.checkpoint)["cifar_lab"].get("precision", "auto"))
-    return dataclasses.replace(plan.settings, precision=then)
+    settings = plan.settings
+    if plan.checkpoint is None or settings.precision != "auto":
+        return settings
+    then = read_checkpoint(plan.checkpoint)["cifar_lab"]
+    if then.get("device") != device_kind(settings.accelerator):
+        return settings
+    precision: Any = str(then.get("precision", "auto"))
+    return dataclasses.replace(settings, precision=precision)
 
 
 @contextlib.contextmanager

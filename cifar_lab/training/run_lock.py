@@ -36,12 +36,14 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether another process holds the lock of a run's folder now."""
+    """Whether another process holds the lock of a run's folder now, or may do so."""
     try:
         with (folder / "run.lock").open("r+") as file:
             return not try_lock(file)  # closing the file gives the lock back
-    except OSError:  # no such file, or no locks here
+    except FileNotFoundError:
         return False
+    except OSError:  # no locks here, or not for us
+        return True
 
 
 def _lock(path: Path) -> IO[str]:

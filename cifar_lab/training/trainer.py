@@ -83,7 +83,7 @@ def build_trainer(settings: FitSettings, *, cpu_only: bool) -> Trainer:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-    except (MisconfigurationException, ValueError, RuntimeError) as error:
+    except (MisconfigurationException, ValueError, RuntimeError, TypeError) as error:
         raise UserError(first_line(error)) from error
 
 

@@ -199,6 +199,7 @@ def test_tensorboard_is_named_only_where_it_has_files(run) -> None:
         (["--strategy", "dpp"], "--strategy dpp: unknown; did you mean ddp?"),
         (["--strategy", "ddp_spawn"], "--strategy ddp_spawn: unknown"),
         (["--devices", "two"], "--devices two: expected a number"),
+        (["--devices", "1,", "--accelerator", "cpu"], "should be an int > 0"),
         (["--init", "zeros"], "init 'zeros': expected pytorch or report"),
         (["--model", "numpy_mlp", "--precision", "bf16-mixed"], "numpy_mlp computes in NumPy"),
         (["--model", "numpy_mlp", "--gradient_clip_val", "1"], "numpy_mlp computes in NumPy"),

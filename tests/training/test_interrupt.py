@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM end a run between two steps; a second one at once."""
 
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from pytorch_lightning.utilities import rank_zero_only
 
 from cifar_lab.training.interrupt import Interrupt
 
@@ -58,15 +60,23 @@ def test_a_second_signal_leaves_at_once_with_a_whole_checkpoint(tree: Path) -> N
     assert last_step() == 0
 
 
-@pytest.mark.parametrize("own", [None, signal.SIGINT])
-def test_a_signal_to_one_process_is_known_to_all(own: int | None) -> None:
+@pytest.mark.parametrize("ask", ["ended", "_is_to_end"])
+@pytest.mark.parametrize(
+    ("own", "rank", "status"), [(None, 0, 143), (None, 1, 0), (signal.SIGINT, 0, 130)]
+)
+def test_a_signal_to_one_process_is_known_to_all(
+    own: int | None, rank: int, status: int, ask: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     agreeing = SimpleNamespace(reduce_boolean_decision=lambda wish, all: True)
     trainer = SimpleNamespace(strategy=agreeing, should_stop=False, sanity_checking=False)
-    for ask in ("ended", "_is_to_end"):
-        interrupt = Interrupt(SimpleNamespace(agreed=lambda trainer, wish: True))
-        interrupt.received = own
-        assert getattr(interrupt, ask)(trainer)
-        assert interrupt.status == 128 + (own or signal.SIGTERM)
+    interrupt = Interrupt(SimpleNamespace(agreed=lambda trainer, wish: True))
+    interrupt.received = own
+    monkeypatch.setattr(rank_zero_only, "rank", rank)
+    assert getattr(interrupt, ask)(trainer)
+    assert interrupt.status == status
+    monkeypatch.setattr(os, "_exit", lambda status: pytest.fail("its first signal ended it"))
+    if own is None:  # what another process got is not its own first signal
+        interrupt._note(signal.SIGTERM, None)
 
 
 def test_without_a_signal_nothing_has_ended() -> None:

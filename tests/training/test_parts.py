@@ -158,3 +158,14 @@ def test_a_run_is_locked_while_a_process_holds_its_lock(tmp_path: Path) -> None:
         assert run_lock.is_locked(tmp_path)
     (tmp_path / "run.lock").write_text("99999")  # of a process that died
     assert not run_lock.is_locked(tmp_path)
+
+
+def test_where_there_are_no_locks_a_run_may_be_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(file: object) -> bool:
+        raise OSError("no locks available")
+
+    (tmp_path / "run.lock").touch()
+    monkeypatch.setattr(run_lock, "try_lock", no_locks)
+    assert run_lock.is_locked(tmp_path)

@@ -84,6 +84,16 @@ def test_a_run_keeps_the_precision_that_auto_meant(run, monkeypatch: pytest.Monk
     assert yaml.safe_load((RUN / "config.yaml").read_text())["precision"] == "auto"
 
 
+def test_on_another_kind_of_device_the_precision_is_decided_anew(run) -> None:
+    path = RUN / "checkpoints/last.ckpt"
+    content = torch.load(path, weights_only=True)
+    content["cifar_lab"] |= {"device": "cuda", "precision": "16-mixed"}
+    torch.save(content, path)
+    status, out, _ = run("--resume", str(RUN), "--max_steps", "12")
+    assert status == 0
+    assert ", 16-mixed" not in out
+
+
 def test_settings_that_decide_the_numbers_are_refused_with_the_difference(run) -> None:
     status, _, err = run("--resume", str(RUN), "--lr", "0.1", "--batch_size", "20", "--seed", "3")
     assert status == 2
