@@ -18,10 +18,10 @@ import yaml
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
-from cifar_lab.command_line import integers
 from cifar_lab.config_file import read_config
 from cifar_lab.errors import UserError
 from cifar_lab.files import shown
+from cifar_lab.integers import integers
 from cifar_lab.recipes import Recipe, models, recipes
 from cifar_lab.settings import FitSettings, Seed, Share
 

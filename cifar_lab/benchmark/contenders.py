@@ -28,6 +28,7 @@ from torchvision.transforms import v2
 
 from cifar_lab.benchmark.timing import Seconds, wait_for
 from cifar_lab.data.datamodule import CIFAR10DataModule
+from cifar_lab.devices import device_kind
 from cifar_lab.errors import TrainingEndedError, UserError
 from cifar_lab.layers.dropout import Dropout
 from cifar_lab.layers.linear import Linear
@@ -36,7 +37,6 @@ from cifar_lab.models.classifier import OPTIMIZERS, ImageClassifier
 from cifar_lab.parsing import parse_fit
 from cifar_lab.training.fit import build_data, build_model, run_fit
 from cifar_lab.training.precision import resolve_precision
-from cifar_lab.training.trainer import device_kind
 
 PRECISIONS = ("32-true", "bf16-mixed")
 

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from cifar_lab.data.image_set import IMAGE_SHAPE
+from cifar_lab.devices import device_kind
 from cifar_lab.errors import UserError, first_line
 from cifar_lab.files import check_file, shown
 from cifar_lab.models import REGISTRY
 from cifar_lab.models.classifier import CHECKPOINT_FORMAT, ImageClassifier
-from cifar_lab.training.trainer import device_kind
 
 FILE_LIMIT = 2**32  # bytes; the largest model of the registry has 0.1 GB with its optimizer
 PLAIN = (str, int, float)  # what settings are, or lists of

@@ -14,11 +14,11 @@ from torch.optim import Optimizer
 
 from cifar_lab.data.loader import Batch
 from cifar_lab.models.classifier import ImageClassifier
-from cifar_lab.training.step_graph import StepGraph
+from cifar_lab.models.step_graph import StepGraph
 
 
 class ReplayedClassifier(ImageClassifier):
-    """An ImageClassifier whose training step is replayed on a GPU (training/step_graph.py).
+    """An ImageClassifier whose training step is replayed on a GPU (models/step_graph.py).
 
     Then ``training_step`` does all: forward and backward pass and the optimizer's step. Callbacks
     see the gradients, and the weights after the step; what they change in them comes too late. On

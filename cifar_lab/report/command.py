@@ -18,10 +18,10 @@ from cifar_lab.command_line import (
     command,
     expanded,
     flags_of,
-    integers,
     print_json,
 )
 from cifar_lab.errors import UserError
+from cifar_lab.integers import integers
 
 if TYPE_CHECKING:
     from cifar_lab.parsing import FitPlan

@@ -17,10 +17,10 @@ from cifar_lab.command_line import (
     command,
     expanded,
     flags_of,
-    integers,
     print_json,
 )
 from cifar_lab.errors import UserError
+from cifar_lab.integers import integers
 
 DESCRIPTION = """\
 Trains a fast recipe, shortened unless --whole is given, as it is and with one part left out or

@@ -13,11 +13,11 @@ from cifar_lab.command_line import (
     check_writable,
     command,
     expanded,
-    integers,
     underscored,
     writing,
 )
 from cifar_lab.errors import UserError
+from cifar_lab.integers import integers
 
 DESCRIPTION = """\
 Trains the report's MLP with its two initialisations and, one change at a time, with other rates,

@@ -19,6 +19,7 @@ import torch
 
 from cifar_lab.atomic import write_atomically
 from cifar_lab.benchmark.peak import convolution, peak
+from cifar_lab.devices import device_kind
 from cifar_lab.errors import TrainingEndedError, UserError
 from cifar_lab.inference.evaluation import evaluate_logits
 from cifar_lab.inference.known_data import load_split
@@ -31,7 +32,6 @@ from cifar_lab.report.table import line
 from cifar_lab.settings import FitSettings
 from cifar_lab.training.fit import run_fit
 from cifar_lab.training.precision import resolve_precision
-from cifar_lab.training.trainer import device_kind
 
 TTA = "flip_shift"
 EVALUATION_BATCH = 500  # images; no number depends on it

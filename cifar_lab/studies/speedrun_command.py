@@ -19,12 +19,12 @@ from cifar_lab.command_line import (
     command,
     expanded,
     flags_of,
-    integers,
     print_json,
     underscored,
     writing,
 )
 from cifar_lab.errors import UserError
+from cifar_lab.integers import integers
 
 FIGURES = (".svg", ".png", ".pdf")
 DESCRIPTION = """\

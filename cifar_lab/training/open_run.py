@@ -15,6 +15,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from cifar_lab.atomic import write_atomically
 from cifar_lab.config_file import read_config
 from cifar_lab.data.datamodule import CIFAR10DataModule
+from cifar_lab.devices import device_kind
 from cifar_lab.errors import UserError
 from cifar_lab.inference.restore import read_checkpoint
 from cifar_lab.parsing import FitPlan
@@ -23,7 +24,6 @@ from cifar_lab.training import run_folder
 from cifar_lab.training.resume import folder_of
 from cifar_lab.training.run_folder import RunFolder
 from cifar_lab.training.run_lock import locked
-from cifar_lab.training.trainer import device_kind
 
 
 @dataclass(frozen=True)

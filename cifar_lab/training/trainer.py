@@ -5,12 +5,12 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import Any
 
-import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.profilers import Profiler
 from pytorch_lightning.strategies import StrategyRegistry
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from cifar_lab.devices import device_kind
 from cifar_lab.errors import UserError, first_line
 from cifar_lab.parsing import unknown
 from cifar_lab.settings import FitSettings
@@ -85,26 +85,6 @@ def build_trainer(settings: FitSettings, *, cpu_only: bool) -> Trainer:
         )
     except (MisconfigurationException, ValueError, RuntimeError, TypeError) as error:
         raise UserError(first_line(error)) from error
-
-
-def device_kind(accelerator: str) -> str:
-    """The kind of device, "cpu", "cuda" or "mps", that ``--accelerator`` means here.
-
-    Raises:
-        UserError: it asks for a device that is not there.
-    """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    wanted = {"gpu": "cuda", "mps": "mps"}.get(accelerator)
-    if wanted == "cuda" and there["mps"]:
-        wanted = "mps"
-    if wanted and not there[wanted]:
-        raise UserError(
-            f"--accelerator {accelerator}: torch {torch.__version__} finds no such device here. "
-            "Leave the flag out to use what there is."
-        )
-    if accelerator == "auto":
-        return next((kind for kind, found in there.items() if found), "cpu")
-    return wanted or "cpu"
 
 
 def _devices(text: str) -> int | list[int] | str:

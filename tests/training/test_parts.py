@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from cifar_lab.devices import device_kind
 from cifar_lab.errors import UserError
 from cifar_lab.training import precision, random_state, run_folder, run_lock, trainer
 from cifar_lab.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from cifar_lab.training.random_state import RandomState
 from cifar_lab.training.run_folder import RunFolder
 from cifar_lab.training.summary import accuracies
-from cifar_lab.training.trainer import device_kind
 
 # --- run folder -------------------------------------------------------------------------------
 

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cifar_lab.models.step_graph import StepGraph
 from cifar_lab.optimizers.muon import Muon
-from cifar_lab.training.step_graph import StepGraph
 
 pytestmark = pytest.mark.gpu
 
