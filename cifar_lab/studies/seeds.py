@@ -34,7 +34,7 @@ def fit_seeds(plans: Sequence[FitPlan]) -> int:
     for plan in plans:
         run = find(plan, images)
         state = f"is there: {run.path}" if run else "is trained"
-        print(f"\n--- seed {plan.settings.seed} {state}\n", flush=True)
+        print(f"\n--- seed {plan.settings.seed} {state}", flush=True)
         runs.append(run or train(plan, images))
     print(table(runs))
     return 0
