@@ -48,7 +48,7 @@ class FitSettings:
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = _flag(
         "hardware", "auto: the best there is", "auto"
     )
-    devices: str = _flag("hardware", "how many, or which: 2 or 0,1 or auto (all)", "1")
+    devices: str = _flag("hardware", "how many: 2; which: 0,1 or 1, alone; auto: all", "1")
     strategy: str = _flag("hardware", "of Lightning, such as ddp", "auto")
     num_nodes: PositiveInt = _flag("hardware", "machines", 1)
     precision: Precision = _flag("hardware", "auto: bf16 if faster", "auto")

@@ -201,9 +201,9 @@ def _build(path: Path, checkpoint: dict[str, Any]) -> ImageClassifier:
     if not isinstance(name, str) or name not in classes:
         known = ", ".join(classes)
         raise UserError(f"{path}: a model {shown(repr(name))}, which is none of {known}")
-    # LightningCLI adds names of its own, such as _instantiator.
-    settings = {k: v for k, v in checkpoint["hyper_parameters"].items() if k[:1] != "_"}
     try:
+        # LightningCLI adds names of its own, such as _instantiator.
+        settings = {k: v for k, v in checkpoint["hyper_parameters"].items() if k[0] != "_"}
         with _at_most(SLACK * sum(map(torch.numel, checkpoint["state_dict"].values()))):
             model = classes[name](**settings)
         model.load_state_dict(checkpoint["state_dict"])

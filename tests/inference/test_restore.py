@@ -196,6 +196,7 @@ def test_each_alteration_is_told_from_the_others(checkpoint: Path) -> None:
         (_set(model="Transformer"), "'Transformer'"),
         (lambda content: content["hyper_parameters"].update(hidden_units=[5]), "does not fit"),
         (lambda content: content["hyper_parameters"].update(wings=2), "does not fit"),
+        (lambda content: content["hyper_parameters"].update({3: 2}), "does not fit"),
         (lambda content: content["state_dict"].popitem() and None, "does not fit"),
     ],
 )

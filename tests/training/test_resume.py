@@ -76,7 +76,10 @@ def test_an_older_checkpoint_takes_the_curves_back(run) -> None:
 def test_a_run_keeps_the_precision_that_auto_meant(run, monkeypatch: pytest.MonkeyPatch) -> None:
     then = torch.load(RUN / "checkpoints/last.ckpt", weights_only=True)["cifar_lab"]["precision"]
     now = {"32-true": "bf16-mixed", "bf16-mixed": "32-true"}[then]
-    decide = lambda wanted, device: now if wanted == "auto" else wanted  # noqa: E731
+
+    def decide(wanted: str, device: str) -> str:
+        return now if wanted == "auto" else wanted
+
     monkeypatch.setattr("cifar_lab.training.trainer.resolve_precision", decide)
     status, out, _ = run("--resume", str(RUN), "--max_steps", "12")
     assert status == 0
