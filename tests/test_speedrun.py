@@ -100,6 +100,15 @@ def test_a_run_that_was_made_longer_is_evaluated_anew(run) -> None:
     assert len(list(Path("logs/mlp").iterdir())) == 1
 
 
+def test_an_interrupted_run_is_trained_anew_for_its_seconds(run) -> None:
+    run("--max_epochs", "1", "--seeds", "0")
+    (unfinished,) = Path("logs/mlp").rglob("summary.json")
+    unfinished.unlink()
+    assert run("--max_epochs", "1", "--seeds", "0")[0] == 0
+    assert not unfinished.exists()
+    assert len(list(Path("logs/mlp").iterdir())) == 2
+
+
 ROW = {
     "recipe": "mlp",
     "epochs": None,

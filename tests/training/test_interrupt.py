@@ -55,6 +55,12 @@ def test_a_signal_leaves_a_checkpoint_and_the_way_to_go_on(
 
 
 @pytest.mark.slow
+def test_a_signal_in_the_last_step_of_the_reports_protocol_is_not_lost(tree: Path) -> None:
+    assert processes.run(words(tree, "--val_size", "0"), "step_sigint:13") == 130
+    assert not (RUN / "summary.json").exists()  # though no test follows that could end
+
+
+@pytest.mark.slow
 def test_a_second_signal_leaves_at_once_with_a_whole_checkpoint(tree: Path) -> None:
     assert processes.run(words(tree), "step_sigint_twice:3") == 130
     assert last_step() == 0

@@ -73,26 +73,3 @@ def test_each_image_is_trained_and_evaluated_once_over_both(tree: Path) -> None:
     assert all(max(count.values()) == 1 for count in counts.values())
     assert ranks[0]["accuracy"] == ranks[1]["accuracy"]
     assert ranks[0]["accuracy"] * 45 == pytest.approx(round(ranks[0]["accuracy"] * 45), abs=1e-3)
-
-
-STATES = """
-import sys
-import torch
-from cifar_lab.training.random_state import RandomState
-
-rank = int(sys.argv[1])
-torch.distributed.init_process_group("gloo", "file:///" + sys.argv[2], rank=rank, world_size=2)
-torch.manual_seed(rank)
-found = RandomState().state_dict()["cpu"]
-expected = [torch.Generator().manual_seed(seed).get_state() for seed in range(2)]
-torch.distributed.destroy_process_group()
-sys.exit(len(found) != 2 or not all(map(torch.equal, found, expected)))
-"""
-
-
-@pytest.mark.slow
-def test_a_checkpoint_has_the_random_state_of_each_process(tmp_path: Path) -> None:
-    words = [sys.executable, "-c", STATES]
-    store = str(tmp_path / "store")
-    both = [subprocess.Popen([*words, str(rank), store]) for rank in range(2)]
-    assert [process.wait(timeout=120) for process in both] == [0, 0]
