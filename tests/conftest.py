@@ -7,6 +7,7 @@ need one (``-m gpu``).
 
 import os
 import pickle
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def write_tree(tmp_path: Path) -> Callable[..., Path]:
     """Writes a folder-per-class tree and gives its root."""
 
     def write(
-        name: str = "tree",
+        name: str = "a tree",  # a space in paths is harmless
         classes: tuple[str, ...] = CLASSES,
         train: int = TRAIN_PER_CLASS,
         test: int = TEST_PER_CLASS,
@@ -113,7 +114,7 @@ def checkpoint(tree: Path) -> Path:
     """``best.ckpt`` of a small MLP, trained for a few steps on the tree, in its run folder."""
     from cifar_lab.cli import fit
 
-    flags = f"--model mlp --hidden_units 8 --data_dir {tree} --batch_size 12 --max_steps 20"
-    status = fit([*flags.split(), "--eval_every", "10", "--progress", "none"])
+    flags = f"--model mlp --hidden_units 8 --data_dir '{tree}' --batch_size 12 --max_steps 20"
+    status = fit([*shlex.split(flags), "--eval_every", "10", "--progress", "none"])
     assert status == 0
     return Path("lightning_logs/mlp/version_0/checkpoints/best.ckpt").resolve()

@@ -24,12 +24,33 @@ ORDER = (
 )
 
 
-def _imported(path: Path) -> set[str]:
-    """The packages of ours that a module imports, also inside of functions."""
-    found = ast.walk(ast.parse(path.read_text("utf-8")))
-    modules = {node.module or "" for node in found if isinstance(node, ast.ImportFrom)}
+def _imported(source: str, package: str) -> set[str]:
+    """The packages of ours that a module of ``package`` imports, also inside of functions."""
+    modules: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            modules += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = ["", f"cifar_lab.{package}.", "cifar_lab."][node.level]
+            module = f"{above}{node.module or ''}".strip(".")
+            # What is imported may itself be a package.
+            modules += [module, *(f"{module}.{alias.name}" for alias in node.names)]
     parts = [module.split(".") for module in modules]
     return {part[1] for part in parts if part[0] == "cifar_lab" and len(part) > 1}
+
+
+def test_every_way_to_import_a_package_is_seen() -> None:
+    ways = [
+        "import cifar_lab.training.fit",
+        "from cifar_lab import training",
+        "from cifar_lab.training import fit",
+        "from cifar_lab.training.fit import Plan",
+        "from .. import training",
+        "from ..training.fit import Plan",
+    ]
+    for way in ways:
+        assert "training" in _imported(f"def later():\n    {way}", "layers"), way
+    assert "training" not in _imported("from .training import x", "layers")
 
 
 def test_every_package_has_its_place_and_imports_only_those_before_it() -> None:
@@ -37,5 +58,5 @@ def test_every_package_has_its_place_and_imports_only_those_before_it() -> None:
     assert packages == set(ORDER)
     for place, package in enumerate(ORDER):
         for path in (ROOT / package).glob("*.py"):
-            later = _imported(path) & set(ORDER[place + 1 :])
+            later = _imported(path.read_text("utf-8"), package) & set(ORDER[place + 1 :])
             assert not later, f"{path} imports {', '.join(later)}"

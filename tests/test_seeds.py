@@ -1,6 +1,7 @@
 """Several seeds in one command: a run each, a mean, nothing trained twice."""
 
 import json
+import shlex
 import signal
 import statistics
 from pathlib import Path
@@ -16,12 +17,12 @@ from cifar_lab.training.run_lock import locked
 @pytest.fixture
 def run(tree: Path, capsys: pytest.CaptureFixture[str]):
     """Runs fit.py on the tree; gives status, output and errors."""
-    given = f"--model mlp --data_dir {tree} --log_dir logs --batch_size 20 --eval_every 3"
+    given = f"--model mlp --data_dir '{tree}' --log_dir logs --batch_size 20 --eval_every 3"
     given += " --progress none --dashboard off"
 
     def run_fit(*words: str) -> tuple[int, str, str]:
         capsys.readouterr()
-        status = fit([*given.split(), "--max_steps", "6", *words])
+        status = fit([*shlex.split(given), "--max_steps", "6", *words])
         return status, *capsys.readouterr()
 
     return run_fit

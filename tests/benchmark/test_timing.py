@@ -2,6 +2,7 @@
 
 import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -29,6 +30,15 @@ def test_the_interval_holds_the_median_and_widens_with_the_noise() -> None:
     assert calm.median == pytest.approx(1.05)
     assert calm.low < calm.median < calm.high
     assert wild.high - wild.low > 5 * (calm.high - calm.low)
+
+
+def test_the_interval_of_a_median_is_that_of_95_percent() -> None:
+    rounds = 1001
+    values = np.random.default_rng(1).normal(2, 1, rounds)
+    found = ratio(values.tolist(), [1.0] * rounds)
+    # Of n values, the median's interval reaches from rank n / 2 - sqrt(n) to n / 2 + sqrt(n).
+    low, high = np.sort(values)[[int(rounds / 2 - rounds**0.5), int(rounds / 2 + rounds**0.5)]]
+    assert found.high - found.low == pytest.approx(high - low, rel=0.2)
 
 
 def test_timed_is_the_mean_of_the_repeats_without_the_warm_up() -> None:

@@ -40,3 +40,7 @@ def test_later_drawings_are_expected_to_take_as_long_as_the_dearest(clock) -> No
     assert not budget.allows_drawing()  # 4 were spent, 3 more would be
     clock(0.2 / SHARE)
     assert budget.allows_drawing()
+
+
+def test_pictures_may_take_two_percent() -> None:
+    assert SHARE == 0.02  # README

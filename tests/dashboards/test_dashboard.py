@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,9 +25,9 @@ MODEL_PICTURES = {"train/batch", "weights/first_layer"}
 @pytest.fixture
 def run(tree: Path) -> Callable[..., int]:
     """Runs fit.py in this process for 25 steps with three evaluations; gives the status."""
-    flags = f"--data_dir {tree} --log_dir logs --batch_size 20 --max_steps 25 --eval_every 10"
+    flags = f"--data_dir '{tree}' --log_dir logs --batch_size 20 --max_steps 25 --eval_every 10"
     small = ["--model", "mlp", "--hidden_units", "8", "--progress", "none", "--log_every", "10"]
-    return lambda *words: fit([*flags.split(), *small, *words])
+    return lambda *words: fit([*shlex.split(flags), *small, *words])
 
 
 def _events(folder: Path = RUN) -> EventAccumulator:
@@ -136,7 +137,8 @@ def test_the_dashboard_changes_no_weight_and_is_not_in_checkpoints(run) -> None:
         torch.load(f"logs/mlp/version_{n}/checkpoints/last.ckpt", weights_only=True) for n in (0, 1)
     )
     assert all(torch.equal(full["state_dict"][k], off["state_dict"][k]) for k in off["state_dict"])
-    assert set(full["callbacks"]) == set(off["callbacks"])
+    assert set(full["callbacks"]) == set(off["callbacks"]) == {"Together"}
+    assert set(full["callbacks"]["Together"]) == set(off["callbacks"]["Together"])
 
 
 def test_a_picture_that_fails_does_not_end_the_run(run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,10 +162,10 @@ def test_a_numpy_network_has_norms_and_pictures(run) -> None:
 @pytest.mark.slow
 def test_of_two_processes_the_first_writes_and_says_what_it_shows(tree: Path) -> None:
     script = Path(__file__).parents[2] / "scripts" / "fit.py"
-    words = f"--model mlp --data_dir {tree} --log_dir logs --max_steps 10 --batch_size 10"
+    words = f"--model mlp --data_dir '{tree}' --log_dir logs --max_steps 10 --batch_size 10"
     words += " --devices 2 --strategy ddp --accelerator cpu"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(script), *words.split()]
+    command = [sys.executable, str(script), *shlex.split(words)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
     assert done.returncode == 0, done.stderr
     events = _events()

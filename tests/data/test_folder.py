@@ -244,6 +244,19 @@ def test_a_link_that_leads_nowhere_is_named(target: str, tree: Path) -> None:
         _read(tree)
 
 
+def test_jpeg_files_are_read_whatever_their_ending(tree: Path) -> None:
+    for split in ("train", "test"):
+        for number, path in enumerate((tree / split / "cat").iterdir()):
+            suffix = (".jpg", ".JPEG", ".png")[number % 3]
+            Image.open(path).save(path.with_suffix(suffix), quality=95)
+            if suffix != ".png":
+                path.unlink()
+    images, _ = _read(tree)
+    assert (len(images.train_labels), len(images.test_labels)) == (3 * 40, 3 * 15)
+    chosen = images.train_images[images.train_labels == 1]
+    assert chosen[:, :, :12, 20:].mean() > 130  # brightened by class; decoded
+
+
 def test_links_to_outside_and_loops_of_folders_are_harmless(tree: Path, tmp_path: Path) -> None:
     expected = _read(tree)[0].fingerprint
     outside = tmp_path / "outside.png"
@@ -251,7 +264,9 @@ def test_links_to_outside_and_loops_of_folders_are_harmless(tree: Path, tmp_path
     (tree / "train" / "cat" / "0000.png").symlink_to(outside)
     (tree / "train" / "cat" / "loop").symlink_to(tree)
     assert _read(tree)[0].fingerprint == expected
-    assert [path.name for path in find_images([tree]) if path.parent.name == "loop"] == []
+    found = find_images([tree])
+    assert len(found) == 3 * (40 + 15)
+    assert not [path for path in found if "loop" in path.parts]
 
 
 def _store_pickle(path: Path) -> None:

@@ -270,6 +270,7 @@ def test_what_is_not_tolerable(checkpoint: Path, run: Callable[[Tensor], Tensor]
     model = load_classifier(checkpoint, "cpu")
     assert not difference(model, lambda images: run(model(images))).tolerable
     assert difference(model, lambda images: model(images) * (1 + TOLERANCE / 3)).tolerable
+    assert TOLERANCE == 0.0001  # README
 
 
 # --- wrong input ------------------------------------------------------------------------------

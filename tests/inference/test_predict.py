@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -153,8 +154,8 @@ def test_files_are_read_a_batch_at_a_time(
 def test_a_numpy_mlp_predicts_as_well(
     tree: Path, pictures: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = f"--model numpy_mlp --hidden_units 8 --data_dir {tree} --batch_size 12 --max_steps 5"
-    assert fit([*flags.split(), "--progress", "none"]) == 0
+    flags = f"--model numpy_mlp --hidden_units 8 --data_dir '{tree}' --batch_size 12 --max_steps 5"
+    assert fit([*shlex.split(flags), "--progress", "none"]) == 0
     run = "lightning_logs/numpy_mlp/version_0"
     rows = _json([run, "pictures"], capsys)
     state = torch.load(f"{run}/checkpoints/last.ckpt", weights_only=True)["state_dict"]
@@ -178,8 +179,8 @@ def test_real_images_are_recognised_as_in_training(
     folder = Path(real_data, "test")
     if not folder.is_dir():
         pytest.skip("needs image folders")
-    flags = f"--model mlp --data_dir {real_data} --max_steps 150 --eval_every 150"
-    assert fit([*flags.split(), "--progress", "none"]) == 0
+    flags = f"--model mlp --data_dir '{real_data}' --max_steps 150 --eval_every 150"
+    assert fit([*shlex.split(flags), "--progress", "none"]) == 0
     paths = [str(path) for path in sorted(folder.glob("*/00[0-4]?.*"))]
     rows = _json(["lightning_logs/mlp/version_0", *paths, "--top", "1"], capsys)
     right = [Path(row["path"]).parent.name == row["classes"][0]["class"] for row in rows]

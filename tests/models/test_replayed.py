@@ -143,6 +143,9 @@ def test_a_gpu_replays_what_it_would_compute(
     usual, ours = found
     tolerance = 1e-3 if precision == "32-true" else 0.1  # of the way that a tensor went
     for name, value in usual.items():
+        if not value.is_floating_point():  # whether a layer was filled
+            assert torch.equal(ours[name], value), name
+            continue
         way = (value - start[name]).double().norm()
         assert (ours[name] - value).double().norm() <= tolerance * way, name
     assert any(not torch.equal(value, start[name]) for name, value in ours.items())

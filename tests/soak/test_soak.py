@@ -1,6 +1,7 @@
 """``scripts/soak.py``: it kills, it compares, and it tells a difference."""
 
 import json
+import shlex
 import signal
 import subprocess
 from pathlib import Path
@@ -54,9 +55,9 @@ def test_a_zero_with_a_minus_is_another_one() -> None:
 
 
 def test_a_difference_in_the_last_bit_is_told(tree: Path) -> None:
-    flags = f"--model mlp --hidden_units 8 --data_dir {tree} --batch_size 12 --max_steps 4"
+    flags = f"--model mlp --hidden_units 8 --data_dir '{tree}' --batch_size 12 --max_steps 4"
     for log_dir in ("first", "second"):
-        assert fit([*f"{flags} --dashboard off --progress none --log_dir {log_dir}".split()]) == 0
+        assert fit(shlex.split(f"{flags} --dashboard off --progress none --log_dir {log_dir}")) == 0
     assert differences(Path("first"), Path("second")) == []
     path = Path("second/mlp/version_0/checkpoints/last.ckpt")
     content = torch.load(path, weights_only=True)
@@ -64,6 +65,13 @@ def test_a_difference_in_the_last_bit_is_told(tree: Path) -> None:
     bias[0] = torch.nextafter(bias[0], torch.tensor(1.0))
     torch.save(content, path)
     assert differences(Path("first"), Path("second")) == ["state_dict"]
+    bias[0] = torch.nextafter(bias[0], torch.tensor(-1.0))
+    content["optimizer_states"][0]["param_groups"][0]["lr"] *= 1.01
+    torch.save(content, path)
+    assert differences(Path("first"), Path("second")) == ["optimizer_states"]
+    table = Path("second/mlp/version_0/metrics.csv")
+    table.write_text(table.read_text().replace("4,", "4,1", 1))
+    assert differences(Path("first"), Path("second"))[1] == "metrics.csv: 2 and 2 rows"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import csv
 import errno
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,9 +23,9 @@ RUN = Path("logs/mlp/version_0")
 @pytest.fixture
 def run(tree: Path, capsys: pytest.CaptureFixture[str]):
     def run_fit(*words: str) -> tuple[int, str]:
-        given = f"--model mlp --data_dir {tree} --log_dir logs --batch_size 20 --max_steps 25"
+        given = f"--model mlp --data_dir '{tree}' --log_dir logs --batch_size 20 --max_steps 25"
         given += " --hidden_units 8 --log_every 5 --eval_every 10 --progress none"
-        return fit([*given.split(), *words]), capsys.readouterr().err
+        return fit([*shlex.split(given), *words]), capsys.readouterr().err
 
     return run_fit
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -20,8 +21,8 @@ RUN = Path("logs/mlp/version_0")
 
 
 def words(tree: Path, *more: str) -> list[str]:
-    given = f"--model mlp --data_dir {tree} --log_dir logs --batch_size 20 --max_steps 13"
-    return [*f"{given} --eval_every 4 --progress none --dashboard off".split(), *more]
+    given = f"--model mlp --data_dir '{tree}' --log_dir logs --batch_size 20 --max_steps 13"
+    return [*shlex.split(f"{given} --eval_every 4 --progress none --dashboard off"), *more]
 
 
 def last_step() -> int:

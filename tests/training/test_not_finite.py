@@ -1,5 +1,6 @@
 """A loss or weights that are not finite end a run; the good checkpoint stays."""
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,9 @@ RUN = Path("logs/mlp/version_0")
 @pytest.fixture
 def run(tree: Path, capsys: pytest.CaptureFixture[str]):
     def run_fit(*words: str) -> tuple[int, str]:
-        given = f"--model mlp --data_dir {tree} --log_dir logs --batch_size 20 --max_steps 25"
+        given = f"--model mlp --data_dir '{tree}' --log_dir logs --batch_size 20 --max_steps 25"
         given += " --log_every 5 --eval_every 10 --progress none --dashboard off"
-        return fit([*given.split(), *words]), capsys.readouterr().err
+        return fit([*shlex.split(given), *words]), capsys.readouterr().err
 
     return run_fit
 

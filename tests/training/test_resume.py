@@ -1,7 +1,10 @@
 """Which run ``--resume`` means, what may change, and what is refused."""
 
 import csv
+import os
+import shlex
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -9,8 +12,9 @@ import torch
 import yaml
 
 from cifar_lab.cli import fit
+from cifar_lab.errors import UserError
 from cifar_lab.settings import FitSettings
-from cifar_lab.training.resume import CHANGEABLE
+from cifar_lab.training.resume import CHANGEABLE, plan_resume
 from cifar_lab.training.run_lock import locked
 
 RUN = Path("logs/mlp/version_0")
@@ -19,9 +23,9 @@ RUN = Path("logs/mlp/version_0")
 @pytest.fixture
 def run(tree: Path, capsys: pytest.CaptureFixture[str]):
     """Trains for ten steps; gives a function that runs fit.py: status, output, errors."""
-    given = f"--model mlp --data_dir {tree} --log_dir logs --batch_size 20 --max_steps 10"
-    given += " --eval_every 5 --progress none --dashboard off"
-    assert fit(given.split()) == 0
+    given = f"--model mlp --data_dir '{tree}' --log_dir logs --batch_size 20 --max_steps 10"
+    given += " --eval_every 5 --progress none --dashboard off --precision auto"
+    assert fit(shlex.split(given)) == 0
     capsys.readouterr()
 
     def run_fit(*words: str) -> tuple[int, str, str]:
@@ -106,10 +110,63 @@ def test_settings_that_decide_the_numbers_are_refused_with_the_difference(run) -
     )
 
 
-def test_every_setting_is_either_changeable_or_refused(run) -> None:
+ANOTHER = {  # than the run of the fixture has
+    "model": "cnn",
+    "recipe": "deep_mlp",
+    "eval_every": "6",
+    "batch_size": "21",
+    "accumulate_grad_batches": "2",
+    "gradient_clip_val": "1.5",
+    "seed": "1",
+    "deterministic": "true",
+    "precision": "64-true",
+    "val_size": "6",
+    "augment": "flip",
+    "crop_padding": "1",
+    "log_every": "7",
+    "fast_dev_run": "true",
+    "overfit_batches": "1",
+    "limit_train_batches": "2",
+    "limit_val_batches": "2",
+}
+
+
+@pytest.mark.parametrize("name", [*ANOTHER])
+def test_a_setting_that_decides_the_numbers_is_refused(run, name: str) -> None:
+    with pytest.raises(UserError, match=f"(?i)  {name}: then .*, now {ANOTHER[name]}"):
+        plan_resume(["--resume", str(RUN), f"--{name}={ANOTHER[name]}"])
+
+
+def test_every_setting_is_either_changeable_or_refused() -> None:
     names = {field for field in vars(FitSettings()) if field != "resume"}
-    assert set(CHANGEABLE) < names
-    assert {"model", "seed", "batch_size", "val_size", "eval_every"} <= names - set(CHANGEABLE)
+    assert {*CHANGEABLE, *ANOTHER} == names
+    assert not set(CHANGEABLE) & ANOTHER.keys()
+
+
+def test_the_newest_run_goes_on_of_all_or_of_a_model() -> None:
+    ages = {"mlp/version_0": 30, "mlp/version_1": 20, "cnn/version_0": 10, "cnn/version_10": 5}
+    for name, age in ages.items():
+        folder = Path("logs", name)
+        (folder / "checkpoints").mkdir(parents=True)
+        config = f"model: {folder.parent.name}\nmax_steps: 10\n"
+        (folder / "config.yaml").write_text(config)
+        checkpoint = folder / "checkpoints" / "last.ckpt"
+        checkpoint.touch()
+        os.utime(checkpoint, (time.time() - age,) * 2)
+
+    def newest(*words: str) -> str:
+        found = plan_resume(["--resume", "--log_dir=logs", *words]).checkpoint
+        assert found is not None
+        return str(found.parent.parent.relative_to("logs"))
+
+    assert newest() == "cnn/version_10"
+    assert newest("--model=mlp") == "mlp/version_1"
+    os.utime("logs/mlp/version_1/checkpoints/last.ckpt")
+    assert newest() == "mlp/version_1"
+    assert newest("--model=cnn") == "cnn/version_10"
+    Path("logs/cnn/version_10/checkpoints/last.ckpt").unlink()
+    with pytest.raises(UserError, match=r"cnn/version_10: ended before its first checkpoint"):
+        newest("--model=cnn")
 
 
 @pytest.mark.parametrize(
