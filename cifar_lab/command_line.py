@@ -86,21 +86,21 @@ def command(
                 sys.stdout.flush()
                 return status
             except BrokenPipeError:  # the reader of a pipe, `head` say, has had enough
-                discard_output()
+                discard(sys.stdout)
                 return status or PIPE_CLOSED
             except UserError as error:
-                print(f"{prog}: {error}", file=sys.stderr)
+                tell(f"{prog}: {error}")
                 return WRONG_INPUT
             except TrainingEndedError as ended:
                 if ended.status in (INTERRUPTED, TERMINATED):
-                    print(f"\n{interrupted}", file=sys.stderr)
+                    tell(f"\n{interrupted}")
                 else:
-                    print(f"{prog}: {ended}; what is finished is kept", file=sys.stderr)
+                    tell(f"{prog}: {ended}; what is finished is kept")
                 return ended.status
             except (KeyboardInterrupt, SystemExit) as stop:
                 if isinstance(stop, SystemExit) and not stop.code:  # --help
                     return 0
-                print(f"\n{interrupted}", file=sys.stderr)  # how Lightning leaves after Ctrl-C
+                tell(f"\n{interrupted}")  # how Lightning leaves after Ctrl-C
                 return INTERRUPTED
 
         return run
@@ -132,9 +132,17 @@ def check_writable(flag: str, path: Path | None) -> None:
                 path.unlink()
 
 
-def discard_output() -> None:
+def tell(text: str) -> None:
+    """Prints to the error stream, if anybody reads it."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        discard(sys.stderr)
+
+
+def discard(stream: Any) -> None:
     """Lets nothing more reach a pipe that nobody reads; Python would complain when it ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def underscored(argv: Sequence[str]) -> list[str]:

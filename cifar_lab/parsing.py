@@ -16,7 +16,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentParser
-from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from cifar_lab.config_file import read_config
 from cifar_lab.errors import UserError
@@ -32,7 +32,6 @@ ALIASES = {
     "eval_freq": "eval_every",
 }
 ACTIONS = ("help", "config", "print_config", "seeds")  # flags that are no settings
-TRUE_FALSE = ("true", "false")
 EXPECTED = {
     int: "an integer",
     float: "a number",
@@ -42,6 +41,7 @@ EXPECTED = {
     NonNegativeInt: "an integer of at least 0",
     Share: "a share, above 0.0 and at most 1.0",
     PositiveFloat: "a number above 0",
+    NonNegativeFloat: "a number of at least 0",
     Seed: "an integer from 0 to 4294967295",
     list[int]: "integers separated by commas",
     list[str]: "names separated by commas",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse.typing import (
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -41,7 +42,7 @@ class FitSettings:
     eval_every: PositiveInt = _flag("run", "steps between evaluations", 500)
     batch_size: PositiveInt = _flag("run", "training images a step, for each process", 128)
     accumulate_grad_batches: PositiveInt = _flag("run", "batches to one optimizer step", 1)
-    gradient_clip_val: float | None = _flag("run", "largest gradient norm")
+    gradient_clip_val: NonNegativeFloat | None = _flag("run", "largest gradient norm; 0: any")
     seed: Seed = _flag("run", "of weights, batches, augmentation and dropout", 0)
     deterministic: bool = _flag("run", "deterministic algorithms, for a GPU; slower", False)
 

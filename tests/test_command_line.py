@@ -86,5 +86,5 @@ def test_an_output_that_nobody_reads_keeps_another_status(
         return status
 
     monkeypatch.setattr("sys.stdout", Unread())
-    monkeypatch.setattr(command_line, "discard_output", lambda: None)
+    monkeypatch.setattr(command_line, "discard", lambda stream: None)
     assert main([]) == expected

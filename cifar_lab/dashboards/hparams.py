@@ -20,7 +20,7 @@ from cifar_lab.settings import FitSettings
 
 TEST, BEST, LAST = "hp/test_accuracy", "hp/best_accuracy", "hp/last_accuracy"
 METRICS = dict.fromkeys((TEST, BEST, LAST), 0.0)
-GROUPS = ("run", "hardware", "data")  # of settings; the others change no result
+GROUPS = ("run", "hardware", "data", "trial")  # of settings; the others change no result
 DATA = "data"  # where the images came from
 SHOWN = ("model", "optimizer", "lr", "batch_size", "hidden_units")
 

@@ -53,7 +53,7 @@ class Dashboard:
         model: ImageClassifier,
         settings: Mapping[str, Any],
         texts: Mapping[str, str],
-        again: bool = False,
+        since: int | None = None,
     ) -> None:
         """Writes what is known before training.
 
@@ -61,18 +61,18 @@ class Dashboard:
             model: on the CPU.
             settings: see ``hparams.summaries``.
             texts: title to Markdown.
-            again: the run goes on, and has all this already.
+            since: the step that a run goes on from, which has all this already: the texts are
+                written once more, as they are from now on.
         """
         with self._budget.spending():
             declared, start, self._end = hparams.summaries(settings)
-            if again:
-                return
-            self._add_summaries(declared, start)
-            self.logger.experiment.add_custom_scalars(layout.LAYOUT)
-            if self._with_pictures and (reason := add_graph(self.logger.experiment, model)):
-                texts = {**texts, "graph": f"No graph: {reason}."}
+            if since is None:
+                self._add_summaries(declared, start)
+                self.logger.experiment.add_custom_scalars(layout.LAYOUT)
+                if self._with_pictures and (reason := add_graph(self.logger.experiment, model)):
+                    texts = {**texts, "graph": f"No graph: {reason}."}
             for title, content in texts.items():
-                self.logger.experiment.add_text(f"run/{title}", content, 0)
+                self.logger.experiment.add_text(f"run/{title}", content, since or 0)
 
     @rank_zero_only
     def write_end(self, accuracy: Mapping[str, Mapping[str, float]], step: int) -> None:

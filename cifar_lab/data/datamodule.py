@@ -209,8 +209,12 @@ class CIFAR10DataModule(LightningDataModule):
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Standardises the images with ``normalize=True``."""
-        if not self.normalize:
+        """Standardises the images with ``normalize=True``.
+
+        Lightning also sends a model's ``example_input_array`` through here, which is as its model
+        wants it.
+        """
+        if not self.normalize or isinstance(batch, Tensor):
             return batch
         images, labels = batch
         if self._standardize is None:

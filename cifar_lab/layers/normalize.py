@@ -45,13 +45,13 @@ class Normalize(nn.Module):
             mean, std = mean.repeat(1, *IMAGE_SHAPE[1:]), torch.ones(IMAGE_SHAPE)
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
-        self.register_buffer("filled", torch.tensor(False))
+        self.register_buffer("filled", torch.tensor(0.0))  # a number, which can be averaged
 
     def fill(self, mean: Tensor, std: Tensor) -> None:
         """Takes the statistics of the data, float32 of the shapes of the buffers."""
         self.mean.copy_(mean)
         self.std.copy_(std)
-        self.filled.fill_(True)
+        self.filled.fill_(1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Turns uint8 images (B, 3, 32, 32) into floats of the same shape.

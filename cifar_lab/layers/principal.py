@@ -37,7 +37,7 @@ class PrincipalComponents(nn.Module):
         super().__init__()
         self.register_buffer("weight", torch.randn(components, inputs) / inputs**0.5)
         self.register_buffer("mean", torch.zeros(inputs))
-        self.register_buffer("filled", torch.tensor(False))
+        self.register_buffer("filled", torch.tensor(0.0))  # a number, which can be averaged
 
     def fill(self, pieces: Callable[[], Iterable[Tensor]]) -> None:
         """Computes the layer from images, looked at twice and never all at once as floats.
@@ -58,7 +58,7 @@ class PrincipalComponents(nn.Module):
         variances, directions = torch.linalg.eigh(covariance)
         scaled = directions.mT / (variances[:, None] + EPS).sqrt()
         self.weight.copy_(scaled[-len(self.weight) :])
-        self.filled.fill_(True)
+        self.filled.fill_(1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Projects normalised float images."""

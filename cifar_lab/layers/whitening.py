@@ -38,12 +38,12 @@ class Whitening(nn.Module):
         patch = channels * size * size
         self.out_channels = 2 * patch
         self.register_buffer("weight", torch.randn(2 * patch, channels, size, size) / patch**0.5)
-        self.register_buffer("filled", torch.tensor(False))
+        self.register_buffer("filled", torch.tensor(0.0))  # a number, which can be averaged
 
     def fill(self, images: Tensor) -> None:
         """Computes the filters from normalised float images (B, channels, H, W)."""
         self.weight.copy_(whitening_filters(images, self.size))
-        self.filled.fill_(True)
+        self.filled.fill_(1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Convolves normalised float images."""

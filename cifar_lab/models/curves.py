@@ -38,6 +38,7 @@ class CurvesModule(LightningModule):
         """Notes where the curves begin and end."""
         if not self._goes_on:
             self._last_logged = self.global_step
+            self.meter.clear()  # of what a run before left
         self._goes_on = False
         self._final_step = self.trainer.estimated_stepping_batches
         self.meter.start()
@@ -68,7 +69,9 @@ class CurvesModule(LightningModule):
         """Writes the last point of a run that ended before it was expected to."""
         writes = self.trainer.log_every_n_steps > 0
         if writes and self.global_step > self._last_logged and self.meter.sums()[2]:
-            self.to_loggers(self._training_scalars())
+            # Lightning may have counted the epoch already.
+            epoch = self.trainer.fit_loop.epoch_progress.current.ready - 1
+            self.to_loggers({**self._training_scalars(), "epoch": float(epoch)})
 
     def finite_steps(self) -> int | None:
         """The last step before the loss was not finite, or None where it is; waits for the device.

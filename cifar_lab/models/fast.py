@@ -57,10 +57,38 @@ class FastClassifier(ReplayedClassifier):
         self.bias_lr, self.head_lr = bias_lr, head_lr
         self.momentum, self.warmup = momentum, warmup
 
+    @property
+    def computed_layer(self) -> nn.Module | None:
+        """The first layer, where it is computed from the training images, with ``filled``."""
+        return None
+
+    def on_fit_start(self) -> None:
+        """Refuses to train behind a first layer that was not computed, and is random.
+
+        Raises:
+            UserError: the images do not come from a CIFAR10DataModule.
+        """
+        layer = self.computed_layer
+        if layer is not None and not layer.filled:
+            raise UserError(
+                f"{type(self).__name__}: its first layer is computed from the training images of a "
+                "CIFAR10DataModule; give trainer.fit one, or build the model without that layer"
+            )
+
     def configure_optimizers(self) -> Any:
-        """Gives the optimizer, its rates and their schedule."""
+        """Gives the optimizer, its rates and their schedule.
+
+        Raises:
+            UserError: the number of steps is not known beforehand.
+        """
+        steps = self.trainer.estimated_stepping_batches
+        if not 0 <= steps < inf:
+            raise UserError(
+                f"{type(self).__name__}: its learning rates are planned over the whole run; "
+                "give the Trainer max_steps or max_epochs, and batches that can be counted"
+            )
         optimizer = self._adamw() if self.optimizer_name == "adamw" else self._muon()
-        schedule = triangle(optimizer, int(self.trainer.estimated_stepping_batches), self.warmup)
+        schedule = triangle(optimizer, int(steps), self.warmup)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},

@@ -153,13 +153,16 @@ class FastCNN(FastClassifier):
         steps = self.trainer.estimated_stepping_batches
         return self.small_size if self.global_step < self.small_share * steps else IMAGE_SHAPE[-1]
 
+    @property
+    def computed_layer(self) -> Whitening | None:
+        """The whitening layer, if there is one."""
+        return self.network.first if isinstance(self.network.first, Whitening) else None
+
     def setup(self, stage: str) -> None:
         """Computes the whitening layer, if there is one, from training images, once."""
         super().setup(stage)
-        data, first = self.trainer.datamodule, self.network.first
-        if not isinstance(first, Whitening) or first.filled:
-            return
-        if isinstance(data, CIFAR10DataModule):
+        data, first = self.trainer.datamodule, self.computed_layer
+        if isinstance(data, CIFAR10DataModule) and first is not None and not first.filled:
             # Of all classes: a folder of images lists them class by class.
             count = len(data.train_indices)
             taken = min(count, WHITENING_IMAGES)

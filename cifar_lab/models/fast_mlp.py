@@ -138,10 +138,15 @@ class FastMLP(FastClassifier):
         )
         self.save_hyperparameters()
 
+    @property
+    def computed_layer(self) -> PrincipalComponents | None:
+        """The principal components, if the network begins with them."""
+        return self.network.principal
+
     def setup(self, stage: str) -> None:
         """Computes the principal components from the training images, once."""
         super().setup(stage)
-        data, principal = self.trainer.datamodule, self.network.principal
+        data, principal = self.trainer.datamodule, self.computed_layer
         if isinstance(data, CIFAR10DataModule) and principal is not None and not principal.filled:
             principal.fill(lambda: self._pieces(data))
 

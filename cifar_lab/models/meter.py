@@ -66,6 +66,10 @@ class TrainingMeter:
             self._batches = []
         return list(self._sums)
 
+    def clear(self) -> None:
+        """Forgets what was added since the last reading, and its time."""
+        self._sums, self._batches, self._seconds = [0.0] * 4, [], 0.0
+
     def start(self) -> None:
         """Starts the clock; time while it is stopped (evaluations) does not count."""
         self._since = time.perf_counter()
@@ -103,7 +107,7 @@ class TrainingMeter:
         }
         self._overall[0] += count
         self._overall[1] += self._seconds
-        self._sums, self._batches, self._seconds = [0.0] * 4, [], 0.0
+        self.clear()
         if running:
             self.start()
         return scalars

@@ -15,10 +15,12 @@ from cifar_lab.command_line import (
     Parser,
     add_data,
     add_json,
+    check_writable,
     command,
     expanded,
     flags_of,
     print_json,
+    writing,
 )
 from cifar_lab.errors import UserError
 from cifar_lab.integers import integers
@@ -95,6 +97,8 @@ def _run(options: argparse.Namespace, words: str) -> dict[str, Any]:
         ]
         for system in chosen
     }
+    for flag, folder in (("--output", options.output), ("--reference", options.reference)):
+        check_writable(flag, folder and folder / "results.json")  # before hours of training
     runs = _collect(plans, log_dir, train=not options.no_train)
     return _write(runs, options, words)
 
@@ -137,9 +141,8 @@ def _write(
     from cifar_lab.report.table import markdown
 
     folder = options.output
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        results = gather(runs, options.quick)
+    results = gather(runs, options.quick)
+    with writing("--output", folder / "results.json"):
         write(results, folder / "results.json")
         figures = [
             path
@@ -148,10 +151,9 @@ def _write(
             for path in draw_figures(system, found, folder)
         ]
         pages = write_pages(results, figures, folder, words)
-        if options.reference:
+    if options.reference:
+        with writing("--reference", options.reference / "mlp"):
             for system, found in runs.items():
                 write_reference(system, found, options.reference)
-    except OSError as error:
-        raise UserError(f"--output {folder}: cannot be written ({error.strerror})") from error
     print(f"\n{markdown(results)}\n\nfigures, table and pages: {folder}")
     return {**results, "files": [str(path) for path in (*pages, *figures)]}

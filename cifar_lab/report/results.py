@@ -36,7 +36,7 @@ def gather(runs: dict[System, list[Run]], quick: bool) -> Results:
     return {
         "quick": quick,
         "data": data,
-        "versions": first["versions"],
+        "versions": versions_of([run for row in runs.values() for run in row]),
         "systems": [_system(system, found) for system, found in runs.items()],
     }
 
@@ -56,6 +56,16 @@ def _system(system: System, runs: list[Run]) -> dict[str, Any]:
         "steps": runs[0].summary["steps"],
         "seconds": [round(run.summary["seconds"]["fit"], 1) for run in runs],
         "devices": sorted({hardware(run.summary) for run in runs}),
+    }
+
+
+def versions_of(runs: list[Run]) -> dict[str, str]:
+    """What the runs were made with: of each package the version, or all where they differ."""
+    all_versions = [run.summary["versions"] for run in runs]
+    names = dict.fromkeys(name for versions in all_versions for name in versions)
+    return {
+        name: ", ".join(dict.fromkeys(versions[name] for versions in all_versions))
+        for name in names
     }
 
 

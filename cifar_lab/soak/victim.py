@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 import sys
 import time
@@ -73,7 +74,7 @@ class Victim:
                 self._look()
         if process.returncode == 0:
             return "came too late, the run was finished"
-        if process.returncode > 0:
+        if process.returncode != -signal.SIGKILL:
             self.failures.append(_failure(process.returncode, self._log_dir))
             return f"not needed, {self.failures[-1]}"
         self._kills += 1

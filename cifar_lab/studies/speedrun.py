@@ -25,8 +25,9 @@ from cifar_lab.inference.evaluation import evaluate_logits
 from cifar_lab.inference.known_data import load_split
 from cifar_lab.inference.logits import split_logits
 from cifar_lab.inference.restore import load_classifier
+from cifar_lab.models import REGISTRY
 from cifar_lab.parsing import FitPlan, parse_fit
-from cifar_lab.report.results import hardware, mean_and_deviation
+from cifar_lab.report.results import hardware, mean_and_deviation, versions_of
 from cifar_lab.report.runs import Run, find, images_of, train
 from cifar_lab.report.table import line
 from cifar_lab.settings import FitSettings
@@ -89,7 +90,7 @@ def run_speedrun(
     return {
         "data": Path(first["data"]["location"]).name,
         "fingerprint": first["data"]["fingerprint"],
-        "versions": first["versions"],
+        "versions": versions_of([run for row in runs for run in row]),
         "rows": [_row(row) for row in runs],
     }
 
@@ -111,6 +112,9 @@ def _check_protocol(settings: FitSettings) -> None:
         raise UserError(f"--eval_every {settings.eval_every}: a speedrun evaluates at its end")
     if settings.fast_dev_run or settings.resume:
         raise UserError("--fast_dev_run and --resume: a speedrun trains whole runs")
+    for name in ("limit_train_batches", "limit_val_batches", "overfit_batches"):
+        if getattr(settings, name):
+            raise UserError(f"--{name}: a speedrun trains and evaluates on all images")
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -140,7 +144,8 @@ def _run(plan: FitPlan, images: str) -> Run:
 
 
 def _convolution_gflops(plan: FitPlan) -> float:
-    kind = device_kind(plan.settings.accelerator)
+    cpu_only = REGISTRY[plan.recipe.model].cpu_only
+    kind = "cpu" if cpu_only else device_kind(plan.settings.accelerator)
     in_bf16 = resolve_precision(plan.settings.precision, kind).startswith("bf16")
     dtype = torch.bfloat16 if in_bf16 else torch.float32
     return round(peak(convolution, torch.device(kind), dtype) / 1e9, 1)

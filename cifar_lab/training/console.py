@@ -14,6 +14,7 @@ from cifar_lab import __version__
 from cifar_lab.data.datamodule import CIFAR10DataModule
 from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.parsing import FitPlan
+from cifar_lab.settings import FitSettings
 from cifar_lab.training.open_run import OpenRun
 from cifar_lab.training.run_folder import RunFolder
 from cifar_lab.training.summary import Summary, describe_device
@@ -47,11 +48,20 @@ def print_header(
 
 
 @rank_zero_only
-def print_end(summary: Summary, folder: RunFolder, with_dashboard: bool) -> None:
+def print_end(
+    summary: Summary, settings: FitSettings, folder: RunFolder, with_dashboard: bool
+) -> None:
     """Shows the summary, and how to look at the run."""
     if summary.data["source"] == "synthetic":
         print("\nThese numbers are for SYNTHETIC images; they say nothing about CIFAR-10.")
     print(f"\n{summary.table()}")
+    limits = {
+        "overfit_batches": settings.overfit_batches or None,
+        "limit_val_batches": settings.limit_val_batches,
+    }
+    for name, value in limits.items():
+        if value is not None and str(value) != "1.0":  # all; 1 is one batch
+            print(f"  (--{name} {value}: points of its curve are of a part of the images alone)")
     print(f"\nrun folder: {folder.path}")
     if with_dashboard:
         print(f"tensorboard --logdir {shlex.quote(str(folder.log_dir))}")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from cifar_lab.command_line import discard_output
+from cifar_lab.command_line import discard, tell
 from cifar_lab.errors import FAILED, INTERRUPTED, PIPE_CLOSED, TERMINATED, first_line
 from cifar_lab.training.checkpoints import Checkpoints
 from cifar_lab.training.interrupt import Interrupt, InterruptedRunError
@@ -45,9 +45,9 @@ def ending(work: Callable[[], bool], checkpoints: Checkpoints, interrupt: Interr
         _tell_out_of_memory(error, checkpoints)
         return FAILED
     except BrokenPipeError:  # the reader of a pipe, `head` say, has had enough
-        discard_output()
+        discard(sys.stdout)
         _tell_unread(checkpoints)
-        return PIPE_CLOSED
+        return interrupt.status or PIPE_CLOSED  # Ctrl-C ends the reader too
     except OSError as error:
         _tell_not_written(error, checkpoints)
         return FAILED
@@ -63,15 +63,12 @@ def _tell_stopped(checkpoints: Checkpoints) -> None:
     else:
         told = f"Stopped before the first step. Run folder: {checkpoints.folder.path}"
     # Not to the output: Ctrl-C has ended the program that reads it, `tee` say, as well.
-    print(f"\n{told}", file=sys.stderr)
+    tell(f"\n{told}")
 
 
 @rank_zero_only
 def _tell_not_finite(error: NotFiniteError, checkpoints: Checkpoints) -> None:
-    print(
-        f"fit.py: {error}. A smaller --lr or --gradient_clip_val may help. {_last(checkpoints)}",
-        file=sys.stderr,
-    )
+    tell(f"fit.py: {error}. A smaller --lr or --gradient_clip_val may help. {_last(checkpoints)}")
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -82,27 +79,24 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 @rank_zero_only
 def _tell_out_of_memory(error: Exception, checkpoints: Checkpoints) -> None:
-    print(
-        f"fit.py: out of memory ({first_line(error)}). A smaller --batch_size needs less. "
-        f"{_last(checkpoints)}",
-        file=sys.stderr,
-    )
+    told = f"fit.py: out of memory ({first_line(error)}). A smaller --batch_size needs less."
+    tell(f"{told} {_last(checkpoints)}")
 
 
 @rank_zero_only
 def _tell_not_written(error: OSError, checkpoints: Checkpoints) -> None:
     reason = error.strerror or str(error)
     where = error.filename or checkpoints.folder.path
-    print(f"fit.py: {where}: cannot be written ({reason}). {_last(checkpoints)}", file=sys.stderr)
+    tell(f"fit.py: {where}: cannot be written ({reason}). {_last(checkpoints)}")
     if checkpoints.folder.last_checkpoint.exists():
-        print(f"With that mended, to go on: {_command(checkpoints)}", file=sys.stderr)
+        tell(f"With that mended, to go on: {_command(checkpoints)}")
 
 
 @rank_zero_only
 def _tell_unread(checkpoints: Checkpoints) -> None:
-    print(f"fit.py: nobody reads the output any more. {_last(checkpoints)}", file=sys.stderr)
+    tell(f"fit.py: nobody reads the output any more. {_last(checkpoints)}")
     if checkpoints.folder.last_checkpoint.exists():
-        print(f"To go on: {_command(checkpoints)}", file=sys.stderr)
+        tell(f"To go on: {_command(checkpoints)}")
 
 
 def _last(checkpoints: Checkpoints) -> str:

@@ -32,9 +32,8 @@ from cifar_lab.training.final_evaluation import FinalEvaluation
 from cifar_lab.training.interrupt import Interrupt
 from cifar_lab.training.memory import kept_memory
 from cifar_lab.training.not_finite import FiniteCheck
-from cifar_lab.training.open_run import OpenRun, open_run, settings_of
+from cifar_lab.training.open_run import OpenRun, finished, open_run, settings_of
 from cifar_lab.training.random_state import RandomState
-from cifar_lab.training.resume import finished
 from cifar_lab.training.run_folder import RunFolder
 from cifar_lab.training.summary import (
     Summary,
@@ -133,11 +132,14 @@ class _Fit:
         summary = _summarise(plan, trainer, model, data, accuracy, spent)
         if trainer.is_global_zero:
             summary.write(self.opened.folder.summary)
-        print_end(summary, self.opened.folder, dashboard is not None)
+        print_end(summary, plan.settings, self.opened.folder, dashboard is not None)
         return True
 
     def _connect(self, checkpoints: Checkpoints, interrupt: Interrupt) -> Dashboard | None:
-        """Gives the trainer its callbacks and loggers; those that save come last."""
+        """Gives the trainer its callbacks and loggers.
+
+        Progress is shown when all is saved: nobody may read it any more, which ends the run.
+        """
         folder, trainer = self.opened.folder, self.trainer
         last_step = self.opened.step if self.opened.checkpoint else None
         if rank_zero_only.rank != 0:
@@ -146,13 +148,14 @@ class _Fit:
         dashboard = _open_dashboard(self.plan, self.data, folder, last_step)
         progress = make_progress(self.plan.settings.progress)
         callbacks = [FinalEvaluation(), FiniteCheck(), RandomState()]
-        callbacks += [progress] if progress else []
         callbacks += dashboard.callbacks if dashboard else []
-        trainer.callbacks += [Together([*callbacks, checkpoints, interrupt])]
+        callbacks += [checkpoints, *([progress] if progress else []), interrupt]
+        trainer.callbacks += [Together(callbacks)]
         trainer.loggers = [dashboard.logger, curves] if dashboard else [curves]
         if dashboard:
-            again = any(folder.path.glob("events.out.tfevents.*"))
-            _describe(dashboard, self.plan, self.model, self.data, trainer, again)
+            known = any(folder.path.glob("events.out.tfevents.*"))
+            since = self.opened.step if known else None
+            _describe(dashboard, self.plan, self.model, self.data, trainer, since)
         return dashboard
 
     def _train(self) -> float:
@@ -246,11 +249,11 @@ def _describe(
     model: ImageClassifier,
     data: CIFAR10DataModule,
     trainer: Trainer,
-    again: bool,
+    since: int | None,
 ) -> None:
-    """Writes to the dashboard what is known before training, if it was not told ``again``."""
+    """Writes to the dashboard what is known before training, or what it is since a step."""
     known = {"val_size": data.sizes["val"], "data": data.image_set.source}
     device, images = describe_device(trainer), describe_data(data)
     environment = {**versions(), **device, **images, "command": _command()}
     texts = {"configuration": code_block(plan.as_yaml()), "environment": table(environment)}
-    dashboard.write_start(model, {**plan.as_config(), **known}, texts, again)
+    dashboard.write_start(model, {**plan.as_config(), **known}, texts, since)

@@ -6,6 +6,7 @@ checkpoint after SIGTERM. A second signal leaves at once; the newest checkpoint 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -104,4 +105,5 @@ class Interrupt(Callback):
         if self.received is not None:
             os._exit(128 + number)
         self.received = number
-        os.write(2, b"\nStopping after this step; once more leaves at once.\n")
+        with contextlib.suppress(OSError):  # `tee`, which gets Ctrl-C too, may have read it
+            os.write(2, b"\nStopping after this step; once more leaves at once.\n")

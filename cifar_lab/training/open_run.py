@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,7 @@ from cifar_lab.inference.restore import read_checkpoint
 from cifar_lab.parsing import FitPlan
 from cifar_lab.settings import FitSettings
 from cifar_lab.training import run_folder
-from cifar_lab.training.resume import folder_of
+from cifar_lab.training.resume import PLANNED, folder_of
 from cifar_lab.training.run_folder import RunFolder
 from cifar_lab.training.run_lock import locked
 
@@ -59,6 +61,32 @@ def settings_of(plan: FitPlan) -> FitSettings:
     return dataclasses.replace(settings, precision=precision)
 
 
+def finished(plan: FitPlan) -> str | None:
+    """In a line, that there is nothing to go on with; None where there is.
+
+    Raises:
+        UserError: the checkpoint cannot be read.
+    """
+    assert plan.checkpoint is not None
+    folder, settings = folder_of(plan.checkpoint), plan.settings
+    try:
+        summary = json.loads(folder.summary.read_text("utf-8"))
+        steps, epochs = int(summary["steps"]), read_config(str(folder.config)).get("max_epochs")
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    is_last = plan.checkpoint.name == folder.last_checkpoint.name
+    if not is_last and int(read_checkpoint(plan.checkpoint)["global_step"]) < steps:
+        return None  # it goes back to that step
+    if settings.max_steps:
+        limit, reached = "--max_steps", settings.max_steps <= steps
+    else:
+        limit, reached = "--max_epochs", (settings.max_epochs or 0) <= (epochs or 0)
+    if not reached:
+        return None
+    told = f"{folder.path} is finished, at step {steps:,}"
+    return told if PLANNED in plan.recipe.settings else f"{told}; a larger {limit} goes on"
+
+
 @contextlib.contextmanager
 def open_run(plan: FitPlan, data: CIFAR10DataModule, trainer: Trainer) -> Iterator[OpenRun]:
     """Gives the run of a plan, with its config.yaml written, and holds its lock.
@@ -86,7 +114,12 @@ def open_run(plan: FitPlan, data: CIFAR10DataModule, trainer: Trainer) -> Iterat
             write_atomically(folder.config, plan.as_yaml().encode("utf-8"))
         except OSError as error:
             raise UserError(f"{folder.path}: cannot be written ({error.strerror})") from error
-        yield run
+        try:
+            yield run
+        except UserError:
+            if not old and not folder.last_checkpoint.exists():  # refused before it began
+                shutil.rmtree(folder.path, ignore_errors=True)
+            raise
 
 
 def _reopen(plan: FitPlan, data: CIFAR10DataModule, trainer: Trainer) -> OpenRun:
@@ -97,6 +130,7 @@ def _reopen(plan: FitPlan, data: CIFAR10DataModule, trainer: Trainer) -> OpenRun
     if plan.checkpoint.name != folder.last_checkpoint.name:
         write_atomically(folder.last_checkpoint, plan.checkpoint.read_bytes())
     folder.summary.unlink(missing_ok=True)
+    folder.hparams.unlink(missing_ok=True)  # which Lightning writes where it is not there
     for part in folder.path.rglob("*.part"):  # half written when a process died
         part.unlink()
     return OpenRun(folder, folder.last_checkpoint, step)

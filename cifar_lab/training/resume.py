@@ -8,7 +8,6 @@ heavy: the command line calls this.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,6 @@ CHANGEABLE = (
     "source",
     "mirror",
     "verify_data",
-    "log_dir",
     "progress",
     "dashboard",
     "profiler",
@@ -44,6 +42,7 @@ CHANGEABLE = (
 # Rates of a recipe with this setting are planned over the whole run (optimizers/schedule.py). With
 # another length they would jump, and the run would not be what its config.yaml says.
 PLANNED = "warmup"
+NEWEST = ("last", "true")  # what --resume says for the newest run; "true" if nothing
 
 
 def plan_resume(argv: Sequence[str]) -> FitPlan:
@@ -57,6 +56,8 @@ def plan_resume(argv: Sequence[str]) -> FitPlan:
     if "config" in flags:
         raise UserError("--resume and --config: a run goes on with its own settings")
     checkpoint = _checkpoint(where, flags)
+    if where in NEWEST:
+        flags.pop("log_dir", None)  # it said where to look
     folder = folder_of(checkpoint)
     config = read_config(str(folder.config))
     recipe = choose_recipe({}, config)
@@ -75,29 +76,10 @@ def folder_of(checkpoint: Path) -> RunFolder:
     return RunFolder(run.parent.parent, run.parent.name, run.name)
 
 
-def finished(plan: FitPlan) -> str | None:
-    """In a line, that there is nothing to go on with; None where there is."""
-    assert plan.checkpoint is not None
-    folder, settings = folder_of(plan.checkpoint), plan.settings
-    try:
-        summary = json.loads(folder.summary.read_text("utf-8"))
-        config = read_config(str(folder.config))
-    except (OSError, ValueError):
-        return None
-    if settings.max_steps:
-        limit, reached = "--max_steps", settings.max_steps <= summary["steps"]
-    else:
-        limit, reached = "--max_epochs", (settings.max_epochs or 0) <= (config["max_epochs"] or 0)
-    if not reached:
-        return None
-    told = f"{folder.path} is finished, at step {summary['steps']:,}"
-    return told if PLANNED in plan.recipe.settings else f"{told}; a larger {limit} goes on"
-
-
 def _checkpoint(where: str, flags: Mapping[str, str]) -> Path:
     """The checkpoint that ``--resume`` means."""
     try:
-        return _newest(flags) if where in ("last", "true") else _find(where)
+        return _newest(flags) if where in NEWEST else _find(where)
     except UserError:
         raise
     except (OSError, ValueError, RuntimeError) as error:  # no path, or the home of nobody
@@ -105,19 +87,19 @@ def _checkpoint(where: str, flags: Mapping[str, str]) -> Path:
 
 
 def _newest(flags: Mapping[str, str]) -> Path:
-    """The last checkpoint of the newest run; of a model, if the flags name one."""
+    """The newest last checkpoint of all runs; of those of a model, if the flags name one."""
     log_dir = Path(flags.get("log_dir", FitSettings.log_dir)).expanduser()
     if {"model", "recipe"} & flags.keys():
         model = choose_recipe(flags, {}).model
         names, what = [model, f"{model}-synthetic"], f"run of {model}"
     else:
         names, what = sorted(path.name for path in log_dir.glob("*")), "run"
-    newest = [found[-1].last_checkpoint for name in names if (found := versions(log_dir, name))]
-    there = [path for path in newest if path.is_file()]
-    if not newest:
+    runs = [run for name in names for run in versions(log_dir, name)]
+    there = [run.last_checkpoint for run in runs if run.last_checkpoint.is_file()]
+    if not runs:
         raise UserError(f"--resume last: no {what} in {log_dir}")
     if not there:
-        raise UserError(f"{newest[0].parent.parent}: ended before its first checkpoint; start anew")
+        raise UserError(f"{runs[-1].path}: ended before its first checkpoint; start anew")
     return max(there, key=lambda path: path.stat().st_mtime)
 
 

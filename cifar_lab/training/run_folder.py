@@ -1,6 +1,7 @@
 """The folder of a run: ``<log_dir>/<name>/version_N``.
 
 config.yaml     all settings; ``--config`` takes it to repeat the run
+hparams.yaml    the same, as Lightning's logger for TensorBoard writes them
 events.*        what TensorBoard shows
 metrics.csv     the same scalars as a table
 summary.json    what came out
@@ -41,6 +42,11 @@ class RunFolder:
     def config(self) -> Path:
         """All settings, as YAML."""
         return self.path / "config.yaml"
+
+    @property
+    def hparams(self) -> Path:
+        """All settings once more, by Lightning's logger for TensorBoard."""
+        return self.path / "hparams.yaml"
 
     @property
     def summary(self) -> Path:

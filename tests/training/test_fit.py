@@ -5,6 +5,8 @@ import errno
 import json
 import logging
 import os
+import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -204,6 +206,9 @@ def test_tensorboard_is_named_only_where_it_has_files(run) -> None:
         (["--model", "numpy_mlp", "--precision", "bf16-mixed"], "numpy_mlp computes in NumPy"),
         (["--model", "numpy_mlp", "--gradient_clip_val", "1"], "numpy_mlp computes in NumPy"),
         (["--augment", "blur"], "augment 'blur'"),
+        (["--limit_val_batches", "0.3"], "limit_val_batches"),  # no batch: Lightning refuses
+        (["--gradient_clip_val", "-1"], "expected a number of at least 0"),
+        (["--gradient_clip_val", "nan"], "expected a number of at least 0"),
         (["--val_size", "120"], "val_size 120: expected 0 to 119"),
     ],
 )
@@ -217,7 +222,13 @@ def test_wrong_input_gets_a_line_status_2_and_leaves_nothing(
     assert message in told[0]
     assert len(told) <= 2
     assert "Traceback" not in err
-    assert not Path("logs").exists()
+    assert not [*Path().glob("logs/*/*")]
+
+
+def test_that_an_evaluation_is_of_a_part_is_said(run) -> None:
+    told = run("--max_steps", "2", "--val_size", "0", "--limit_val_batches", "1")[1]
+    assert "(--limit_val_batches 1: points of its curve are of a part of the images" in told
+    assert "of a part" not in run("--max_steps", "2")[1]
 
 
 def test_a_profiler_that_was_asked_for_tells(run) -> None:
@@ -292,11 +303,42 @@ def test_an_output_that_nobody_reads_ends_the_run_with_the_way_to_go_on(run, mon
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
     monkeypatch.setattr("cifar_lab.training.fit.print_end", unread)
-    monkeypatch.setattr("cifar_lab.training.endings.discard_output", lambda: None)
+    monkeypatch.setattr("cifar_lab.training.endings.discard", lambda stream: None)
     status, _, err = run()
     assert status == 141
     assert "nobody reads the output any more" in err
     assert f"--resume {RUN}" in err
+
+
+@pytest.mark.slow
+def test_ctrl_c_loses_nothing_where_it_ends_the_reader_too(tree: Path) -> None:
+    """As in ``fit.py 2>&1 | tee log``: both get the signal, and the reader is gone at once."""
+    script = Path(__file__).parents[2] / "scripts" / "fit.py"
+    words = f"--model mlp --data_dir '{tree}' --log_dir logs --batch_size 20 --max_steps 100000"
+    command = [sys.executable, str(script), *shlex.split(words), "--progress", "none"]
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, **pipe) as process:  # type: ignore[call-overload]
+        assert process.stdout is not None
+        while not (RUN / "checkpoints" / "last.ckpt").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        time.sleep(0.5)
+        process.stdout.close()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=120) == 130
+    step = torch.load(RUN / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    assert 0 < step < 100_000
+
+
+def test_the_last_point_is_saved_before_it_is_shown(run, monkeypatch) -> None:
+    def unread(*given: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    monkeypatch.setattr("cifar_lab.dashboards.progress.describe", unread)
+    monkeypatch.setattr("cifar_lab.training.endings.discard", lambda stream: None)
+    status, _, err = run("--max_steps", "5", "--eval_every", "5", "--progress", "line")
+    assert status == 141
+    assert f"Last good checkpoint: {RUN}/checkpoints/last.ckpt, step 5." in err
 
 
 def test_the_way_to_go_on_is_told_where_ctrl_c_leaves_it_readable(run, monkeypatch) -> None:

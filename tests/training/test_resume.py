@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cifar_lab.cli import fit
 from cifar_lab.errors import UserError
@@ -64,6 +65,33 @@ def test_a_finished_run_says_so_and_loses_nothing(run) -> None:
     assert status == 0
     assert out == f"{RUN} is finished, at step 10; a larger --max_steps goes on\n"
     assert {path: path.read_bytes() for path in RUN.rglob("*") if path.is_file()} == before
+
+
+def test_a_finished_run_goes_back_to_an_older_checkpoint_that_is_named(run) -> None:
+    shutil.copy(RUN / "checkpoints/best.ckpt", RUN / "checkpoints/kept.ckpt")
+    step = torch.load(RUN / "checkpoints/kept.ckpt", weights_only=True)["global_step"]
+    status, out, _ = run("--resume", str(RUN / "checkpoints/kept.ckpt"))
+    assert status == 0
+    assert ("is finished, at step 10" in out) == (step == 10)
+    assert (f"goes on from step {step}" in out) == (step == 5)
+    assert _steps() == [1, 5, 10]
+
+
+def test_a_summary_that_says_nothing_of_steps_ends_nothing(run) -> None:
+    (RUN / "summary.json").write_text("[]")
+    assert "goes on from step 10" in run("--resume", str(RUN), "--max_steps", "12")[1]
+
+
+def test_what_is_told_of_the_settings_is_as_they_are_now(tree: Path) -> None:
+    given = f"--model mlp --data_dir '{tree}' --log_dir logs --batch_size 20 --hidden_units 8"
+    assert fit([*shlex.split(given), "--max_steps", "3", "--progress", "none"]) == 0
+    assert fit(["--resume", str(RUN), "--max_steps", "5"]) == 0
+    assert yaml.safe_load((RUN / "hparams.yaml").read_text())["max_steps"] == 5
+    events = EventAccumulator(str(RUN))
+    events.Reload()
+    found = events.Tensors("run/configuration/text_summary")
+    assert [event.step for event in found] == [0, 3]
+    assert b"max_steps: 5" in found[1].tensor_proto.string_val[0]
 
 
 def test_an_older_checkpoint_takes_the_curves_back(run) -> None:
@@ -123,6 +151,7 @@ ANOTHER = {  # than the run of the fixture has
     "val_size": "6",
     "augment": "flip",
     "crop_padding": "1",
+    "log_dir": "elsewhere",
     "log_every": "7",
     "fast_dev_run": "true",
     "overfit_batches": "1",
@@ -165,6 +194,8 @@ def test_the_newest_run_goes_on_of_all_or_of_a_model() -> None:
     assert newest() == "mlp/version_1"
     assert newest("--model=cnn") == "cnn/version_10"
     Path("logs/cnn/version_10/checkpoints/last.ckpt").unlink()
+    assert newest("--model=cnn") == "cnn/version_0"  # the other ended before its first checkpoint
+    Path("logs/cnn/version_0/checkpoints/last.ckpt").unlink()
     with pytest.raises(UserError, match=r"cnn/version_10: ended before its first checkpoint"):
         newest("--model=cnn")
 

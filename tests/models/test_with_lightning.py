@@ -1,0 +1,132 @@
+"""Models and data in Trainers of other people: plain loaders, other callbacks and limits."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import WeightAveraging
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cifar_lab import CIFAR10DataModule
+from cifar_lab.errors import UserError
+from cifar_lab.models import MLP, FastCNN, FastMLP
+from cifar_lab.models.fast import FastClassifier
+from cifar_lab.models.meter import TrainingMeter
+
+# That a loader or a step of evaluation is missing, which these trainings do not need.
+pytestmark = pytest.mark.filterwarnings("ignore:You (defined|passed in) a `val")
+FAST = pytest.mark.parametrize("kind", [FastCNN, FastMLP])
+SMALL: dict[type, dict[str, Any]] = {
+    MLP: {"hidden_units": [8]},
+    FastCNN: {"widths": [8, 8]},
+    FastMLP: {"width": 8, "components": 6},
+}
+
+
+def _trainer(**options: Any) -> Trainer:
+    quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    return Trainer(accelerator="cpu", **{**dict.fromkeys(quiet, False), **options})
+
+
+def _data(tree: Path, **options: Any) -> CIFAR10DataModule:
+    return CIFAR10DataModule(tree, batch_size=20, val_size=0, **options)
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_weights_can_be_averaged(kind: type, tree: Path) -> None:
+    model = kind(num_classes=3, **SMALL[kind])
+    average = WeightAveraging(device="cpu")
+    _trainer(max_steps=3, callbacks=[average]).fit(model, _data(tree))
+    assert model.normalize.filled == 1
+    assert torch.isfinite(model(torch.zeros(2, 3, 32, 32, dtype=torch.uint8))).all()
+
+
+class _Foreign(LightningModule):
+    """A model that knows nothing of ours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3072, 3)
+        self.example_input_array = torch.zeros(2, 3, 32, 32)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layer(images.flatten(1))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return F.cross_entropy(self(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.01)
+
+
+def test_a_foreign_model_with_an_example_is_summarised_and_trained(tree: Path) -> None:
+    trainer = _trainer(max_steps=2, enable_model_summary=True)
+    trainer.fit(_Foreign(), _data(tree, normalize=True))
+    assert trainer.global_step == 2
+
+
+@FAST
+def test_nothing_is_trained_behind_a_random_first_layer(
+    kind: type[FastClassifier], tree: Path
+) -> None:
+    data = _data(tree)
+    data.setup()
+    with pytest.raises(UserError, match="its first layer is computed from the training images"):
+        _trainer(max_steps=1).fit(kind(num_classes=3, **SMALL[kind]), data.train_dataloader())
+    whole = {"whitening": False} if kind is FastCNN else {"components": 0}
+    trainer = _trainer(max_steps=1)
+    trainer.fit(kind(num_classes=3, **{**SMALL[kind], **whole}), data.train_dataloader())
+    assert trainer.global_step == 1
+
+
+@FAST
+@pytest.mark.parametrize("limit", [{"max_time": {"minutes": 1}}, {"max_epochs": -1}])
+def test_rates_without_a_known_end_are_refused(
+    kind: type[FastClassifier], limit: dict[str, Any], tree: Path
+) -> None:
+    with pytest.raises(UserError, match="give the Trainer max_steps or max_epochs"):
+        _trainer(**limit).fit(kind(num_classes=3, **SMALL[kind]), _data(tree))
+
+
+class _Stop(Callback):
+    """Ends a run after its third step."""
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        if trainer.global_step == 3:
+            raise RuntimeError("stopped")
+
+
+def test_a_second_training_begins_with_empty_sums(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, data = MLP(num_classes=3), _data(tree)
+    with pytest.raises(RuntimeError, match="stopped"):
+        _trainer(max_steps=5, log_every_n_steps=50, callbacks=[_Stop()]).fit(model, data)
+    assert model.meter.sums()[2] == 40  # of two steps behind the point of the first one
+    counts = []
+    read = TrainingMeter.read
+
+    def watched(meter: TrainingMeter, sums: list[float]) -> dict[str, float]:
+        counts.append(sums[2])
+        return read(meter, sums)
+
+    monkeypatch.setattr(TrainingMeter, "read", watched)
+    _trainer(max_steps=5, log_every_n_steps=50).fit(model, data)
+    assert counts == [20, 80]
+
+
+def test_the_last_point_of_a_run_that_ends_early_is_of_its_epoch(tree: Path) -> None:
+    class End(Callback):
+        def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            trainer.should_stop = trainer.current_epoch == 1
+
+    model = MLP(num_classes=3)
+    points: list[dict[str, float]] = []
+    model.to_loggers = points.append  # type: ignore[method-assign, assignment]
+    trainer = _trainer(max_epochs=9, log_every_n_steps=50, callbacks=[End()])
+    trainer.fit(model, _data(tree))
+    assert trainer.global_step == 12
+    assert [point["epoch"] for point in points if "epoch" in point] == [0, 1]
