@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
+import time
 from pathlib import Path
+
+PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6)  # seconds between the tries of _replace
 
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
@@ -23,11 +27,22 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
+        _replace(part, path)
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def _replace(part: Path, path: Path) -> None:
+    """Renames a file; on Windows again for a while, where a program that reads it forbids that."""
+    for seconds in PAUSES if sys.platform == "win32" else ():
+        try:
+            os.replace(part, path)
+            return
+        except PermissionError:
+            time.sleep(seconds)
+    os.replace(part, path)
 
 
 def sync_folder(folder: Path) -> None:

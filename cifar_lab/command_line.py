@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import io
 import json
 import os
 import sys
@@ -18,12 +19,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cifar_lab.errors import (
+    FAILED,
     INTERRUPTED,
     PIPE_CLOSED,
     TERMINATED,
     WRONG_INPUT,
     TrainingEndedError,
     UserError,
+    first_line,
+    is_out_of_memory,
 )
 
 
@@ -81,6 +85,7 @@ def command(
         @functools.wraps(main)
         def run(argv: Sequence[str] | None = None) -> int:
             status = 0
+            _prepare_output()
             try:
                 status = main(sys.argv[1:] if argv is None else argv)
                 sys.stdout.flush()
@@ -91,6 +96,12 @@ def command(
             except UserError as error:
                 tell(f"{prog}: {error}")
                 return WRONG_INPUT
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                told = f"out of memory ({first_line(error)})"
+                tell(f"{prog}: {told}. A smaller --batch_size needs less.")
+                return FAILED
             except TrainingEndedError as ended:
                 if ended.status in (INTERRUPTED, TERMINATED):
                     tell(f"\n{interrupted}")
@@ -106,6 +117,14 @@ def command(
         return run
 
     return decorate
+
+
+def _prepare_output() -> None:
+    """Lets every name be printed, and a process without an output do its work."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # until the process ends
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as the error stream is
 
 
 @contextlib.contextmanager
@@ -126,10 +145,11 @@ def check_writable(flag: str, path: Path | None) -> None:
     """
     if path is not None:
         with writing(flag, path):
-            there = path.exists()
-            path.open("ab").close()
-            if not there:
-                path.unlink()
+            if path.exists() and not path.is_file():
+                raise UserError(f"{flag} {path}: not a file")
+            part = path.with_name(f"{path.name}.part")  # see atomic.py
+            part.open("ab").close()
+            part.unlink()
 
 
 def tell(text: str) -> None:
@@ -148,9 +168,10 @@ def discard(stream: Any) -> None:
 def underscored(argv: Sequence[str]) -> list[str]:
     """The words with the dashes inside of flags' names turned into underscores."""
     words = []
-    for word in argv:
+    flags_end = [*argv, "--"].index("--")
+    for place, word in enumerate(argv):
         name, equals, value = word.partition("=")
-        if name.startswith("--"):
+        if name.startswith("--") and place < flags_end:
             word = "--" + name[2:].replace("-", "_") + equals + value
         words.append(word)
     return words
@@ -168,7 +189,7 @@ def unknown_flag(word: str, flags: Sequence[str]) -> UserError:
 def add_checkpoint(parser: Parser) -> None:
     """Adds the positional argument CKPT."""
     parser.add_argument(
-        "checkpoint", metavar="CKPT", type=Path, help="checkpoint file, or the folder of a run"
+        "checkpoint", metavar="CKPT", type=a_path, help="checkpoint file, or the folder of a run"
     )
 
 
@@ -231,6 +252,13 @@ def flags_of(options: argparse.Namespace, *names: str) -> list[str]:
     """Flags with these names and the values that were given, to hand them on; none for None."""
     values = {name: getattr(options, name) for name in names}
     return [word for name, v in values.items() if v is not None for word in (f"--{name}", str(v))]
+
+
+def a_path(text: str) -> Path:
+    """A path, for ``type=``; not "", which would be the present folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, got nothing")
+    return Path(text)
 
 
 def expanded(text: str) -> Path:

@@ -10,6 +10,12 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Of the device (torch.OutOfMemoryError is a RuntimeError) or of the CPU, in torch's words."""
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
+
+
 class UserError(ValueError):
     """Wrong input by the user: a flag, a file or a folder.
 

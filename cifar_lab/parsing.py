@@ -170,7 +170,8 @@ def choose_recipe(flags: Mapping[str, Any], config: Mapping[str, Any]) -> Recipe
         raise UserError(unknown("--recipe", name, recipes()))
     recipe = recipes()[name]
     if model not in (None, recipe.model):
-        raise UserError(f"--recipe {name}: a recipe for {recipe.model}, not for {model}")
+        origin = "--recipe" if "recipe" in flags else "the configuration's recipe"
+        raise UserError(f"{origin} {name}: a recipe for {recipe.model}, not for {model}")
     return recipe
 
 
@@ -230,6 +231,9 @@ def check_settings(values: Mapping[str, Any], recipe: Recipe, origin: str) -> di
 def _unknown_setting(name: str, types: Mapping[str, Any], model: str, origin: str) -> str:
     owners = {other.model for other in recipes().values() if name in other.settings}
     name = shown(name)
+    if name in ACTIONS:
+        reason = "takes no value" if origin == "--" else "a flag, not a setting"
+        return f"{origin}{name}: {reason}"
     if owners:
         return f"{origin}{name}: a setting of {', '.join(sorted(owners))}, not of {model}"
     near = difflib.get_close_matches(name, [*types, *ACTIONS, *ALIASES], n=1)
@@ -240,6 +244,8 @@ def _unknown_setting(name: str, types: Mapping[str, Any], model: str, origin: st
 def _convert(name: str, value: Any, kind: Any, origin: str) -> Any:
     if Share in get_args(kind) and "." in str(value):
         kind = Share  # 1.0 is all of it, 1 is one
+    if kind == str | None and isinstance(value, str):
+        return None if value == "null" else value  # YAML would take "~" for null too
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--value", type=kind)
     try:

@@ -75,6 +75,9 @@ def test_what_is_printed_repeats_the_run(capsys: pytest.CaptureFixture[str]) -> 
         (["--augment", "none"], "augment", []),
         (["--mirror", "http://a/x,http://b/x"], "mirror", ["http://a/x", "http://b/x"]),
         (["--val_size", "0"], "val_size", 0),
+        (["--data_dir=~"], "data_dir", "~"),  # YAML's null
+        (["--limit_val_batches", "1"], "limit_val_batches", 1),
+        (["--limit_val_batches", "1.0"], "limit_val_batches", 1.0),
         (["--max_epochs", "3"], "max_steps", None),
         (["--max_epochs", "3"], "max_epochs", 3),
         (["--model", "mlp", "--dnn_hidden_units", "100,50"], "hidden_units", [100, 50]),
@@ -84,7 +87,9 @@ def test_what_is_printed_repeats_the_run(capsys: pytest.CaptureFixture[str]) -> 
     ],
 )
 def test_spellings_of_flags(words: list[str], name: str, value: object) -> None:
-    assert parse_fit(words).as_config()[name] == value
+    found = parse_fit(words).as_config()[name]
+    assert found == value
+    assert type(found) is type(value)  # 1 is one batch, 1.0 all
 
 
 def test_a_configuration_may_name_a_number_of_devices_and_use_dashes() -> None:

@@ -1,6 +1,10 @@
 """What the small commands share: flags, errors, exit statuses."""
 
-from collections.abc import Sequence
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -88,3 +92,70 @@ def test_an_output_that_nobody_reads_keeps_another_status(
     monkeypatch.setattr("sys.stdout", Unread())
     monkeypatch.setattr(command_line, "discard", lambda stream: None)
     assert main([]) == expected
+
+
+def _ends(raised: Exception | None = None, said: str = "") -> Callable[[Sequence[str]], int]:
+    @command_line.command("tool.py")
+    def main(argv: Sequence[str]) -> int:
+        print(said, end="")
+        if raised:
+            raise raised
+        return 0
+
+    return main
+
+
+def test_out_of_memory_is_said_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _ends(RuntimeError("CUDA out of memory. Tried"))([]) == 1
+    told = capsys.readouterr().err
+    assert told == (
+        "tool.py: out of memory (CUDA out of memory. Tried). A smaller --batch_size needs less.\n"
+    )
+    with pytest.raises(RuntimeError, match="another"):
+        _ends(RuntimeError("another"))([])
+
+
+def test_names_that_the_output_cannot_show_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(shown, encoding="latin-1"))
+    assert _ends(said="фото ü")([]) == 0
+    assert shown.getvalue() == b"\\u0444\\u043e\\u0442\\u043e \xfc"
+
+
+def test_a_closed_output_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", None)
+    assert _ends(said="x")([]) == 0
+    sys.stdout.close()
+
+
+def test_a_closed_error_stream_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unread(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    discarded = []
+    monkeypatch.setattr("sys.stderr", Unread())
+    monkeypatch.setattr(command_line, "discard", discarded.append)
+    assert _ends(UserError("no"))([]) == 2
+    assert len(discarded) == 1
+
+
+def test_behind_two_dashes_words_are_left_as_they_are() -> None:
+    words = ["--batch-size", "2", "--", "--my-photo.png"]
+    assert command_line.underscored(words) == ["--batch_size", "2", "--", "--my-photo.png"]
+
+
+def test_no_path_is_not_the_present_folder() -> None:
+    with pytest.raises(UserError, match="expected a path, got nothing"):
+        _parser().parse([""])
+
+
+def test_an_output_is_tried_as_it_will_be_written(tmp_path: Path) -> None:
+    command_line.check_writable("--output", tmp_path / "new" / "x.json")
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "old").write_text("kept")
+    command_line.check_writable("--output", tmp_path / "old")
+    assert (tmp_path / "old").read_text() == "kept"
+    for path in (tmp_path, Path(os.devnull)):
+        with pytest.raises(UserError, match=r"--output .*: not a file"):
+            command_line.check_writable("--output", path)

@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import fields
+from typing import get_args, get_origin, get_type_hints
 
 import pytest
 
@@ -36,6 +37,20 @@ def test_a_model_built_without_settings_is_that_of_its_recipe(model: str) -> Non
     for name, default in _class_settings(model).items():
         value = list(default) if isinstance(default, tuple) else default
         assert settings[name] == value, name
+
+
+@RECIPES
+def test_a_setting_has_the_type_of_its_argument(name: str) -> None:
+    """The flag takes the type that the recipe shows: 0 would refuse 0.1."""
+    recipe = recipes()[name]
+    types = get_type_hints(REGISTRY[recipe.model].__init__)
+    for setting in _class_settings(recipe.model):
+        value = recipe.settings[setting]
+        found = type(value[0]) if isinstance(value, list) else type(value)
+        expected = (
+            types[setting] if get_origin(types[setting]) is None else get_args(types[setting])[0]
+        )
+        assert found is expected, setting
 
 
 @RECIPES

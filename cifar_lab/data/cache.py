@@ -8,11 +8,13 @@ is a cache that is not there.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import sys
-import tempfile
+import time
+import uuid
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -23,13 +25,21 @@ from cifar_lab.data.image_set import IMAGE_SHAPE
 from cifar_lab.files import check_file
 
 FORMAT = 2  # raised when what is stored changes; older files are rebuilt
+PART_SECONDS = 3600  # after which nobody writes a file any more
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")  # of ImageSet
 
 
 def cache_folder() -> Path:
     """``$CIFAR_LAB_CACHE``, else ``cifar_lab`` in the platform's folder for caches."""
+    try:
+        return _cache_folder()
+    except RuntimeError:  # this user has no home; nothing can be stored there
+        return Path(os.devnull)
+
+
+def _cache_folder() -> Path:
     if override := os.environ.get("CIFAR_LAB_CACHE"):
-        return Path(override)
+        return Path(override).expanduser()
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
     elif sys.platform == "darwin":
@@ -41,7 +51,7 @@ def cache_folder() -> Path:
 
 def cache_path(source: Path) -> Path:
     """Where the source at this path is kept; a changed one replaces its older form there."""
-    name = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:16]
+    name = hashlib.sha256(os.fsencode(source.resolve())).hexdigest()[:16]
     return cache_folder() / "decoded" / f"{name}.npz"
 
 
@@ -88,18 +98,25 @@ def _check(arrays: dict[str, np.ndarray], class_names: list[str]) -> None:
 def store(path: Path, key: str, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> bool:
     """Writes a cache file whole or not at all; False where the folder cannot be written."""
     text = json.dumps({**facts, "format": FORMAT, "key": key})
+    part = path.with_name(f"{uuid.uuid4().hex}.tmp")  # readable for those who share the folder
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    except OSError:
-        return False
-    try:
-        with os.fdopen(handle, "wb") as file:
+        _remove_old_parts(path.parent)
+        with part.open("xb") as file:
             stored = {"facts": np.frombuffer(text.encode(), dtype=np.uint8), **arrays}
             np.savez(file, **stored)  # type: ignore[arg-type]  # a bool is meant for another
-        os.replace(name, path)
+        os.replace(part, path)
     except OSError:
         return False
     finally:
-        Path(name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
     return True
+
+
+def _remove_old_parts(folder: Path) -> None:
+    """Removes what processes left that were killed while they wrote."""
+    for path in folder.glob("*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > PART_SECONDS:
+                path.unlink()

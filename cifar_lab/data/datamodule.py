@@ -77,6 +77,8 @@ class CIFAR10DataModule(LightningDataModule):
         super().__init__()
         _require_positive(batch_size=batch_size, eval_batch_size=eval_batch_size)
         _require_lists(augment=augment, mirror=mirror)
+        if seed < 0:
+            raise UserError(f"seed {seed}: expected an integer of at least 0")
         self.data_dir, self.source, self.verify_data = data_dir, source, verify_data
         self.mirror = mirror
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
@@ -101,11 +103,24 @@ class CIFAR10DataModule(LightningDataModule):
             )
             split = split_indices(self._set.train_labels, self.val_size, self.split_seed)
             self.train_indices, self.val_indices = split
+        self._check_same_everywhere()
         share = len(self.train_indices) // self._world_size
         if self.batch_size > share:
             raise UserError(
                 f"batch_size {self.batch_size:,}: larger than the {share:,} training images"
                 + (" of each process" if self._world_size > 1 else "")
+            )
+
+    def _check_same_everywhere(self) -> None:
+        """Refuses to train where one process downloaded the images and another could not."""
+        if self._world_size == 1 or self.trainer is None:
+            return
+        strategy, own = self.trainer.strategy, self.image_set.fingerprint
+        same = strategy.broadcast(own) == own
+        if not strategy.reduce_boolean_decision(same, all=True):
+            raise UserError(
+                "the processes found different images; give all of them the same folder "
+                "(--data_dir) and --source cifar10"
             )
 
     @property

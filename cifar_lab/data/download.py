@@ -37,6 +37,10 @@ class DownloadError(UserError):
     """No mirror delivered the archive."""
 
 
+class StorageError(UserError):
+    """The archive cannot be written where it belongs."""
+
+
 def download_archive(
     data_dir: Path, mirrors: Sequence[str] | None = None, report: Report | None = None
 ) -> Path:
@@ -49,7 +53,8 @@ def download_archive(
 
     Raises:
         DownloadError: No mirror delivered; what came so far is kept for the next attempt.
-        UserError: The folder cannot be written, or a mirror is no http(s) address.
+        StorageError: The folder cannot be written.
+        UserError: A mirror is no http(s) address.
     """
     report = report or print_line
     urls = _mirror_urls(mirrors)
@@ -63,7 +68,7 @@ def download_archive(
                     _download(part, urls, report)
                     os.replace(part, archive)
     except OSError as error:  # those of the network have become a MirrorError
-        raise UserError(
+        raise StorageError(
             f"cannot store {ARCHIVE_NAME} in the folder {data_dir}: {words(error)}.\n"
             f"It needs {_mb(ARCHIVE_SIZE)} MB there: make room or choose another --data_dir."
         ) from error

@@ -97,10 +97,10 @@ def _read_tree(root: Path, verify: bool, report: Callable[[str], None]) -> Image
 
 def _class_names(root: Path) -> tuple[str, ...]:
     """The names of the class folders, sorted; the same in both splits."""
-    names = {
-        split: {entry.name for entry in os.scandir(root / split) if _is_class(entry)}
-        for split in SPLITS
-    }
+    names = {}
+    for split in SPLITS:
+        with os.scandir(root / split) as entries:
+            names[split] = {entry.name for entry in entries if _is_class(entry)}
     if odd := names["train"] ^ names["test"]:
         name = min(odd)
         here, there = SPLITS if name in names["train"] else SPLITS[::-1]
@@ -122,7 +122,11 @@ def _class_names(root: Path) -> tuple[str, ...]:
 
 
 def _is_class(entry: os.DirEntry[str]) -> bool:
-    return entry.is_dir() and not entry.name.startswith(".")
+    if entry.name.startswith("."):
+        return False
+    if entry.is_symlink():
+        os.stat(entry.path)  # raises where it leads nowhere, to a disk that is not there say
+    return entry.is_dir()
 
 
 def _list_files(folder: Path, class_names: tuple[str, ...]) -> list[ImageFile]:

@@ -4,7 +4,7 @@ What happens to one, in this order:
 
 1. the first frame or page is taken, and turned upright as its EXIF orientation says;
 2. it is cropped to the largest square in its middle;
-3. 16-bit grey is scaled by 1/257, floating-point grey from its smallest to its largest value;
+3. 16-bit grey is scaled by 1/257, 32-bit grey from its smallest to its largest value;
 4. it becomes RGB; colour profiles are ignored;
 5. it is resized to 32×32, bicubic with antialiasing;
 6. transparent parts are laid over white.
@@ -13,6 +13,9 @@ An RGB image of 32×32 pixels comes out untouched.
 """
 
 from __future__ import annotations
+
+import contextlib
+import struct
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -24,10 +27,13 @@ def as_cifar(image: Image.Image) -> np.ndarray:
     """The steps of the module's docstring; gives uint8 (3, 32, 32), RGB.
 
     Raises:
-        ValueError: floating-point grey with values that are not finite; Pillow's errors of every
+        ValueError: 32-bit grey with values that are not finite; Pillow's errors of every
             kind for files that are damaged.
     """
-    image = _square(ImageOps.exif_transpose(image))
+    image.load()  # damaged pixels are an error, damaged metadata below are none
+    with contextlib.suppress(SyntaxError, ValueError, TypeError, KeyError, struct.error):
+        image = ImageOps.exif_transpose(image)
+    image = _square(image)
     if image.mode.startswith(("I", "F")):
         image = _eight_bits(image)
     image = image.convert("RGBA" if image.has_transparency_data else "RGB")
@@ -46,13 +52,15 @@ def _square(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits, of which Pillow's own conversion would cut off all above 255, or floats."""
-    values: np.ndarray = np.asarray(image, dtype=np.float32)
-    if image.mode == "F":
+    """Grey of 16 or 32 bits, of which Pillow's own conversion would cut off all above 255."""
+    values: np.ndarray = np.asarray(image, dtype=np.float64)
+    transparent = values == image.info.get("transparency", np.nan)  # a grey, in PNG
+    if image.mode.startswith("I;16"):
+        values = values / 257
+    else:
         low, high = values.min(), values.max()
         if not np.isfinite(high - low):
             raise ValueError("values that are not finite")
         values = (values - low) / ((high - low) or 1) * 255
-    else:
-        values = values.clip(0, 65535) / 257
+    values[transparent] = 255  # white
     return Image.fromarray(values.round().astype(np.uint8))

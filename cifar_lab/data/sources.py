@@ -14,7 +14,12 @@ from pathlib import Path
 from typing import Literal
 
 from cifar_lab.data import folder, original, synthetic
-from cifar_lab.data.download import ARCHIVE_NAME, DownloadError, download_archive
+from cifar_lab.data.download import (
+    ARCHIVE_NAME,
+    DownloadError,
+    StorageError,
+    download_archive,
+)
 from cifar_lab.data.image_set import ImageSet
 from cifar_lab.errors import UserError
 from cifar_lab.files import shown
@@ -75,6 +80,10 @@ def prepare(data_dir: Path, source: Source, report: Report, mirrors: Sequence[st
         if source == "cifar10":
             raise
         report(str(error))
+    except StorageError as error:
+        if source == "cifar10" or data_dir != DEFAULT_FOLDER:  # a folder that was named is meant
+            raise
+        report(str(error))
 
 
 def load(
@@ -106,8 +115,15 @@ def find(data_dir: Path, *, verify: bool = False, report: Report = print) -> Rea
     """What reads the data in this folder, or None where there are none.
 
     Raises:
-        UserError: image folders of one split alone.
+        UserError: image folders of one split alone, or a folder that may not be entered.
     """
+    try:
+        return _find(data_dir, verify, report)
+    except OSError as error:
+        raise UserError(f"{data_dir}: cannot be read ({error.strerror or error})") from error
+
+
+def _find(data_dir: Path, verify: bool, report: Report) -> Reader | None:
     archive = data_dir if data_dir.is_file() else data_dir / ARCHIVE_NAME
     for extracted in (data_dir / original.FOLDER_NAME, data_dir):
         if any((extracted / name).is_file() for name in original.CHECKSUMS):

@@ -20,14 +20,17 @@ def split_indices(
     Args:
         labels: int64 (N,), classes from 0.
         val_size: images to hold out, 0 to N - 1; None holds out a tenth.
-        seed: of the choice within each class. NumPy keeps this generator's stream for good.
+        seed: of the choice within each class, 0 to 2**32 - 1. NumPy keeps this generator's stream
+            for good.
 
     Returns:
         Indices of the training split and of the validation split, int64, each ascending.
 
     Raises:
-        UserError: ``val_size`` leaves nothing to train on.
+        UserError: ``val_size`` leaves nothing to train on, or ``seed`` is none of NumPy's.
     """
+    if not 0 <= seed < 2**32:
+        raise UserError(f"split_seed {seed}: expected 0 to {2**32 - 1}")
     if val_size is None:
         val_size = max(1, int(len(labels) * VAL_FRACTION))
     if not 0 <= val_size < len(labels):

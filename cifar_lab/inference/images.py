@@ -26,7 +26,8 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
     """Files as they are given, and all images of folders, in the order of their paths.
 
     Folders are searched to any depth for the suffixes of ``formats``; hidden files and folders are
-    left out. A folder without images stands for itself, so that reading it says what is wrong.
+    left out, and links to folders are not followed. A folder without images, or one that may not be
+    read, stands for itself, so that reading it says what is wrong.
     """
     found: list[Path] = []
     for path in map(Path, paths):
@@ -39,11 +40,13 @@ def _walk(folder: Path) -> Iterator[Path]:
     suffixes = tuple(
         suffix for suffix, name in Image.registered_extensions().items() if name in formats()
     )
-    for root, folders, names in os.walk(folder):
+    unread: list[OSError] = []
+    for root, folders, names in os.walk(folder, onerror=unread.append):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             if name.lower().endswith(suffixes) and not name.startswith("."):
                 yield Path(root, name)
+    yield from (Path(error.filename) for error in unread)
 
 
 @cache

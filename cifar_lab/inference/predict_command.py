@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cifar_lab.command_line import (
     Parser,
+    a_path,
     add_checkpoint,
     add_device,
     add_json,
@@ -71,7 +72,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "images",
         metavar="IMAGE",
         nargs="+",
-        type=Path,
+        type=a_path,
         help="image files, or folders, which are searched to any depth",
     )
     parser.add_argument(

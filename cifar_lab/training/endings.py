@@ -10,7 +10,14 @@ from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from cifar_lab.command_line import discard, tell
-from cifar_lab.errors import FAILED, INTERRUPTED, PIPE_CLOSED, TERMINATED, first_line
+from cifar_lab.errors import (
+    FAILED,
+    INTERRUPTED,
+    PIPE_CLOSED,
+    TERMINATED,
+    first_line,
+    is_out_of_memory,
+)
 from cifar_lab.training.checkpoints import Checkpoints
 from cifar_lab.training.interrupt import Interrupt, InterruptedRunError
 from cifar_lab.training.not_finite import NotFiniteError
@@ -40,7 +47,7 @@ def ending(work: Callable[[], bool], checkpoints: Checkpoints, interrupt: Interr
         _tell_not_finite(error, checkpoints)
         return FAILED
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         _tell_out_of_memory(error, checkpoints)
         return FAILED
@@ -69,12 +76,6 @@ def _tell_stopped(checkpoints: Checkpoints) -> None:
 @rank_zero_only
 def _tell_not_finite(error: NotFiniteError, checkpoints: Checkpoints) -> None:
     tell(f"fit.py: {error}. A smaller --lr or --gradient_clip_val may help. {_last(checkpoints)}")
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Of the device (torch.OutOfMemoryError is a RuntimeError) or of the CPU, in torch's words."""
-    words = ("out of memory", "not enough memory", "can't allocate memory")
-    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
 
 
 @rank_zero_only

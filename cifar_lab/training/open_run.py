@@ -23,7 +23,7 @@ from cifar_lab.inference.restore import read_checkpoint
 from cifar_lab.parsing import FitPlan
 from cifar_lab.settings import FitSettings
 from cifar_lab.training import run_folder
-from cifar_lab.training.resume import PLANNED, folder_of
+from cifar_lab.training.resume import folder_of
 from cifar_lab.training.run_folder import RunFolder
 from cifar_lab.training.run_lock import locked
 
@@ -74,8 +74,8 @@ def finished(plan: FitPlan) -> str | None:
         steps, epochs = int(summary["steps"]), read_config(str(folder.config)).get("max_epochs")
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    is_last = plan.checkpoint.name == folder.last_checkpoint.name
-    if not is_last and int(read_checkpoint(plan.checkpoint)["global_step"]) < steps:
+    checkpoint = read_checkpoint(plan.checkpoint)
+    if int(checkpoint["global_step"]) < steps:
         return None  # it goes back to that step
     if settings.max_steps:
         limit, reached = "--max_steps", settings.max_steps <= steps
@@ -84,7 +84,7 @@ def finished(plan: FitPlan) -> str | None:
     if not reached:
         return None
     told = f"{folder.path} is finished, at step {steps:,}"
-    return told if PLANNED in plan.recipe.settings else f"{told}; a larger {limit} goes on"
+    return told if checkpoint.get("lr_schedulers") else f"{told}; a larger {limit} goes on"
 
 
 @contextlib.contextmanager
@@ -149,13 +149,25 @@ def _step(plan: FitPlan, data: CIFAR10DataModule, trainer: Trainer) -> int:
 
 
 def _check_length(plan: FitPlan, step: int, content: dict[str, Any]) -> None:
-    """Refuses a new length that the checkpoint has reached: nothing would be left to train."""
+    """Refuses a new length that the checkpoint has reached: nothing would be left to train.
+
+    And any other length where a schedule of learning rates was planned over the old one: the rates
+    would jump, and the run would not be what its config.yaml says.
+    """
     assert plan.checkpoint is not None
-    then = read_config(str(folder_of(plan.checkpoint).config))
+    folder = folder_of(plan.checkpoint)
+    then = read_config(str(folder.config))
     epochs = int(content["epoch"])  # that are over
     for flag, reached in (("max_steps", step), ("max_epochs", epochs)):
         limit = getattr(plan.settings, flag)
-        if limit not in (None, then.get(flag)) and reached >= limit:
+        if limit in (None, then.get(flag)):
+            continue
+        if content.get("lr_schedulers"):
+            raise UserError(
+                f"{folder.path}: its rates are planned over the whole run ({flag}: then "
+                f"{then.get(flag)}, now {limit}); train anew"
+            )
+        if reached >= limit:
             where = f"step {step:,}, behind {epochs} epochs"
             raise UserError(f"{plan.checkpoint}: at {where}; --{flag} {limit} leaves nothing to do")
 

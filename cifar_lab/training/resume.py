@@ -16,7 +16,6 @@ from cifar_lab.config_file import read_config
 from cifar_lab.errors import UserError
 from cifar_lab.files import shown
 from cifar_lab.parsing import FitPlan, check_settings, choose_recipe, make_plan, split_flags
-from cifar_lab.recipes import Recipe
 from cifar_lab.settings import FitSettings
 from cifar_lab.training.run_folder import RunFolder, versions
 
@@ -39,9 +38,6 @@ CHANGEABLE = (
 )
 
 
-# Rates of a recipe with this setting are planned over the whole run (optimizers/schedule.py). With
-# another length they would jump, and the run would not be what its config.yaml says.
-PLANNED = "warmup"
 NEWEST = ("last", "true")  # what --resume says for the newest run; "true" if nothing
 
 
@@ -65,7 +61,6 @@ def plan_resume(argv: Sequence[str]) -> FitPlan:
     then.update(check_settings(config, recipe, f"{folder.config}: "))
     now = check_settings(flags, recipe, "--")
     _check_unchanged(folder, then, now)
-    _check_length(folder, recipe, then, now)
     plan = make_plan({**then, **now, "log_dir": str(folder.log_dir)}, recipe)
     return dataclasses.replace(plan, checkpoint=checkpoint)
 
@@ -132,18 +127,6 @@ def _check_unchanged(folder: RunFolder, then: Mapping[str, Any], now: Mapping[st
     if changed:
         lines = "\n".join(changed)
         raise UserError(f"{folder.path} goes on with its own settings; leave these out:\n{lines}")
-
-
-def _check_length(
-    folder: RunFolder, recipe: Recipe, then: Mapping[str, Any], now: Mapping[str, Any]
-) -> None:
-    """Refuses another length where the rates are planned over the whole run."""
-    for name in ("max_steps", "max_epochs"):
-        if PLANNED in recipe.settings and name in now and now[name] != then.get(name):
-            raise UserError(
-                f"{folder.path}: its rates are planned over the whole run ({name}: then "
-                f"{_text(then.get(name))}, now {_text(now[name])}); train anew"
-            )
 
 
 def _text(value: Any) -> str:

@@ -3,6 +3,8 @@
 import os
 import struct
 import subprocess
+import sys
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -187,7 +189,68 @@ def test_the_cache_folder_follows_the_environment(
 ) -> None:
     monkeypatch.setenv("CIFAR_LAB_CACHE", str(tmp_path / "mine"))
     _read(write_tree())
-    assert len(list((tmp_path / "mine" / "decoded").iterdir())) == 1  # and no temporary file
+    (kept,) = (tmp_path / "mine" / "decoded").iterdir()  # and no temporary file
+    umask = os.umask(0)
+    os.umask(umask)
+    assert kept.stat().st_mode & 0o777 == 0o666 & ~umask  # for all who share the folder
+
+
+@pytest.mark.parametrize(
+    ("platform", "variables", "expected"),
+    [
+        ("linux", {}, "home/.cache/cifar_lab"),
+        ("linux", {"XDG_CACHE_HOME": "/xdg"}, "/xdg/cifar_lab"),
+        ("darwin", {"XDG_CACHE_HOME": "/xdg"}, "home/Library/Caches/cifar_lab"),
+        ("win32", {}, "home/AppData/Local/cifar_lab"),
+        ("win32", {"LOCALAPPDATA": "/local"}, "/local/cifar_lab"),
+        ("linux", {"CIFAR_LAB_CACHE": "~/mine"}, "home/mine"),
+    ],
+)
+def test_where_the_cache_is(
+    platform: str, variables: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CIFAR_LAB_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HOME", "home")
+    monkeypatch.setattr("sys.platform", platform)
+    assert cache.cache_folder() == Path(expected)
+
+
+def test_without_a_home_there_is_no_cache(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("CIFAR_LAB_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    images, lines = _read(tree)
+    assert len(images.train_labels) == 120
+    assert "cannot be written" in lines[-1]
+
+
+def test_what_killed_processes_left_in_the_cache_is_removed(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = cache.cache_path(tree).parent
+    folder.mkdir(parents=True)
+    for name, hours in (("old.tmp", 2), ("new.tmp", 0)):
+        (folder / name).touch()
+        os.utime(folder / name, (time.time() - 3600 * hours,) * 2)
+    _read(tree)
+    assert {path.suffix for path in folder.iterdir()} == {".tmp", ".npz"}
+    assert [path.name for path in folder.glob("*.tmp")] == ["new.tmp"]
+
+
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="there names are Unicode")
+def test_a_folder_whose_name_is_not_unicode_is_read(
+    write_tree: Callable[..., Path],
+) -> None:
+    root = Path(os.fsdecode(b"caf\xe9"))
+    write_tree().rename(root)
+    assert len(_read(root)[0].train_labels) == 120
+    assert len(_read(root)[1]) == 0  # from the cache
 
 
 # --- files that are not what they seem --------------------------------------------------------
@@ -241,6 +304,13 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_read(tree: Path) -> No
 def test_a_link_that_leads_nowhere_is_named(target: str, tree: Path) -> None:
     (tree / "train" / "cat" / "x.png").symlink_to(target)
     with pytest.raises(UserError, match=r"x\.png: cannot be read"):
+        _read(tree)
+
+
+def test_a_class_that_leads_nowhere_is_named(tree: Path) -> None:
+    for split in ("train", "test"):  # links to a disk that is not there
+        (tree / split / "zebra").symlink_to("/nowhere/zebra")
+    with pytest.raises(UserError, match=r"train/zebra: cannot be read"):
         _read(tree)
 
 

@@ -1,5 +1,6 @@
 """Where data are looked for, and what happens when they are not there."""
 
+import errno
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cifar_lab.data import original, sources
-from cifar_lab.data.download import DownloadError
+from cifar_lab.data.download import DownloadError, StorageError
 from cifar_lab.errors import UserError
 
 
@@ -130,3 +131,32 @@ def test_a_data_folder_that_is_none_is_refused_at_once(kind: str, tmp_path: Path
         sources.prepare(path, "auto", print)
     with pytest.raises(UserError, match="no CIFAR-10 here"):
         sources.load(path, "cifar10")
+
+
+def test_a_data_folder_that_may_not_be_entered_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "is_file", forbidden)  # as for anybody but root
+    with pytest.raises(UserError, match=r"cannot be read .Permission denied"):
+        sources.find(tmp_path)
+
+
+@pytest.mark.parametrize("source", ["auto", "cifar10"])
+@pytest.mark.parametrize("folder", ["data", "named"])
+def test_where_nothing_can_be_stored_synthetic_images_do_unless_a_folder_is_meant(
+    source: sources.Source, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: object) -> Path:
+        raise StorageError("cannot store it")
+
+    monkeypatch.setattr(sources, "download_archive", fail)
+    lines: list[str] = []
+    if source == "auto" and folder == "data":
+        sources.prepare(Path(folder), source, lines.append)
+        assert lines == ["cannot store it"]
+    else:
+        with pytest.raises(StorageError):
+            sources.prepare(Path(folder), source, lines.append)

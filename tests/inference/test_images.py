@@ -1,11 +1,13 @@
 """Images of every size, mode and format become uint8 (3, 32, 32); what is wrong is one line."""
 
+import errno
 import os
 import struct
 import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -182,6 +184,23 @@ def test_floating_point_grey_is_stretched() -> None:
         read_image(_saved(Image.fromarray(values), "x.tiff"))
 
 
+def test_integer_grey_of_32_bits_is_stretched() -> None:
+    values = np.arange(1024, dtype=np.int32).reshape(32, 32) // 4 - 7
+    path = _saved(Image.fromarray(values), "x.tiff")
+    with Image.open(path) as image:
+        assert image.mode == "I"
+    expected = np.arange(1024).reshape(32, 32) // 4
+    assert np.array_equal(read_image(path), np.repeat(expected[None], 3, 0))
+
+
+def test_a_transparent_grey_of_sixteen_bits_is_white() -> None:
+    values = np.full((32, 32), 5000, dtype=np.uint16)
+    values[:, 16:] = 0
+    read = read_image(_saved(Image.fromarray(values), "x.png", transparency=0))
+    assert (read[:, :, 16:] == 255).all()
+    assert (read[:, :, :16] == round(5000 / 257)).all()
+
+
 # --- orientation and frames -------------------------------------------------------------------
 
 TURNS: dict[int, Callable[[Image.Image], Image.Image]] = {
@@ -205,10 +224,14 @@ def test_exif_orientation_is_undone(orientation: int) -> None:
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01"])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("x.jpg", {"quality": 100}), ("x.jpg", {"quality": 100, "dpi": (72, 72)}), ("x.png", {})],
+)
 def test_broken_exif_is_passed_over_silently(
-    exif: bytes, capsys: pytest.CaptureFixture[str]
+    exif: bytes, name: str, options: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = _saved(Image.new("RGB", (32, 32), BLUE), "x.jpg", exif=exif, quality=100)
+    path = _saved(Image.new("RGB", (32, 32), BLUE), name, exif=exif, **options)
     assert abs(read_image(path)[2].astype(int) - 255).max() <= 2
     assert capsys.readouterr() == ("", "")
 
@@ -334,3 +357,19 @@ def test_odd_names_stay_on_one_line() -> None:
     assert printable("a b/ü.png") == "a b/ü.png"
     assert printable("a\nb.png") == r"'a\nb.png'"
     assert printable(os.fsdecode(b"\xff.png")) == r"'\udcff.png'"
+
+
+def test_a_folder_that_may_not_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("photos/open", "photos/private"):
+        Path(folder).mkdir(parents=True)
+        _saved(_quarters(), f"{folder}/x.png")
+    scandir = os.scandir
+
+    def guarded(path: Any) -> Any:
+        if Path(path).name == "private":  # as for anybody but root
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    found = [str(path) for path in find_images(["photos"])]
+    assert found == ["photos/open/x.png", "photos/private"]
