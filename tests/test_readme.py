@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import Any
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cifar_lab.recipes import Recipe, recipes
 from cifar_lab.report.results import mean_and_deviation, read
@@ -83,6 +84,7 @@ def test_the_flags_that_it_names_exist() -> None:
     known |= {name for recipe in recipes().values() for name in recipe.settings}
     known |= {"help", "config", "print_config", "logdir"}
     known |= {"dnn_hidden_units", "learning_rate", "eval_freq"}
+    known |= {"no", "find"}  # pip's --no-index and --find-links
     for script in SCRIPTS:
         known |= set(re.findall(r"--([a-z_]+)", help_of(script)))
     assert set(re.findall(r"--([a-z_]+)", README)) <= known
@@ -100,6 +102,33 @@ def test_the_table_of_results_is_that_of_the_measured_runs() -> None:
     found = re.search(r"<!-- results -->\n(.*?)\n<!-- end -->", README, re.DOTALL)
     assert found
     assert found[1] == markdown(RESULTS)
+
+
+@pytest.mark.parametrize("system", RESULTS["systems"], ids=lambda system: system["recipe"])
+def test_the_reference_runs_are_those_of_the_table(system: dict[str, Any]) -> None:
+    folder = ROOT / "lightning_logs" / "reference" / system["recipe"]
+    assert {path.name for path in folder.iterdir()} == {f"seed_{n}" for n in system["seeds"]}
+    for seed, best, last in zip(system["seeds"], system["best"], system["last"], strict=True):
+        events = EventAccumulator(str(folder / f"seed_{seed}"), {"scalars": 0})
+        events.Reload()
+        points = [event.value for event in events.Scalars("acc/test")]
+        assert (max(points), points[-1]) == pytest.approx((best, last), abs=1e-6)
+
+
+@pytest.mark.slow
+def test_the_example_in_python_runs(tree: Path) -> None:
+    found = re.search(r"```python\n(.*?)\n```", README, re.DOTALL)
+    assert found
+    training, _, use = found[1].partition("# A run of")
+    training = training.replace("max_steps=100", "max_steps=1, accelerator='cpu', logger=False")
+    training = training.replace("batch_size=32", f"{str(tree)!r}, batch_size=32")
+    names: dict[str, Any] = {}
+    exec(training.replace("CNN()", "CNN(num_classes=3)"), names)
+    path = re.search(r'load_from_checkpoint\("(.*?)"\)', use)
+    assert path
+    names["trainer"].save_checkpoint(path[1])
+    exec(f"#{use}", names)
+    assert names["logits"].shape == (2, 3)
 
 
 @pytest.mark.parametrize("system", RESULTS["systems"], ids=lambda system: system["recipe"])
