@@ -20,7 +20,7 @@ ORDER = (
     "benchmark",
     "studies",
     "soak",
-    "proof",
+    "gradient_check",
 )
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from cifar_lab.gradient_check import cases
+from cifar_lab.gradient_check.command import main
+from cifar_lab.gradient_check.torch_cases import TORCH_CASES
 from cifar_lab.numpy_reference.relu import ReLU
-from cifar_lab.proof import cases
-from cifar_lab.proof.command import main
-from cifar_lab.proof.torch_cases import TORCH_CASES
 
 ROOT = Path(__file__).parents[1]
 
@@ -80,7 +80,7 @@ def test_wrong_flag_exits_with_2_and_the_nearest_match(flags, message, capsys):
 
 def test_help_imports_nothing_heavy():
     code = (
-        "import sys\nfrom cifar_lab.proof.command import main\n"
+        "import sys\nfrom cifar_lab.gradient_check.command import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit as end:\n    assert end.code == 0\n"
         "sys.exit(str({'torch', 'numpy'} & sys.modules.keys() or '') or 0)"
     )

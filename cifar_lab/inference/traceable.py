@@ -18,19 +18,19 @@ def traceable(model: ImageClassifier) -> ImageClassifier:
     A NumpyMLP becomes the MLP with its weights, since NumPy's operations leave no trace. Weights
     get the usual memory layout: ``torch.export.save`` wants it, and backends choose their own.
     """
-    twin = _as_mlp(model) if isinstance(model, NumpyMLP) else copy.deepcopy(model)
-    twin.network.to(memory_format=torch.contiguous_format)
-    return twin.cpu().eval()
+    reference = _as_mlp(model) if isinstance(model, NumpyMLP) else copy.deepcopy(model)
+    reference.network.to(memory_format=torch.contiguous_format)
+    return reference.cpu().eval()
 
 
 def _as_mlp(model: NumpyMLP) -> MLP:
-    twin = MLP(
+    reference = MLP(
         model.hparams["hidden_units"],
         normalization=model.normalize.kind,
         num_classes=model.num_classes,
     )
-    twin.normalize.load_state_dict(model.normalize.state_dict())
-    pairs = zip(twin.network.parameters(), model.network.parameters(), strict=True)
+    reference.normalize.load_state_dict(model.normalize.state_dict())
+    pairs = zip(reference.network.parameters(), model.network.parameters(), strict=True)
     for parameter, value in pairs:  # weight and bias of each layer, in order
         parameter.copy_(value)
-    return twin
+    return reference

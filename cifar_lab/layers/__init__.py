@@ -1,4 +1,8 @@
-"""Batch normalization by hand: composed, as an autograd Function, and as modules around it."""
+"""Layers for torch; exported here is batch normalization by hand.
+
+Composed of elementary operations, as an autograd Function, and as modules around both. The other
+layers are imported from their own files.
+"""
 
 from .composed import batch_norm_composed
 from .factory import KINDS, batch_norm

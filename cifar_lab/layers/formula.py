@@ -1,16 +1,19 @@
 """The formulas of batch normalization: forward, and the backward pass derived by hand.
 
 ``x``, ``y`` and their gradients are (B, C), (B, C, L) or (B, C, H, W); what belongs to a channel is
-(1, C, 1, ...). B below is ``count``, the number of values of a channel: B * H * W for images. Sums
-run over the values of a channel.
+(1, C, 1, ...). N is ``count``, the number of values of a channel: B * H * W for images. Sums run
+over the values of a channel.
 
-    mean = Σ x / B                         xhat = (x - mean) * inv_std
-    var  = Σ (x - mean)² / B               inv_std = 1 / sqrt(var + eps)
+    mean = Σ x / N                         xhat = (x - mean) * inv_std
+    var  = Σ (x - mean)² / N               inv_std = 1 / sqrt(var + eps)
                                            y = gamma * xhat + beta
 
     dbeta  = Σ dy
     dgamma = Σ dy * xhat
-    dx     = inv_std / B * (B * dxhat - Σ dxhat - xhat * Σ (dxhat * xhat))      dxhat = gamma * dy
+    dx     = inv_std / N * (N * dxhat - Σ dxhat - xhat * Σ (dxhat * xhat))      dxhat = gamma * dy
+
+docs/derivations.md derives them. numpy_reference/batch_norm.py has them line by line; here they are
+multiplied out, so that fewer passes over large tensors are needed.
 
 Source: Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing
 Internal Covariate Shift", 2015, https://arxiv.org/abs/1502.03167, section 3. Their derivation goes
@@ -35,10 +38,10 @@ def batch_statistics(
     """Mean and biased variance, (1, C, 1, ...), and the number of values of a channel, ().
 
     One look at ``x``, by sums of x - shift. Every shift gives the same but for rounding, and the
-    first value of a channel is never far off: at most sqrt(B - 1) standard deviations from the mean
+    first value of a channel is never far off: at most sqrt(N - 1) standard deviations from the mean
     (Samuelson's inequality). So a channel of mean 1e4 and deviation 1 stays accurate in float32,
-    where Σ x² / B - mean² would lose every digit; a constant one has the variance 0; and at worst,
-    with one outlier in the first place, the variance is off by a few B * 1e-7 of itself.
+    where Σ x² / N - mean² would lose every digit; a constant one has the variance 0; and at worst,
+    with one outlier in the first place, the variance is off by a few N * 1e-7 of itself.
 
     With ``sync``, these are the statistics of all ranks' batches together, which may differ in
     size. ``buffer``, a tensor like ``x``, is overwritten.
@@ -101,7 +104,7 @@ def batch_norm_backward(
     """``dx`` like ``x``, and ``dgamma`` and ``dbeta`` (1, C, 1, ...).
 
     With ``sync``, ``dx`` is the gradient of the sum of all ranks' losses; ``dgamma`` and ``dbeta``
-    are this rank's share, as data-parallel training expects, which adds up parameter gradients.
+    are this rank's share, as data-parallel training expects, which averages parameter gradients.
     """
     buffer = result_buffer(x, dy)
     inv_std = (var + eps).rsqrt()

@@ -46,7 +46,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         dtype: of the parameters and buffers.
         sync: in training, take the statistics over the batches of all ranks of the default process
             group, which may differ in size. Gradients of parameters stay each rank's own share, for
-            data-parallel training to add up.
+            data-parallel training to average.
         form: "manual", with the hand-written backward pass, or "composed", with autograd's.
 
     Raises:

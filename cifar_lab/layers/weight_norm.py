@@ -36,22 +36,22 @@ class WeightNormFunction(torch.autograd.Function):
 
         Those are of one dtype, which x has too or which is finer; the products are of x's.
         """
-        z, direction, norm, scale = _scaled(x, g, v)
-        ctx.save_for_backward(x, g, v, z, direction, norm, scale)
+        z, v_cast, norm, scale = _scaled(x, g, v)
+        ctx.save_for_backward(x, g, v, z, v_cast, norm, scale)
         return torch.addcmul(bias, z.to(v.dtype), scale).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         """Gives the gradients of x (None where it wants none), g, v and bias."""
-        x, g, v, z, direction, norm, scale = ctx.saved_tensors
+        x, g, v, z, v_cast, norm, scale = ctx.saved_tensors
         if torch.is_grad_enabled():  # to be differentiated again: what is saved has no history
-            z, direction, norm, scale = _scaled(x, g, v)
+            z, v_cast, norm, scale = _scaled(x, g, v)
         dy = grad_outputs[0].to(v.dtype)
         dz = (dy * scale).to(x.dtype)
         dscale = (dy * z).sum(0)
         along = dscale * scale / norm**2
         dv = product(dz.t(), x.t()).to(v.dtype).addcmul_(v, along[:, None], value=-1)
-        dx = product(dz, direction.t()) if ctx.needs_input_grad[0] else None
+        dx = product(dz, v_cast.t()) if ctx.needs_input_grad[0] else None
         return dx, (dscale / norm)[:, None], dv, dy.sum(0)
 
 
@@ -86,5 +86,5 @@ class WeightNormLinear(nn.Linear):
 def _scaled(x: Tensor, g: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The products x vᵀ (B, N), v (N, M) in x's dtype, norms of its rows (N,), g over them (N,)."""
     norm = torch.linalg.vector_norm(v, dim=1)
-    direction = v.to(x.dtype)
-    return product(x, direction), direction, norm, g[:, 0] / norm
+    v_cast = v.to(x.dtype)
+    return product(x, v_cast), v_cast, norm, g[:, 0] / norm

@@ -1,4 +1,4 @@
-"""The learning rate of a run: a linear rise, then a linear fall; the step behind the last has zero.
+"""The learning rate of a run: a linear rise, then a linear fall to 0 one step after the last.
 
 Source of the shape: cifar10-airbench (https://github.com/KellerJordan/cifar10-airbench), and
 "Straight to Zero" (https://arxiv.org/abs/2502.15938) for the fall to zero.

@@ -1,4 +1,4 @@
-"""The gradient proof catches typical mistakes: each is planted, and the proof has to fail."""
+"""The gradient check catches typical mistakes: each is planted, and the check has to fail."""
 
 import inspect
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cifar_lab.proof import cases
-from cifar_lab.proof.gradients import prove
+from cifar_lab.gradient_check import cases
+from cifar_lab.gradient_check.gradients import check_gradients
 
 RNG_SEEDS = st.integers(0, 2**32 - 1)
 SIZE = st.integers(1, 4)
@@ -50,7 +50,7 @@ EDGES = [
 
 
 def failures(case, rng, dtype=np.float64):
-    return [row for row in prove(case, rng, dtype) if not row.passed]
+    return [row for row in check_gradients(case, rng, dtype) if not row.passed]
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

@@ -1,17 +1,17 @@
-"""What the proof of gradients leaves out: running statistics, masks, starts, what is read when."""
+"""What the gradient check leaves out: running statistics, masks, starts, what is read when."""
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from cifar_lab.gradient_check import cases
 from cifar_lab.numpy_reference.batch_norm import BatchNorm
 from cifar_lab.numpy_reference.conv import Conv3x3
 from cifar_lab.numpy_reference.dropout import Dropout
 from cifar_lab.numpy_reference.linear import Linear
 from cifar_lab.numpy_reference.network import CNN, MLP
 from cifar_lab.numpy_reference.weight_norm import WeightNormLinear
-from cifar_lab.proof import cases
 
 
 @pytest.mark.parametrize(("shape", "torch_class"), [

@@ -1,4 +1,4 @@
-"""Typical mistakes, each planted into a copy of the function: the proof must catch every one."""
+"""Typical mistakes, each planted into a copy of the function: the check must catch every one."""
 
 import inspect
 import sys
@@ -7,6 +7,8 @@ import textwrap
 import numpy as np
 import pytest
 
+from cifar_lab.gradient_check import cases
+from cifar_lab.gradient_check.gradients import check_gradients
 from cifar_lab.numpy_reference.batch_norm import BatchNorm
 from cifar_lab.numpy_reference.conv import Conv3x3
 from cifar_lab.numpy_reference.cross_entropy import CrossEntropy, SoftmaxCrossEntropy
@@ -16,8 +18,6 @@ from cifar_lab.numpy_reference.pooling import AvgPool, MaxPool
 from cifar_lab.numpy_reference.relu import ReLU
 from cifar_lab.numpy_reference.softmax import Softmax
 from cifar_lab.numpy_reference.weight_norm import WeightNormLinear
-from cifar_lab.proof import cases
-from cifar_lab.proof.gradients import prove
 
 MISTAKES = {
     "transposed weight gradient": (Linear, "backward", "dout.T @ x", "x.T @ dout"),
@@ -122,10 +122,10 @@ def planted(layer_class, method, right, wrong):
 
 
 def holds(layer_class, build):
-    """Return whether the proof lets a layer pass; one that raises a ValueError does not."""
+    """Return whether the check lets a layer pass; one that raises a ValueError does not."""
     rng = np.random.default_rng(0)
     try:
-        return all(row.passed for row in prove(build(rng, layer_class=layer_class), rng))
+        return all(row.passed for row in check_gradients(build(rng, layer_class=layer_class), rng))
     except ValueError:
         return False
 

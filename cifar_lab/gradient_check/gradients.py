@@ -1,7 +1,7 @@
-"""The proof itself: a layer's output and gradients against autograd and central differences.
+"""The gradient check: a layer's output and gradients against autograd and central differences.
 
 The upstream gradient is random. With all ones, the gradient that batch normalization passes to its
-input is zero whatever the code does, and the proof would prove nothing.
+input is zero whatever the code does, and the check would show nothing.
 """
 
 from collections.abc import Callable
@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from cifar_lab.gradient_check.case import Case
 from cifar_lab.numpy_reference.checks import Array
-from cifar_lab.proof.case import Case
 
 TOLERANCES = {
     # Float64 carries 16 digits; a central difference loses a third of them to its step.
@@ -48,7 +48,9 @@ class Row:
     passed: bool
 
 
-def prove(case: Case, rng: np.random.Generator, dtype: npt.DTypeLike = np.float64) -> list[Row]:
+def check_gradients(
+    case: Case, rng: np.random.Generator, dtype: npt.DTypeLike = np.float64
+) -> list[Row]:
     """Compare the output and every gradient of a layer with autograd and central differences.
 
     Input and upstream gradient are handed over read-only, and `backward` has run once before with
@@ -90,10 +92,10 @@ def relative_error(a: Array, b: Array, terms: float = 0.0) -> float:
 
 
 def autograd(case: Case, dout: Array) -> dict[str, Array]:
-    """Return the output of the torch twin and every gradient as autograd derives it."""
+    """Return the output of the torch reference and every gradient as autograd derives it."""
     inputs = {"x": case.x, **case.params}
     tensors = {name: torch.tensor(value, requires_grad=True) for name, value in inputs.items()}
-    y = case.twin(tensors["x"], {name: tensors[name] for name in case.params})
+    y = case.reference(tensors["x"], {name: tensors[name] for name in case.params})
     grads = torch.autograd.grad(y, list(tensors.values()), torch.tensor(dout))
     named = zip(tensors, grads, strict=True)
     return {"output": y.detach().numpy(), **{name: grad.numpy() for name, grad in named}}

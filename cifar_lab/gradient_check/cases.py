@@ -1,7 +1,7 @@
-"""One case for every layer of the NumPy reference: random parameters, a random input, its twin.
+"""A case for every layer of the NumPy reference: random parameters and input, the same in torch.
 
 A builder takes a random generator and the sizes. `layer_class` is there to put a changed layer in
-the place of the real one, and see the proof fail.
+the place of the real one, and see the check fail.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cifar_lab.gradient_check.batch_norm_cases import (
+    batch_norm,
+    batch_norm_eval,
+    batch_norm_images,
+    batch_norm_two_samples,
+)
+from cifar_lab.gradient_check.case import (
+    Case,
+    LayerClass,
+    Params,
+    Rng,
+    Shape,
+    norm,
+    randomised,
+    spread,
+)
 from cifar_lab.numpy_reference.checks import Array
 from cifar_lab.numpy_reference.conv import Conv3x3
 from cifar_lab.numpy_reference.cross_entropy import CrossEntropy, SoftmaxCrossEntropy
@@ -21,13 +37,6 @@ from cifar_lab.numpy_reference.pooling import AvgPool, MaxPool
 from cifar_lab.numpy_reference.relu import ReLU
 from cifar_lab.numpy_reference.softmax import Softmax
 from cifar_lab.numpy_reference.weight_norm import WeightNormLinear
-from cifar_lab.proof.batch_norm_cases import (
-    batch_norm,
-    batch_norm_eval,
-    batch_norm_images,
-    batch_norm_two_samples,
-)
-from cifar_lab.proof.case import Case, LayerClass, Params, Rng, Shape, norm, randomised, spread
 
 Window = tuple[int, int, int]
 
@@ -37,10 +46,10 @@ def linear(
 ) -> Case:
     """Linear layer: x (b, m) to (b, n). Square by default: a transposed gradient would fit."""
 
-    def twin(x: Tensor, params: Params) -> Tensor:
+    def reference(x: Tensor, params: Params) -> Tensor:
         return functional.linear(x, params["weight"], params["bias"])
 
-    return Case(randomised(layer_class(m, n), rng), rng.normal(size=(b, m)), twin)
+    return Case(randomised(layer_class(m, n), rng), rng.normal(size=(b, m)), reference)
 
 
 def relu(rng: Rng, shape: Shape = (4, 5), *, layer_class: LayerClass = ReLU) -> Case:
@@ -71,10 +80,10 @@ def cross_entropy(
     p = rng.uniform(0.05, 1.0, (b, c))  # rows need not sum to 1
     t = np.eye(c)[rng.integers(0, c, b)]
 
-    def twin(x: Tensor, _: Params) -> Tensor:
+    def reference(x: Tensor, _: Params) -> Tensor:
         return -(torch.tensor(t) * torch.log(x)).sum(dim=1).mean()
 
-    return Case(layer_class(), p, twin, args=(t,), is_loss=True)
+    return Case(layer_class(), p, reference, args=(t,), is_loss=True)
 
 
 def softmax_cross_entropy(
@@ -83,11 +92,11 @@ def softmax_cross_entropy(
     """Softmax and cross entropy of logits (b, c) under class indices, in one."""
     targets = rng.integers(0, c, b)
 
-    def twin(x: Tensor, _: Params) -> Tensor:
+    def reference(x: Tensor, _: Params) -> Tensor:
         return functional.cross_entropy(x, torch.tensor(targets))
 
     x = 2 * rng.normal(size=(b, c))
-    return Case(layer_class(), x, twin, args=(targets,), is_loss=True)
+    return Case(layer_class(), x, reference, args=(targets,), is_loss=True)
 
 
 def dropout(rng: Rng, shape: Shape = (4, 5), *, layer_class: LayerClass = Dropout) -> Case:
@@ -102,7 +111,7 @@ def weight_norm(
 ) -> Case:
     """Weight-normalised linear layer: x (b, m) to (b, n)."""
 
-    def twin(x: Tensor, params: Params) -> Tensor:
+    def reference(x: Tensor, params: Params) -> Tensor:
         v = params["v"]
         weight = params["g"] * v / torch.linalg.vector_norm(v, dim=1, keepdim=True)
         return functional.linear(x, weight, params["bias"])
@@ -113,7 +122,7 @@ def weight_norm(
 
     layer = randomised(layer_class(m, n, std=1.0), rng)
     layer.params["v"] = spread(rng, (n, m))  # no direction so short that a difference turns it
-    return Case(layer, rng.normal(size=(b, m)), twin, terms=terms)
+    return Case(layer, rng.normal(size=(b, m)), reference, terms=terms)
 
 
 def conv(
@@ -121,10 +130,10 @@ def conv(
 ) -> Case:
     """Convolution of x in `shape` to k channels; by default as many as it has, as for `linear`."""
 
-    def twin(x: Tensor, params: Params) -> Tensor:
+    def reference(x: Tensor, params: Params) -> Tensor:
         return functional.conv2d(x, params["weight"], params["bias"], padding=1)
 
-    return Case(randomised(layer_class(shape[1], k), rng), rng.normal(size=shape), twin)
+    return Case(randomised(layer_class(shape[1], k), rng), rng.normal(size=shape), reference)
 
 
 def max_pool(
@@ -143,8 +152,8 @@ def max_pool(
 def max_pool_ties(rng: Rng, *, layer_class: LayerClass = MaxPool) -> Case:
     """Max pooling of few different numbers, where only the convention can be compared."""
     x = rng.integers(0, 2, (2, 2, 6, 6)).astype(np.float64)
-    twin = max_pool(rng).twin
-    return Case(layer_class(3, 2, 1), x, twin, smooth=False)
+    reference = max_pool(rng).reference
+    return Case(layer_class(3, 2, 1), x, reference, smooth=False)
 
 
 def avg_pool(
@@ -184,4 +193,4 @@ CASES: dict[str, Callable[[Rng], Case]] = {
     "avg_pool": avg_pool,
     "flatten": flatten,
 }
-"""Name to builder: what `scripts/check_gradients.py` proves of the NumPy reference."""
+"""Name to builder: what `scripts/check_gradients.py` checks of the NumPy reference."""

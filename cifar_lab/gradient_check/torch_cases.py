@@ -1,7 +1,7 @@
 """The cases of the backward passes written by hand for torch in `cifar_lab.layers`.
 
 Torch runs both sides here: the form's own backward pass, and autograd through elementary
-operations. For the second derivatives the function under proof is itself a gradient.
+operations. For the second derivatives the function that is checked is itself a gradient.
 """
 
 from collections.abc import Callable
@@ -10,13 +10,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from cifar_lab.gradient_check import cases
+from cifar_lab.gradient_check.batch_norm_cases import batch_norm_reference, batch_norm_terms
+from cifar_lab.gradient_check.case import Case, Params, Rng, spread
 from cifar_lab.layers import BatchNorm2d, BatchNormFunction, batch_norm_composed
 from cifar_lab.layers.linear import LinearFunction
 from cifar_lab.layers.weight_norm import WeightNormFunction
 from cifar_lab.numpy_reference.checks import Array, after_forward
-from cifar_lab.proof import cases
-from cifar_lab.proof.batch_norm_cases import batch_norm_terms, batch_norm_twin
-from cifar_lab.proof.case import Case, Params, Rng, spread
 
 EPS = 1e-5
 Function = Callable[[Tensor, Params], Tensor]
@@ -74,7 +74,7 @@ def module(x: Tensor, params: Params) -> Tensor:
 
 
 def linear(rng: Rng) -> Case:
-    """`LinearFunction`, with the numbers and the twin of the NumPy layer."""
+    """`LinearFunction`, with the numbers and the reference of the NumPy layer."""
     case = cases.linear(rng)
 
     def form(x: Tensor, params: Params) -> Tensor:
@@ -84,7 +84,7 @@ def linear(rng: Rng) -> Case:
 
 
 def weight_norm(rng: Rng) -> Case:
-    """`WeightNormFunction`, with the numbers and the twin of the NumPy layer."""
+    """`WeightNormFunction`, with the numbers and the reference of the NumPy layer."""
     case = cases.weight_norm(rng)
 
     def form(x: Tensor, params: Params) -> Tensor:
@@ -98,14 +98,14 @@ def _first(form: Function) -> Callable[[Rng], Case]:
         x = spread(rng, (2, 3, 3, 2))
         params: dict[str, Array] = {"gamma": rng.normal(size=3), "beta": rng.normal(size=3)}
         return Case(
-            TorchForm(form, params), x, batch_norm_twin(4, EPS), terms=batch_norm_terms(EPS)
+            TorchForm(form, params), x, batch_norm_reference(4, EPS), terms=batch_norm_terms(EPS)
         )
 
     return build
 
 
 def _second(form: Function) -> Callable[[Rng], Case]:
-    """Prove the gradient of the gradient: of dx, as a function of x and gamma."""
+    """The gradient of the gradient: of dx, as a function of x and gamma."""
 
     def build(rng: Rng) -> Case:
         x, upstream = spread(rng, (2, 3, 3, 2)), rng.normal(size=(2, 3, 3, 2))
@@ -118,8 +118,8 @@ def _second(form: Function) -> Callable[[Rng], Case]:
 
             return dx
 
-        twin = slope(batch_norm_twin(4, EPS))
-        return Case(TorchForm(slope(form), {"gamma": rng.normal(size=3)}), x, twin)
+        reference = slope(batch_norm_reference(4, EPS))
+        return Case(TorchForm(slope(form), {"gamma": rng.normal(size=3)}), x, reference)
 
     return build
 
@@ -134,4 +134,4 @@ TORCH_CASES: dict[str, Callable[[Rng], Case]] = {
     "torch_linear": linear,
     "torch_weight_norm": weight_norm,
 }
-"""Name to builder: what `scripts/check_gradients.py` proves of the torch forms."""
+"""Name to builder: what `scripts/check_gradients.py` checks of the torch forms."""

@@ -1,4 +1,4 @@
-"""The proof's own parts: what it measures, and that each of its two comparisons can fail alone."""
+"""The check's own parts: what it measures, and that each of its two comparisons can fail alone."""
 
 from dataclasses import replace
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from cifar_lab.gradient_check import cases
+from cifar_lab.gradient_check.gradients import central_differences, check_gradients, relative_error
 from cifar_lab.numpy_reference.relu import ReLU
-from cifar_lab.proof import cases
-from cifar_lab.proof.gradients import central_differences, prove, relative_error
 
 
 def test_relative_error_is_the_distance_in_units_of_the_true_gradient():
@@ -44,8 +44,8 @@ def test_central_differences_catch_a_mistake_that_autograd_shares():
 
     rng = np.random.default_rng(0)
     case = cases.relu(rng, layer_class=Unmasked)
-    case = replace(case, twin=lambda x, _: x + (torch.relu(x) - x).detach())
-    _, dx = prove(case, rng)
+    case = replace(case, reference=lambda x, _: x + (torch.relu(x) - x).detach())
+    _, dx = check_gradients(case, rng)
     assert dx.autograd_error == 0
     assert dx.difference_error > 0.1
     assert not dx.passed
@@ -57,7 +57,7 @@ def test_gradient_of_another_dtype_does_not_pass():
             return super().backward(dout).astype(np.float64)
 
     rng = np.random.default_rng(0)
-    output, dx = prove(cases.relu(rng, layer_class=Promoting), rng, np.float32)
+    output, dx = check_gradients(cases.relu(rng, layer_class=Promoting), rng, np.float32)
     assert output.passed
     assert not dx.passed
 
@@ -65,6 +65,6 @@ def test_gradient_of_another_dtype_does_not_pass():
 def test_gradient_that_is_not_there_does_not_pass():
     case = cases.linear(np.random.default_rng(0))
     case.layer.params["scale"] = np.ones(1)
-    case = replace(case, twin=lambda x, p: x @ p["weight"].T + p["bias"] + 0 * p["scale"])
-    missing = prove(case, np.random.default_rng(0))[-1]
+    case = replace(case, reference=lambda x, p: x @ p["weight"].T + p["bias"] + 0 * p["scale"])
+    missing = check_gradients(case, np.random.default_rng(0))[-1]
     assert (missing.name, missing.passed) == ("scale", False)

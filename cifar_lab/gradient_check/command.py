@@ -1,4 +1,4 @@
-"""`scripts/check_gradients.py`: prints the proof as a table, one row for each gradient.
+"""`scripts/check_gradients.py`: prints a table, one row for each gradient.
 
 Nothing heavy is imported before the flags are read, so that `--help` answers at once.
 """
@@ -13,7 +13,7 @@ from cifar_lab.command_line import Parser, command
 from cifar_lab.errors import UserError
 
 if TYPE_CHECKING:
-    from cifar_lab.proof.gradients import Row
+    from cifar_lab.gradient_check.gradients import Row
 
 DTYPES = ("float64", "float32")
 COLUMNS = "{:<26}{:<9}{:<15}{:>10}{:>13}  {}"
@@ -55,9 +55,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 def _check(layer: str | None, dtype: str) -> int:
     import numpy as np
 
-    from cifar_lab.proof.cases import CASES
-    from cifar_lab.proof.gradients import TOLERANCES, prove
-    from cifar_lab.proof.torch_cases import TORCH_CASES
+    from cifar_lab.gradient_check.cases import CASES
+    from cifar_lab.gradient_check.gradients import TOLERANCES, check_gradients
+    from cifar_lab.gradient_check.torch_cases import TORCH_CASES
 
     builders = CASES | TORCH_CASES
     if layer is not None and layer not in builders:
@@ -68,7 +68,7 @@ def _check(layer: str | None, dtype: str) -> int:
     rows: list[Row] = []
     for name in [layer] if layer else builders:
         rng = np.random.default_rng(0)
-        new = prove(builders[name](rng), rng, dtype)
+        new = check_gradients(builders[name](rng), rng, dtype)
         print("\n".join(_line(name, row) for row in new), flush=True)
         rows += new
     n_wrong = sum(not row.passed for row in rows)

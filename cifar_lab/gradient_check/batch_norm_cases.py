@@ -1,6 +1,7 @@
 """The cases of batch normalization: images, two samples, running statistics.
 
-Their twin is written in elementary torch operations, because PyTorch's own refuses a batch of one.
+Their reference is written in elementary torch operations, because PyTorch's own refuses a batch of
+one.
 """
 
 from collections.abc import Callable
@@ -10,9 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cifar_lab.numpy_reference.batch_norm import BatchNorm
-from cifar_lab.numpy_reference.checks import Array
-from cifar_lab.proof.case import (
+from cifar_lab.gradient_check.case import (
     Case,
     LayerClass,
     Params,
@@ -23,13 +22,17 @@ from cifar_lab.proof.case import (
     randomised,
     spread,
 )
+from cifar_lab.numpy_reference.batch_norm import BatchNorm
+from cifar_lab.numpy_reference.checks import Array
 
 
 def batch_norm(rng: Rng, shape: Shape = (5, 3), *, layer_class: LayerClass = BatchNorm) -> Case:
     """Batch normalization with the batch's own statistics."""
     x = spread(rng, shape)
     layer = randomised(layer_class(x.shape[1]), rng)
-    return Case(layer, x, batch_norm_twin(x.ndim, layer.eps), terms=batch_norm_terms(layer.eps))
+    return Case(
+        layer, x, batch_norm_reference(x.ndim, layer.eps), terms=batch_norm_terms(layer.eps)
+    )
 
 
 def batch_norm_images(rng: Rng, *, layer_class: LayerClass = BatchNorm) -> Case:
@@ -52,23 +55,23 @@ def batch_norm_eval(
     layer.training = False
     mean, var = torch.tensor(layer.running_mean), torch.tensor(layer.running_var)
 
-    def twin(x: Tensor, params: Params) -> Tensor:
+    def reference(x: Tensor, params: Params) -> Tensor:
         return functional.batch_norm(x, mean, var, params["gamma"], params["beta"], eps=layer.eps)
 
-    return Case(layer, x, twin)
+    return Case(layer, x, reference)
 
 
-def batch_norm_twin(ndim: int, eps: float) -> Callable[[Tensor, Params], Tensor]:
+def batch_norm_reference(ndim: int, eps: float) -> Callable[[Tensor, Params], Tensor]:
     """Return batch normalization in elementary torch operations, for a batch of one as well."""
     dims = (0,) if ndim == 2 else (0, 2, 3)
     shape = (1, -1) if ndim == 2 else (1, -1, 1, 1)
 
-    def twin(x: Tensor, params: Params) -> Tensor:
+    def reference(x: Tensor, params: Params) -> Tensor:
         centred = x - x.mean(dims, keepdim=True)
         x_hat = centred / ((centred**2).mean(dims, keepdim=True) + eps).sqrt()
         return x_hat * params["gamma"].reshape(shape) + params["beta"].reshape(shape)
 
-    return twin
+    return reference
 
 
 def batch_norm_terms(eps: float) -> Terms:

@@ -1,4 +1,4 @@
-"""What is to be proven: a layer, an input, and the same function written in torch.
+"""What is checked: a layer, an input, and the same function written in torch.
 
 Below it, how the numbers of a case are drawn.
 """
@@ -36,7 +36,7 @@ class Case:
         layer: `forward(x, *args)` and either `backward(dout)`, or `backward()` for a loss; its
             `params` and `grads` where it has parameters. float64.
         x: the input, float64.
-        twin: the same function in torch: takes `x` and a dictionary of parameters, both tensors.
+        reference: the same function in torch, of `x` and a dictionary of parameters, all tensors.
         args: what `forward` takes besides `x`, such as targets or a mask.
         is_loss: whether the output is a number and `backward` takes nothing.
         terms: by gradient ("x" or a parameter's name), the norm of the terms whose sum it is, for
@@ -46,7 +46,7 @@ class Case:
 
     layer: Any
     x: Array
-    twin: Callable[[torch.Tensor, Params], torch.Tensor]
+    reference: Callable[[torch.Tensor, Params], torch.Tensor]
     args: tuple[Any, ...] = ()
     is_loss: bool = False
     terms: Terms = no_terms

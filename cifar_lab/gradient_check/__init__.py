@@ -1,0 +1,1 @@
+"""The check of gradients written by hand, against autograd and central differences."""

@@ -1,1 +1,0 @@
-"""The proof that gradients written by hand are right: against autograd and central differences."""
