@@ -1,7 +1,7 @@
 """The commands: what they are called, what their help says, and their exit statuses.
 
 0 is done, 1 a failed training, 2 wrong input (one or two lines, no traceback), 130 and 143
-interrupted and terminated, 141 when nobody reads the output any more. Nothing heavy is imported
+interrupted and terminated, 141 when the output pipe was closed. Nothing heavy is imported
 before the flags are understood.
 """
 
@@ -43,7 +43,7 @@ def fit(argv: Sequence[str]) -> int:
     words = [word for word in argv if word not in ("--print_config", "--print-config")]
     flags = split_flags(words)
     if {"resume", "seeds"} <= flags.keys():
-        raise UserError("--resume and --seeds: one run goes on at a time")
+        raise UserError("--resume and --seeds cannot be combined: --resume continues a single run")
     plans = [plan_resume(words)] if "resume" in flags else parse_seeds(words)
     if show_config:
         print(plans[0].as_yaml(), end="")

@@ -73,7 +73,7 @@ def command(
 ) -> Callable[[Callable[[Sequence[str]], int]], Callable[[Sequence[str] | None], int]]:
     """Decorates a command: default words, errors in one or two lines, exit statuses.
 
-    0 is done, 2 wrong input, 130 interrupted, 141 when nobody reads the output any more; a training
+    0 is done, 2 wrong input, 130 interrupted, 141 when the output pipe was closed; a training
     that the command needs and that was not finished gives its own, and so may the command.
 
     Args:

@@ -127,7 +127,7 @@ def test_a_damaged_unfinished_run_is_told_and_trained_anew(run, damaged: str) ->
         (["--seeds"], "--seeds: expected a value behind it"),
         (["--seeds", "-1"], "--seed -1: expected an integer from 0"),
         (["--seeds", "0,1", "--seed", "3"], "--seed 3 and --seeds: give one of them"),
-        (["--seeds", "0,1", "--resume"], "--resume and --seeds: one run goes on at a time"),
+        (["--seeds", "0,1", "--resume"], "--resume and --seeds cannot be combined"),
         (["--seeds", "0,1", "--fast_dev_run"], "--fast_dev_run and --seeds: several seeds are"),
         (["--seeds", "0,1", "--devices", "2", "--accelerator", "cpu"], "by one process"),
         (["--seed_s", "0"], "did you mean --seed"),

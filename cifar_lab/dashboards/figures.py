@@ -80,7 +80,7 @@ def mistakes_figure(mistakes: Mistakes, class_names: Sequence[str]) -> Figure:
 
 def _caption(mistakes: Mistakes, place: int, class_names: Sequence[str]) -> str:
     true, said = (class_names[n[place]] for n in (mistakes.labels, mistakes.predicted))
-    return f"is {true}\nsaid {said}\nat {100 * mistakes.confidence[place]:.1f} %"
+    return f"true: {true}\npredicted: {said}\nat {100 * mistakes.confidence[place]:.1f} %"
 
 
 def rasterise(figure: Figure) -> np.ndarray:

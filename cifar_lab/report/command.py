@@ -57,8 +57,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = Parser("report.py", DESCRIPTION)
     add = parser.add_argument
     add("--systems", default="all", metavar="N,N", help="by number or recipe (default: all)")
-    add("--seeds", metavar="N,N", help="of the MLPs (default: 0,1,2; with --quick 0)")
-    add("--cnn_seeds", default="0", metavar="N,N", help="of the CNN (default: %(default)s)")
+    add("--seeds", metavar="N,N", help="seeds for the MLPs (default: 0,1,2; with --quick 0)")
+    add("--cnn_seeds", default="0", metavar="N,N", help="seeds for the CNN (default: %(default)s)")
     add("--quick", action="store_true", help="shortened recipes, for a look")
     add("--log_dir", type=expanded, metavar="FOLDER", help="of the runs (default: OUTPUT/runs)")
     add("--no_train", action="store_true", help="only take the runs that are there")

@@ -53,7 +53,12 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--kills", type=positive_int, default=10, metavar="N", help="(default: %(default)s)")
     add("--max_steps", type=positive_int, default=500, metavar="N", help="(default: %(default)s)")
     add("--checkpoint_seconds", type=float, default=0.5, metavar="S", help="(default: %(default)s)")
-    add("--seed", type=int, default=0, help="of the moments (default: %(default)s)")
+    add(
+        "--seed",
+        type=int,
+        default=0,
+        help="random seed for the times of the kills (default: %(default)s)",
+    )
     add("--flags", default="", metavar="'TEXT'", help="more flags for fit.py, as --flags='--lr 1'")
     add(
         "--output",

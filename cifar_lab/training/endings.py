@@ -32,8 +32,8 @@ def ending(work: Callable[[], bool], checkpoints: Checkpoints, interrupt: Interr
         interrupt: of the run.
 
     Returns:
-        The exit status: 0 finished, 1 failed, 130 interrupted, 141 nobody reads the output any
-        more, 143 terminated.
+        The exit status: 0 finished, 1 failed, 130 interrupted, 141 the output pipe was closed,
+        143 terminated.
     """
     try:
         status = 0 if work() else interrupt.status
@@ -95,7 +95,7 @@ def _tell_not_written(error: OSError, checkpoints: Checkpoints) -> None:
 
 @rank_zero_only
 def _tell_unread(checkpoints: Checkpoints) -> None:
-    tell(f"fit.py: nobody reads the output any more. {_last(checkpoints)}")
+    tell(f"fit.py: the output pipe was closed. {_last(checkpoints)}")
     if checkpoints.folder.last_checkpoint.exists():
         tell(f"To go on: {_command(checkpoints)}")
 

@@ -178,4 +178,4 @@ def _data(identity: dict[str, Any]) -> str:
 
 def _check_same(path: Path, what: str, then: Any, now: Any) -> None:
     if then != now:
-        raise UserError(f"{path}: {what} then: {then}; now: {now}")
+        raise UserError(f"{path}: the checkpoint has {what} {then}; this run has {now}")

@@ -30,7 +30,7 @@ def test_bars_are_the_accuracies_of_the_classes() -> None:
 def test_a_mistake_is_shown_with_both_classes_and_the_confidence() -> None:
     texts = mistakes_figure(_mistakes(5), NAMES).axes[0].texts
     assert len(texts) == 5
-    assert texts[0].get_text() == "is bird\nsaid cat\nat 99.0 %"
+    assert texts[0].get_text() == "true: bird\npredicted: cat\nat 99.0 %"
 
 
 @pytest.mark.parametrize("count", [0, 1, 16])

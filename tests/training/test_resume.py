@@ -210,7 +210,10 @@ def test_the_newest_run_goes_on_of_all_or_of_a_model() -> None:
         (["--resume", str(RUN), "--max_steps", "7"], "is finished, at step 10"),
         (["--resume", str(RUN), "--model", "cnn"], "model: then mlp, now cnn"),
         (["--resume", str(RUN), "--config", "x"], "--resume and --config"),
-        (["--resume", str(RUN), "--max_steps", "12", "--source", "synthetic"], "data then: "),
+        (
+            ["--resume", str(RUN), "--max_steps", "12", "--source", "synthetic"],
+            "the checkpoint has data ",
+        ),
         (["--resume", str(RUN), "--max_epochs", "1"], "2 epochs; --max_epochs 1 leaves nothing"),
         (["--resume", str(RUN), "--max_epochs", "2"], "2 epochs; --max_epochs 2 leaves nothing"),
     ],
