@@ -1,7 +1,7 @@
 """What all tests share: no network, no traces, and small data in every layout.
 
-Real CIFAR-10 is used where ``$CIFAR_LAB_DATA`` names it (fixture ``real_data``). A GPU of NVIDIA is
-hidden, so that the tests are the same everywhere; ``CIFAR_LAB_TEST_GPU=1`` shows it, for those that
+Real CIFAR-10 is used where ``$CIFAR_LAB_DATA`` names it (fixture ``real_data``). A GPU is hidden,
+so that the tests are the same everywhere; ``CIFAR_LAB_TEST_GPU=1`` shows it, for those that
 need one (``-m gpu``).
 """
 
@@ -20,6 +20,7 @@ from cifar_lab.data import original
 GPU = os.environ.get("CIFAR_LAB_TEST_GPU") == "1"
 if not GPU:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks
+    os.environ["DISABLE_MPS"] = "1"  # which Lightning looks at
 REAL_DATA = os.environ.get("CIFAR_LAB_DATA")
 CLASSES = ("bird", "cat", "frog")
 TRAIN_PER_CLASS, TEST_PER_CLASS = 40, 15
@@ -32,11 +33,13 @@ def _no_network_no_traces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     monkeypatch.setenv("CIFAR_LAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("CIFAR_LAB_MIRROR", "http://127.0.0.1:9/cifar-10-python.tar.gz")
     monkeypatch.delenv("CIFAR_LAB_DATA", raising=False)
+    if not GPU:
+        monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skips the tests that need a GPU, if it is not shown to them."""
-    skip = pytest.mark.skip(reason="needs a GPU of NVIDIA: set CIFAR_LAB_TEST_GPU=1")
+    skip = pytest.mark.skip(reason="needs an NVIDIA GPU: set CIFAR_LAB_TEST_GPU=1")
     for item in items:
         if item.get_closest_marker("gpu") and not GPU:
             item.add_marker(skip)

@@ -1,10 +1,12 @@
 """Progress: a bar on a terminal, lines elsewhere."""
 
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from cifar_lab.cli import fit
 from cifar_lab.dashboards.progress import ProgressBar, ProgressLines, clock, make_progress
 
 
@@ -37,3 +39,14 @@ def test_the_time_left_is_told_once_a_step_was_timed(step: int, left: str, capsy
     lines._start -= 10
     lines.on_validation_end(trainer, None)
     assert capsys.readouterr().out.endswith(f"0:10 elapsed{left}\n")
+
+
+def test_the_bar_shows_steps_and_numbers_in_place_of_lines(tree: Path, capsys) -> None:
+    words = ["--model", "mlp", "--hidden_units", "8", "--data_dir", str(tree), "--batch_size", "20"]
+    words += ["--max_steps", "7", "--eval_every", "5", "--dashboard", "off", "--progress", "bar"]
+    assert fit(words) == 0
+    told = capsys.readouterr().out
+    shown = [line for part in told.split("\n") for line in part.split("\r")]
+    assert any("7/7" in line and "val " in line and "images/s" in line for line in shown)
+    assert any("evaluating" in line for line in shown)
+    assert not any(line.startswith("step ") for line in shown)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -145,3 +146,33 @@ def test_real_data_are_read_whole(real_data: str) -> None:
     assert data.sizes == {"train": 45_000, "val": 5_000, "test": 10_000}
     assert _count(data.test_dataloader()) == 10_000
     assert np.bincount(data.image_set.train_labels[data.val_indices]).tolist() == [500] * 10
+
+
+def test_crop_padding_is_the_largest_shift_of_a_batch(tree: Path) -> None:
+    still, wide = (
+        CIFAR10DataModule(tree, batch_size=40, val_size=0, augment=["crop"], crop_padding=padding)
+        for padding in (0, 9)
+    )
+    plain = CIFAR10DataModule(tree, batch_size=40, val_size=0)
+    batches = []
+    for data in (plain, still, wide):
+        data.setup()
+        batches.append(next(iter(data.train_dataloader()))[0])
+    assert torch.equal(batches[0], batches[1])
+    assert not torch.equal(batches[0], batches[2])
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_processes_with_different_images_are_refused(same: bool, tree: Path) -> None:
+    data = CIFAR10DataModule(tree, batch_size=20, val_size=0)
+    data.setup()
+    first = data.image_set.fingerprint if same else "another"
+    strategy = SimpleNamespace(
+        broadcast=lambda own: first, reduce_boolean_decision=lambda wish, all: wish and all
+    )
+    data.trainer = SimpleNamespace(world_size=2, strategy=strategy)  # type: ignore[assignment]
+    if same:
+        data.setup("fit")
+    else:
+        with pytest.raises(UserError, match="the processes found different images"):
+            data.setup("fit")

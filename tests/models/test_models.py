@@ -15,6 +15,7 @@ from cifar_lab.errors import UserError
 from cifar_lab.models import CNN, MLP, REGISTRY, DeepMLP, FastCNN, FastMLP, ImageClassifier
 from cifar_lab.models.cnn import CNNNetwork
 from cifar_lab.models.meter import TrainingMeter
+from cifar_lab.optimizers.muon import Muon
 
 MODELS = pytest.mark.parametrize("name", REGISTRY)
 
@@ -313,3 +314,40 @@ def test_a_cnn_works_in_the_layout_that_is_fast() -> None:
     model = CNN()
     weight = model.network[0].weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("name", ["fast_cnn", "fast_mlp"])
+def test_label_smoothing_is_of_training_alone(name: str) -> None:
+    model = _small(name, label_smoothing=0.3).eval()
+    images = torch.randint(0, 256, (5, 3, 32, 32)).byte()
+    labels = torch.tensor([0, 1, 2, 1, 0])
+    model.training_logits = model.forward  # type: ignore[method-assign]  # of whole images
+    loss, logits = model.loss_and_logits(images, labels)
+    torch.testing.assert_close(loss, F.cross_entropy(logits, labels, label_smoothing=0.3))
+    assert loss != F.cross_entropy(logits, labels)
+    model.validation_step((images, labels), 0)
+    torch.testing.assert_close(model.eval_loss.compute(), F.cross_entropy(logits, labels))
+
+
+@pytest.mark.parametrize("name", [name for name in REGISTRY if name != "numpy_mlp"])
+def test_settings_of_the_optimizer_reach_it(name: str, tree: Path) -> None:
+    parameters = inspect.signature(REGISTRY[name]).parameters
+    given = {"lr": 0.037, "weight_decay": 0.0125, "momentum": 0.625}
+    model = _small(name, **{key: value for key, value in given.items() if key in parameters})
+    trainer = _trainer(max_steps=1)
+    trainer.fit(model, _data(tree))
+    first = trainer.optimizers[0].param_groups[0]
+    assert first.get("initial_lr", first["lr"]) == 0.037
+    if isinstance(trainer.optimizers[0], Muon):
+        assert first["momentum"] == 0.625
+        assert first["weight_decay"] == pytest.approx(0.0125 / 0.037)  # see FastClassifier
+    elif "weight_decay" in parameters:
+        assert first["weight_decay"] == 0.0125
+
+
+@pytest.mark.parametrize("kind", [DeepMLP, FastMLP])
+def test_dropout_is_that_of_the_setting(kind: type) -> None:
+    model = kind(dropout=0.375)
+    found = [module for module in model.modules() if isinstance(module, torch.nn.Dropout)]
+    assert found
+    assert {module.p for module in found} == {0.375}

@@ -1,5 +1,6 @@
 """The parts of a run: its folder, its checkpoints, its precision."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from cifar_lab import atomic
 from cifar_lab.devices import device_kind
 from cifar_lab.errors import UserError
 from cifar_lab.training import precision, random_state, run_folder, run_lock, trainer
@@ -169,3 +171,101 @@ def test_where_there_are_no_locks_a_run_may_be_locked(
     (tmp_path / "run.lock").touch()
     monkeypatch.setattr(run_lock, "try_lock", no_locks)
     assert run_lock.is_locked(tmp_path)
+
+
+# --- several processes, and file systems that lack something --------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wish", "others", "point", "expected"),
+    [
+        (True, False, True, True),
+        (False, True, True, True),
+        (False, False, True, False),
+        (True, True, False, False),  # asked at points of the curves alone
+    ],
+)
+def test_a_wish_of_one_process_is_that_of_all(
+    wish: bool, others: bool, point: bool, expected: bool
+) -> None:
+    asked = []
+
+    def reduce(own: bool, all: bool) -> bool:
+        asked.append(own)
+        assert not all
+        return own or others
+
+    trainer = SimpleNamespace(
+        world_size=2,
+        training=True,
+        global_step=3,
+        lightning_module=SimpleNamespace(is_point_due=lambda step: point),
+        strategy=SimpleNamespace(reduce_boolean_decision=reduce),
+    )
+    assert Checkpoints.agreed(trainer, wish) is expected  # type: ignore[arg-type]
+    assert asked == ([wish] if point else [])
+    trainer.world_size = 1
+    assert Checkpoints.agreed(trainer, wish) is wish  # type: ignore[arg-type]
+
+
+def test_without_links_the_best_checkpoint_is_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*given: object) -> None:
+        raise OSError("no links here")
+
+    folder = RunFolder(Path("logs"), "mlp", "version_0")
+    folder.last_checkpoint.parent.mkdir(parents=True)
+    folder.last_checkpoint.write_bytes(b"weights")
+    monkeypatch.setattr("os.link", refuse)
+    checkpoints = Checkpoints(folder, "val")
+    checkpoints.points = [{"step": 4, "accuracy": 0.5, "loss": 1.0}]
+    checkpoints.keep_if_best(4)
+    assert folder.best_checkpoint.read_bytes() == b"weights"
+    assert {path.name for path in folder.best_checkpoint.parent.iterdir()} == {
+        "best.ckpt",
+        "last.ckpt",
+    }
+
+
+def test_without_locks_a_run_is_not_locked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(file: object) -> bool:
+        raise OSError("no locks here")
+
+    monkeypatch.setattr(run_lock, "try_lock", refuse)
+    with run_lock.locked(Path()), run_lock.locked(Path()):
+        pass
+
+
+@pytest.mark.parametrize(("computes", "expected"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_a_gpu_that_computes_in_bf16_does_so(
+    computes: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def supported(including_emulation: bool) -> bool:
+        return computes or including_emulation  # every GPU can emulate it
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert precision.resolve_precision("auto", "cuda") == expected
+    assert precision.resolve_precision("auto", "mps") == "32-true"
+
+
+def test_a_rename_that_windows_forbids_for_a_while_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    replace, tries = os.replace, []
+
+    def busy(source: Path, target: Path) -> None:
+        tries.append(target)
+        if len(tries) < 3:
+            raise PermissionError("another program reads it")
+        replace(source, target)
+
+    monkeypatch.setattr("sys.platform", "win32")
+    monkeypatch.setattr(atomic, "PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("os.replace", busy)
+    atomic.write_atomically(Path("x"), b"new")
+    assert (len(tries), Path("x").read_bytes()) == (3, b"new")
+    monkeypatch.setattr("sys.platform", "linux")
+    tries.clear()
+    with pytest.raises(PermissionError):
+        atomic.write_atomically(Path("x"), b"newer")
+    assert Path("x").read_bytes() == b"new"
+    assert not Path("x.part").exists()

@@ -239,6 +239,16 @@ def test_a_run_whose_rates_are_planned_keeps_its_length(run, tree: Path) -> None
     assert "is finished" in run("--resume", str(folder), "--max_epochs", "2")[1]
 
 
+def test_another_number_of_processes_is_refused(run) -> None:
+    path = RUN / "checkpoints/last.ckpt"
+    content = torch.load(path, weights_only=True)
+    content["cifar_lab"]["processes"] = 2
+    torch.save(content, path)
+    status, _, err = run("--resume", str(RUN), "--max_steps", "12")
+    assert status == 2
+    assert "the checkpoint has processes 2; this run has 1" in err
+
+
 def test_a_damaged_checkpoint_is_refused(run) -> None:
     path = RUN / "checkpoints" / "last.ckpt"
     path.write_bytes(path.read_bytes()[:1000])
