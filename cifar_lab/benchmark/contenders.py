@@ -13,7 +13,6 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +236,3 @@ def _without_own_layers(model: nn.Module) -> None:
                     theirs = weight_norm(theirs)
                 theirs.load_state_dict(child.state_dict())
                 setattr(parent, name, theirs)
-
-
-Contender = Callable[[], Seconds]

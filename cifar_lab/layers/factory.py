@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import nn
 
+from cifar_lab.errors import UserError
+
 from .modules import BatchNorm1d, BatchNorm2d
 
-Kind = Literal["manual", "composed", "native"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS = ("manual", "composed", "native")
 
 OURS = {1: BatchNorm1d, 2: BatchNorm2d}
 NATIVE = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
 
 
-def batch_norm(num_features: int, dims: Literal[1, 2], kind: Kind = "manual") -> nn.Module:
+def batch_norm(num_features: int, dims: Literal[1, 2], kind: str = "manual") -> nn.Module:
     """A batch normalization layer for (B, C) and (B, C, L), or for (B, C, H, W).
 
     Args:
@@ -25,12 +26,13 @@ def batch_norm(num_features: int, dims: Literal[1, 2], kind: Kind = "manual") ->
             operations, with autograd's; ``native``, PyTorch's own. Their state is the same.
 
     Raises:
-        ValueError: if ``dims`` or ``kind`` is none of these.
+        UserError: ``kind`` is none of these; it is the setting ``batchnorm`` of models.
+        ValueError: ``dims`` is none of these.
     """
     if dims not in OURS:
         raise ValueError(f"dims={dims!r}: expected 1 for (B, C) or 2 for (B, C, H, W)")
+    if kind not in KINDS:
+        raise UserError(f"batchnorm {kind!r}: expected one of {', '.join(KINDS)}")
     if kind == "native":
         return NATIVE[dims](num_features)
-    if kind not in KINDS:
-        raise ValueError(f"kind={kind!r}: expected one of {', '.join(KINDS)}")
-    return OURS[dims](num_features, form=kind)
+    return OURS[dims](num_features, form=kind)  # type: ignore[arg-type]  # checked above

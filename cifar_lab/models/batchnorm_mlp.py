@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
-from typing import Literal
 
 from torch import Tensor, nn
 
 from cifar_lab.data.image_set import IMAGE_SHAPE
-from cifar_lab.errors import UserError
-from cifar_lab.layers import KINDS, batch_norm
+from cifar_lab.layers import batch_norm
 from cifar_lab.layers.linear import Linear
 from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.models.mlp import check_units
@@ -38,7 +36,7 @@ class BatchNormMLPNetwork(nn.Sequential):
         for fan_in, units in pairwise(sizes):
             layers += [
                 Linear(fan_in, units, bias=False),
-                batch_norm_layer(units, 1, batchnorm),
+                batch_norm(units, 1, batchnorm),
                 nn.ReLU(),
             ]
         super().__init__(*layers, Linear(sizes[-1], num_classes))
@@ -46,17 +44,6 @@ class BatchNormMLPNetwork(nn.Sequential):
     def forward(self, images: Tensor) -> Tensor:
         """Maps float images (B, 3, 32, 32) to logits (B, num_classes)."""
         return super().forward(images)
-
-
-def batch_norm_layer(num_features: int, dims: Literal[1, 2], kind: str) -> nn.Module:
-    """A batch normalization of the kind that the setting ``batchnorm`` names.
-
-    Raises:
-        UserError: another kind.
-    """
-    if kind not in KINDS:
-        raise UserError(f"batchnorm {kind!r}: expected one of {', '.join(KINDS)}")
-    return batch_norm(num_features, dims, kind)
 
 
 class BatchNormMLP(ImageClassifier):

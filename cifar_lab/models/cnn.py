@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from cifar_lab.data.image_set import IMAGE_SHAPE
-from cifar_lab.models.batchnorm_mlp import batch_norm_layer
+from cifar_lab.layers import batch_norm
 from cifar_lab.models.classifier import ImageClassifier
 
 STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))  # channels of the convolutions
@@ -42,7 +42,7 @@ class CNNNetwork(nn.Sequential):
             for width in stage:
                 layers += [
                     nn.Conv2d(channels, width, 3, padding=1),
-                    batch_norm_layer(width, 2, batchnorm),
+                    batch_norm(width, 2, batchnorm),
                     nn.ReLU(),
                 ]
                 channels = width

@@ -41,8 +41,9 @@ class Optimizer:
             for name, param in layer.params.items():
                 if name not in layer.grads:
                     raise RuntimeError(f"layer {index} has no gradient: call backward before step")
-                zeros = [np.zeros_like(param) for _ in range(n_moments)]
-                yield param, layer.grads[name], self.state.setdefault((index, name), zeros)
+                if (index, name) not in self.state:
+                    self.state[index, name] = [np.zeros_like(param) for _ in range(n_moments)]
+                yield param, layer.grads[name], self.state[index, name]
 
 
 class SGD(Optimizer):

@@ -4,6 +4,8 @@ H' = ⌊(H + 2·padding − kernel) / stride⌋ + 1, and W' alike. Windows may o
 gathers gradient from each.
 """
 
+from typing import Any
+
 import numpy as np
 
 from cifar_lab.numpy_reference.checks import Array, IntArray, after_forward, check_array
@@ -34,6 +36,7 @@ class Pool(Layer):
         self.kernel, self.stride, self.padding = kernel, stride, padding
         self._shape: tuple[int, ...] | None = None
         self._out_shape: tuple[int, ...] | None = None
+        self._dtype: np.dtype[Any] | None = None
 
     def _windows(self, x: Array) -> Array:
         """Copy the windows out of x: (B, C, H', W', kernel²), a window's pixels row by row."""
@@ -45,11 +48,12 @@ class Pool(Layer):
         padded = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)), constant_values=self.fill)
         windows = np.lib.stride_tricks.sliding_window_view(padded, (k, k), axis=(2, 3))
         windows = windows[:, :, ::s, ::s]
-        self._shape, self._out_shape = x.shape, windows.shape[:4]
+        self._shape, self._out_shape, self._dtype = x.shape, windows.shape[:4], x.dtype
         return windows.reshape(*self._out_shape, k * k)
 
     def _check_dout(self, dout: Array) -> None:
-        check_array(f"{type(self).__name__}: dout", dout, after_forward(self._out_shape))
+        shape = after_forward(self._out_shape)
+        check_array(f"{type(self).__name__}: dout", dout, shape, dtype=self._dtype)
 
     def _scatter(self, dwindows: Array) -> Array:
         """Add (B, C, H', W', kernel²) up where the windows came from: (B, C, H, W)."""

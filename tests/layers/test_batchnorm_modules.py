@@ -112,7 +112,7 @@ def test_factory_builds_every_kind(kind, dims, shape) -> None:
 
 
 def test_factory_names_the_choices() -> None:
-    with pytest.raises(ValueError, match=r"kind='auto'.*manual, composed, native"):
+    with pytest.raises(ValueError, match=r"batchnorm 'auto'.*manual, composed, native"):
         batch_norm(4, 1, "auto")
     with pytest.raises(ValueError, match=r"dims=3.*1 .*2 "):
         batch_norm(4, 3, "native")

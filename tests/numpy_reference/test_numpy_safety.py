@@ -258,3 +258,15 @@ def test_reference_imports_neither_torch_nor_lightning():
         "sys.exit(f'imported: {heavy}' if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [ReLU(), Flatten(), MaxPool(2, 2), AvgPool(2, 2), Conv3x3(2, 2, dtype=np.float32)],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_a_gradient_of_another_dtype_is_refused(layer):
+    y = layer.forward(np.ones((1, 2, 4, 4), np.float32))
+    layer.backward(np.ones_like(y))
+    with pytest.raises(ValueError, match="dout has dtype float64; expected float32"):
+        layer.backward(np.ones(y.shape))
