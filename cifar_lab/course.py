@@ -1,7 +1,8 @@
 """The names that students of the course know, with the course's behaviour.
 
 Adapters around the NumPy reference and `cifar_lab.layers`, so that a student's own tests run
-against them. The NumPy modules compute in float64 whatever they are given. `params` and `grads`
+against them, with `from cifar_lab.course import LinearModule` in place of `from modules import
+LinearModule`. The NumPy modules compute in float64 whatever they are given. `params` and `grads`
 are dictionaries keyed `weight` (out, in) and `bias` (out,); `params` is read anew at each forward,
 so a numerical gradient check may change it in place. Weights are drawn under `np.random.seed`.
 """
@@ -142,11 +143,14 @@ class MLP:
 class CustomBatchNormManualFunction:
     """Batch normalization with the hand-written backward pass of `layers.BatchNormFunction`.
 
-    `apply` belongs to the class; an instance, which the course makes, is good for nothing else.
+    The course makes an instance and calls its `apply`, which is the class's own.
+
+    Args:
+        n_neurons: not used.
     """
 
     def __init__(self, n_neurons: int | None = None) -> None:
-        self.n_neurons = n_neurons
+        pass
 
     @staticmethod
     def apply(x: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> Tensor:

@@ -23,7 +23,7 @@ Function = Callable[[Tensor, Params], Tensor]
 
 
 class TorchForm:
-    """A torch function in the clothes of a NumPy layer; its gradients are torch's.
+    """An adapter that makes a torch function a NumPy layer; its gradients are torch's.
 
     Args:
         function: takes the input and the parameters, both tensors.

@@ -23,7 +23,14 @@ class Dropout(nn.Dropout):
     """``nn.Dropout`` with another stream of random numbers on the CPU; elsewhere the same.
 
     In training each unit is zeroed with probability ``p``, rounded to a 65,536th, and the others
-    are divided by the probability that they stay; in evaluation it is the identity.
+    are divided by the probability that they stay; in evaluation it is the identity. On the CPU it
+    works on a copy, also with ``inplace=True``.
+
+    Args:
+        p: probability of a zero, in [0, 1].
+
+    Raises:
+        ValueError: ``p`` out of its range.
 
     Shape: any, to the same; floating point.
     """

@@ -220,7 +220,7 @@ class ImageClassifier(CurvesModule):
         """
 
     def setup(self, stage: str) -> None:
-        """Takes the statistics and class names of the data, if it has none yet.
+        """Takes the class names of the data, and their statistics if it has none yet.
 
         Raises:
             UserError: the data have another number of classes.

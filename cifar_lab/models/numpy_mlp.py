@@ -1,8 +1,8 @@
 """The NumPy MLP of the report (system 1), trained by Lightning without autograd.
 
 Forward pass, backward pass and the SGD step are those of ``cifar_lab.numpy_reference``. Lightning
-counts steps only through an optimizer that it knows, so the NumPy SGD wears a torch optimizer's
-coat; and the NumPy arrays are the memory of torch parameters, so that checkpoints hold them.
+counts steps only through an optimizer that it knows, so an adapter makes the NumPy SGD a torch
+optimizer; and the NumPy arrays are the memory of torch parameters, so that checkpoints hold them.
 """
 
 from __future__ import annotations

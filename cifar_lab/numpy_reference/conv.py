@@ -18,6 +18,13 @@ class Conv3x3(Layer):
     Parameters `weight` (K, C, 3, 3) and `bias` (K,); by default they start as PyTorch's (see
     `initial.py`).
 
+    Args:
+        in_channels: C, at least 1.
+        out_channels: K, at least 1.
+        std: of the first weights, above 0, or None for PyTorch's default.
+        rng: a NumPy generator, a seed, or None for a new one.
+        dtype: of the parameters, float32 or float64; inputs must have the same.
+
     Raises:
         ValueError: a wrong number of channels, `std` or dtype.
     """

@@ -14,6 +14,13 @@ class Linear(Layer):
     Parameters `weight` (N, M) and `bias` (N,). By default they start as in the report, the weight
     from N(0, 0.0001²) and the bias at 0; `std=None` gives PyTorch's default (see `initial.py`).
 
+    Args:
+        in_features: M, at least 1.
+        out_features: N, at least 1.
+        std: of the first weights, above 0, or None.
+        rng: a NumPy generator, a seed, or None for a new one.
+        dtype: of the parameters, float32 or float64; inputs must have the same.
+
     Raises:
         ValueError: a wrong number of features, `std` or dtype.
     """

@@ -67,7 +67,7 @@ class Pool(Layer):
 
 
 class MaxPool(Pool):
-    """The largest number of each window; what is padded never is.
+    """The largest number of each window; what is padded never is. Arguments as of `Pool`.
 
     Convention: of equal numbers the first, row by row, takes the whole gradient, as in PyTorch.
     """
@@ -92,7 +92,7 @@ class MaxPool(Pool):
         """Map ∂L/∂y (B, C, H', W') to ∂L/∂x (B, C, H, W): each goes to its window's winner.
 
         Raises:
-            ValueError: `dout` has another shape than the output.
+            ValueError: `dout` has another shape or dtype than the output.
             RuntimeError: `forward` has not run.
         """
         self._check_dout(dout)
@@ -101,7 +101,7 @@ class MaxPool(Pool):
 
 
 class AvgPool(Pool):
-    """The mean of each window, padded zeros included (as in PyTorch by default)."""
+    """The mean of each window, padded zeros included, as in PyTorch. Arguments as of `Pool`."""
 
     def forward(self, x: Array) -> Array:
         """Map x (B, C, H, W) to (B, C, H', W').
@@ -115,7 +115,7 @@ class AvgPool(Pool):
         """Map ∂L/∂y (B, C, H', W') to ∂L/∂x (B, C, H, W): each is shared by its window.
 
         Raises:
-            ValueError: `dout` has another shape than the output.
+            ValueError: `dout` has another shape or dtype than the output.
             RuntimeError: `forward` has not run.
         """
         self._check_dout(dout)

@@ -19,6 +19,13 @@ class WeightNormLinear(Layer):
     `torch.nn.utils.parametrizations.weight_norm`. `v` starts as `Linear`'s weight does and `g` at
     its norms, so that the layer starts as the linear layer would.
 
+    Args:
+        in_features: M, at least 1.
+        out_features: N, at least 1.
+        std: of the first weights, above 0, or None for PyTorch's default.
+        rng: a NumPy generator, a seed, or None for a new one.
+        dtype: of the parameters, float32 or float64; inputs must have the same.
+
     Raises:
         ValueError: a wrong number of features, `std` or dtype.
     """
