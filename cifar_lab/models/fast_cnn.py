@@ -111,8 +111,8 @@ class FastCNN(FastClassifier):
         head_lr: float = 0.007,
         momentum: float = 0.85,
         warmup: float = 0.0,
-        weight_decay: float = 0.0,
-        label_smoothing: float = 0.0,
+        weight_decay: float = 0.001,
+        label_smoothing: float = 0.2,
         cuda_graphs: bool = True,
         num_classes: int = 10,
     ) -> None:
