@@ -30,12 +30,14 @@ def as_cifar(image: Image.Image) -> np.ndarray:
         ValueError: 32-bit grey with values that are not finite; Pillow's errors of every
             kind for files that are damaged.
     """
+    # Older versions of Pillow open a PNG of 16 bits as one of 32.
+    sixteen_bits = image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PNG")
     image.load()  # damaged pixels are an error, damaged metadata below are none
     with contextlib.suppress(SyntaxError, ValueError, TypeError, KeyError, struct.error):
         image = ImageOps.exif_transpose(image)
     image = _square(image)
     if image.mode.startswith(("I", "F")):
-        image = _eight_bits(image)
+        image = _eight_bits(image, sixteen_bits)
     image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     size = IMAGE_SHAPE[:0:-1]  # width, height
     image = image.resize(size, Image.Resampling.BICUBIC)  # weighs colours by their alpha
@@ -51,11 +53,11 @@ def _square(image: Image.Image) -> Image.Image:
     return image.crop((left, top, left + side, top + side))
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def _eight_bits(image: Image.Image, sixteen_bits: bool) -> Image.Image:
     """Grey of 16 or 32 bits, of which Pillow's own conversion would cut off all above 255."""
     values: np.ndarray = np.asarray(image, dtype=np.float64)
     transparent = values == image.info.get("transparency", np.nan)  # a grey, in PNG
-    if image.mode.startswith("I;16"):
+    if sixteen_bits:
         values = values / 257
     else:
         low, high = values.min(), values.max()

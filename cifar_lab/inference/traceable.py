@@ -18,19 +18,19 @@ def traceable(model: ImageClassifier) -> ImageClassifier:
     A NumpyMLP becomes the MLP with its weights, since NumPy's operations leave no trace. Weights
     get the usual memory layout: ``torch.export.save`` wants it, and backends choose their own.
     """
-    reference = _as_mlp(model) if isinstance(model, NumpyMLP) else copy.deepcopy(model)
-    reference.network.to(memory_format=torch.contiguous_format)
-    return reference.cpu().eval()
+    copied = _as_mlp(model) if isinstance(model, NumpyMLP) else copy.deepcopy(model)
+    copied.network.to(memory_format=torch.contiguous_format)
+    return copied.cpu().eval()
 
 
 def _as_mlp(model: NumpyMLP) -> MLP:
-    reference = MLP(
+    copied = MLP(
         model.hparams["hidden_units"],
         normalization=model.normalize.kind,
         num_classes=model.num_classes,
     )
-    reference.normalize.load_state_dict(model.normalize.state_dict())
-    pairs = zip(reference.network.parameters(), model.network.parameters(), strict=True)
+    copied.normalize.load_state_dict(model.normalize.state_dict())
+    pairs = zip(copied.network.parameters(), model.network.parameters(), strict=True)
     for parameter, value in pairs:  # weight and bias of each layer, in order
         parameter.copy_(value)
-    return reference
+    return copied

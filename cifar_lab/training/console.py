@@ -61,7 +61,7 @@ def print_end(
     }
     for name, value in limits.items():
         if value is not None and str(value) != "1.0":  # all; 1 is one batch
-            print(f"  (--{name} {value}: points of its curve are of a part of the images alone)")
+            print(f"  (--{name} {value}: evaluations saw only a part of the images)")
     print(f"\nrun folder: {folder.path}")
     if with_dashboard:
         print(f"tensorboard --logdir {shlex.quote(str(folder.log_dir))}")

@@ -172,9 +172,9 @@ def test_the_model_itself_is_left_as_it_is(tmp_path: Path) -> None:
     model = _lively(CNN(num_classes=3))
     strides = [parameter.stride() for parameter in model.parameters()]
     state = {name: value.clone() for name, value in model.state_dict().items()}
-    reference = traceable(model)
+    changed = traceable(model)
     with torch.no_grad():
-        for parameter in reference.parameters():
+        for parameter in changed.parameters():
             parameter.zero_()
     assert [parameter.stride() for parameter in model.parameters()] == strides
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
@@ -193,24 +193,24 @@ def _spoil(change: Callable[[ImageClassifier], None]) -> Callable[[ImageClassifi
     """A stand-in for ``traceable`` that changes the copy."""
 
     def spoiled(model: ImageClassifier) -> ImageClassifier:
-        reference = traceable(model)
+        changed = traceable(model)
         with torch.no_grad():
-            change(reference)
-        return reference
+            change(changed)
+        return changed
 
     return spoiled
 
 
-def _one_bias(reference: ImageClassifier) -> None:
-    reference.network[-1].bias[0] += 0.05
+def _one_bias(model: ImageClassifier) -> None:
+    model.network[-1].bias[0] += 0.05
 
 
-def _another_mean(reference: ImageClassifier) -> None:
-    reference.normalize.mean += 1
+def _another_mean(model: ImageClassifier) -> None:
+    model.normalize.mean += 1
 
 
-def _not_finite(reference: ImageClassifier) -> None:
-    reference.network[-1].bias[0] = float("nan")
+def _not_finite(model: ImageClassifier) -> None:
+    model.network[-1].bias[0] = float("nan")
 
 
 @pytest.mark.parametrize(

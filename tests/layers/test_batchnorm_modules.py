@@ -100,9 +100,9 @@ def test_code_that_looks_for_the_classes_of_torch_finds_these() -> None:
 def test_copy_and_repr() -> None:
     layer = BatchNorm2d(4, momentum=None, sync=True, form="composed")
     layer(torch.randn(2, 4, 3, 3))
-    reference = copy.deepcopy(layer)
-    torch.testing.assert_close(reference.running_var, layer.running_var, rtol=0, atol=0)
-    assert "sync=True, form='composed'" in repr(reference)
+    copied = copy.deepcopy(layer)
+    torch.testing.assert_close(copied.running_var, layer.running_var, rtol=0, atol=0)
+    assert "sync=True, form='composed'" in repr(copied)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -227,8 +227,8 @@ def test_wrong_input_gets_a_line_status_2_and_leaves_nothing(
 
 def test_that_an_evaluation_is_of_a_part_is_said(run) -> None:
     told = run("--max_steps", "2", "--val_size", "0", "--limit_val_batches", "1")[1]
-    assert "(--limit_val_batches 1: points of its curve are of a part of the images" in told
-    assert "of a part" not in run("--max_steps", "2")[1]
+    assert "(--limit_val_batches 1: evaluations saw only a part of the images)" in told
+    assert "a part of" not in run("--max_steps", "2")[1]
 
 
 def test_a_profiler_that_was_asked_for_tells(run) -> None:
