@@ -68,6 +68,7 @@ class FastClassifier(ReplayedClassifier):
         Raises:
             UserError: the images do not come from a CIFAR10DataModule.
         """
+        super().on_fit_start()
         layer = self.computed_layer
         if layer is not None and not layer.filled:
             raise UserError(

@@ -96,7 +96,13 @@ def test_the_whitening_layer_is_computed_from_images_of_all_classes(
     # The tree lists its 120 images class by class: the first of them are of one class.
     monkeypatch.setattr(fast_cnn, "WHITENING_IMAGES", count)
     seen = []
-    monkeypatch.setattr(Whitening, "fill", lambda self, images: seen.append(images))
+    fill = Whitening.fill
+
+    def watched(layer: Whitening, images: torch.Tensor) -> None:
+        seen.append(images)
+        fill(layer, images)
+
+    monkeypatch.setattr(Whitening, "fill", watched)
     model = FastCNN(widths=[4], num_classes=3)
     trainer = fit(model, steps=1)
     data = trainer.datamodule.image_set
