@@ -196,7 +196,11 @@ def test_integer_grey_of_32_bits_is_stretched() -> None:
 def test_a_transparent_grey_of_sixteen_bits_is_white() -> None:
     values = np.full((32, 32), 5000, dtype=np.uint16)
     values[:, 16:] = 0
-    read = read_image(_saved(Image.fromarray(values), "x.png", transparency=0))
+    try:
+        path = _saved(Image.fromarray(values), "x.png", transparency=0)
+    except OSError:
+        pytest.skip("this Pillow cannot write it")
+    read = read_image(path)
     assert (read[:, :, 16:] == 255).all()
     assert (read[:, :, :16] == round(5000 / 257)).all()
 
