@@ -11,6 +11,7 @@ import pickle
 import zipfile
 from collections.abc import Iterator
 from itertools import pairwise
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from cifar_lab.data.image_set import IMAGE_SHAPE
 from cifar_lab.devices import device_kind
 from cifar_lab.errors import UserError, first_line
 from cifar_lab.files import check_file, shown
@@ -185,11 +187,11 @@ def _check_weights(path: Path, checkpoint: dict[str, Any], size: int) -> None:
 
 
 def _layer_bytes(settings: dict[str, Any], tensors: list[Tensor]) -> int:
-    """Bytes of the layers between sizes that are settings: ``hidden_units``, ``num_classes``."""
+    """Bytes of the layers whose sizes are settings: ``hidden_units``, ``num_classes``."""
     floats = [tensor.element_size() for tensor in tensors if tensor.is_floating_point()]
     bytes_each = min(floats, default=4)
     units = [int(number) for number in settings.get("hidden_units") or []]
-    sizes = [1, *units, int(settings.get("num_classes", 1))]
+    sizes = [prod(IMAGE_SHAPE) if units else 1, *units, int(settings.get("num_classes", 1))]
     return sum(bytes_each * fan_in * fan_out for fan_in, fan_out in pairwise(sizes))
 
 

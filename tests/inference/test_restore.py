@@ -161,7 +161,7 @@ ALTERED: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (_set(data={"val_size": "12"}), "altered .data val_size 12"),
     (lambda content: content.pop("hyper_parameters") and None, "altered"),
     (lambda content: content.update(state_dict=[1]), "altered"),
-    (_hyper(hidden_units=[10**9]), "altered .weights of 16,000,0"),
+    (_hyper(hidden_units=[10**9]), "altered .weights of 12,300,0"),
     (_hyper(hidden_units=[8, 10**9, 3]), "altered .weights of"),
     (_hyper(num_classes=10**12), "altered .weights of"),
     (_hyper(hidden_units="8"), "does not fit|altered"),
