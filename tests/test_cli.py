@@ -212,3 +212,20 @@ def test_a_pipe_that_nobody_reads_ends_the_command_without_a_word() -> None:
     process.stdout.close()
     _, told = process.communicate()
     assert (process.returncode, told) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--print_config=true"], "fit.py: --print_config: takes no value"),
+        (["--config", "x.yaml"], "fit.py: --config x.yaml: help: a flag, not a setting"),
+        (["--config", "y.yaml", "--model", "mlp"], "fit.py: the configuration's recipe cnn: a rec"),
+    ],
+)
+def test_what_is_no_setting_is_said(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("x.yaml").write_text("help: true\n")
+    Path("y.yaml").write_text("recipe: cnn\n")
+    assert fit(words) == 2
+    assert capsys.readouterr().err.startswith(said)

@@ -159,6 +159,11 @@ def test_the_same_rows_give_the_same_figure() -> None:
         (["--val_size", "9", "--max_epochs", "1"], "--val_size 9: a speedrun trains on all"),
         (["--eval_every", "9"], "--eval_every 9: a speedrun evaluates at its end"),
         (["--devices", "2", "--accelerator", "cpu"], "by one process, these ask for 2"),
+        (
+            ["--limit_val_batches", "1"],
+            "--limit_val_batches: a speedrun trains and evaluates on all",
+        ),
+        (["--overfit_batches", "1"], "--overfit_batches: a speedrun trains and evaluates on all"),
         (["--fast_dev_run"], "--fast_dev_run and --resume: a speedrun trains whole"),
         (["--output", "logs.txt/found.json", "--max_epochs", "1"], "cannot be written"),
         (["--figure", "logs.txt/curve.svg", "--max_epochs", "1"], "--figure logs.txt/curve.svg: c"),
@@ -193,3 +198,17 @@ def test_a_gpu_takes_a_short_run_of_the_recipe_first(monkeypatch) -> None:
     assert not Path(folder).exists()  # nothing is left of it
     with pytest.raises(TrainingEndedError):
         speedrun._warm_up(words, parse_fit(words).settings)
+
+
+def test_the_convolution_is_that_of_what_the_model_computes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(speedrun, "device_kind", lambda accelerator: "cuda")
+    monkeypatch.setattr(speedrun, "resolve_precision", lambda wanted, kind: f"{wanted}-{kind}")
+    timed: list[str] = []
+    monkeypatch.setattr(
+        speedrun, "peak", lambda work, device, dtype: timed.append(str(device)) or 1
+    )
+    for model in ("numpy_mlp", "mlp"):
+        speedrun._convolution_gflops(parse_fit(["--model", model]))
+    assert timed == ["cpu", "cuda"]

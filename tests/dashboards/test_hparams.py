@@ -8,6 +8,7 @@ from tensorboard.plugins.hparams.metadata import (
     parse_session_start_info_plugin_data,
 )
 
+from cifar_lab.dashboards import hparams
 from cifar_lab.dashboards.hparams import METRICS, SHOWN, final_metrics, summaries
 from cifar_lab.parsing import parse_fit
 from cifar_lab.recipes import recipes
@@ -61,3 +62,11 @@ def test_final_accuracies_of_both_protocols() -> None:
     tested = {"of_best_checkpoint": 0.55, "of_best_checkpoint_step": 10}
     assert list(final_metrics({"val": val, "test": tested}).values()) == [0.55, 0.6, 0.5]
     assert list(final_metrics({"test": val}).values()) == [0.5, 0.6, 0.5]
+
+
+def test_a_shortened_run_is_told_from_a_whole_one() -> None:
+    assert {
+        "limit_train_batches",
+        "limit_val_batches",
+        "overfit_batches",
+    } <= hparams._columns().keys()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cifar_lab import CIFAR10DataModule
 from cifar_lab.data.split import split_indices
 from cifar_lab.errors import UserError
 
@@ -35,3 +36,11 @@ def test_sizes_that_classes_do_not_divide_are_kept_exactly(val_size: int) -> Non
 def test_a_split_that_leaves_nothing_to_train_on_is_refused(val_size: int) -> None:
     with pytest.raises(UserError, match=r"val_size .*expected 0 to 99"):
         split_indices(np.arange(100) % 10, val_size, seed=0)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_numpy_has_not_is_refused(seed: int) -> None:
+    with pytest.raises(UserError, match=f"split_seed {seed}: expected 0 to 4294967295"):
+        split_indices(np.zeros(20, dtype=np.int64), 5, seed)
+    with pytest.raises(UserError, match="seed -1: expected an integer of at least 0"):
+        CIFAR10DataModule(seed=-1)

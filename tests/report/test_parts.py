@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -9,7 +10,7 @@ import yaml
 from cifar_lab.parsing import parse_fit
 from cifar_lab.recipes import recipes
 from cifar_lab.report import systems
-from cifar_lab.report.results import mean_and_deviation
+from cifar_lab.report.results import mean_and_deviation, versions_of
 from cifar_lab.report.runs import find
 from cifar_lab.report.table import markdown
 
@@ -122,3 +123,8 @@ def test_the_table() -> None:
 def test_what_is_not_cifar_10_or_not_whole_is_said() -> None:
     assert "SYNTHETIC" in markdown(_results("synthetic"))
     assert markdown(_results(quick=True)).startswith("SHORTENED")
+
+
+def test_versions_that_differ_are_all_named() -> None:
+    runs = [SimpleNamespace(summary={"versions": {"torch": v}}) for v in ("2.11", "2.14", "2.11")]
+    assert versions_of(runs) == {"torch": "2.11, 2.14"}  # type: ignore[arg-type]

@@ -36,6 +36,13 @@ def test_a_run_that_ends_by_itself_is_no_kill(monkeypatch: pytest.MonkeyPatch) -
     assert run.failures == ["fit.py ended with status 1: it broke"] * 2
 
 
+def test_a_crash_is_no_kill(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(victim, "PROGRAM", "import os; os.abort()")
+    run = victim.Victim([], Path("killed"))
+    assert run.suffer(60.0, while_writing=False).startswith("not needed, fit.py ended with status")
+    assert run.counts()["kills"] == 0
+
+
 def test_nothing_is_left_running(monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
     popen = subprocess.Popen
