@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from cifar_lab.report import command
 from cifar_lab.report.command import main
 
 Command = Callable[..., int]
@@ -201,3 +202,13 @@ def test_a_damaged_run_is_named(report: Command, capsys: pytest.CaptureFixture[s
     (_versions()[0] / "summary.json").write_text("{")
     assert report("--systems", "1", "--seeds", "0") == 2
     assert "version_0: a damaged run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--output", "--reference"])
+def test_a_folder_is_tried_before_hours_of_training(
+    flag: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("file").touch()
+    monkeypatch.setattr(command, "_collect", lambda *given, **named: pytest.fail("trained"))
+    assert command.main([flag, "file/x"]) == 2
+    assert f"{flag} file/x/results.json: cannot be written" in capsys.readouterr().err
