@@ -96,7 +96,8 @@ def _help_line(name: str, text: str, value: Any) -> str:
         choices = expected(kind).removeprefix("one of ").replace(", ", "|")
         text = f"{choices}; {text}" if text else choices
     shown = ",".join(map(str, value)) if isinstance(value, list) else value
-    default = "" if value in (None, [], False) else f" [{shown}]"
+    unset = value is None or value is False or value == []  # 0 is a value
+    default = "" if unset else f" [{shown}]"
     return f"  --{name:<24}{text}{default}"
 
 

@@ -210,11 +210,23 @@ def add_device(parser: Parser, batch_size: int = 500) -> None:
     )
 
 
-def add_data(parser: Parser, auto: str = "find, else download, else synthetic") -> None:
-    """Adds ``--data_dir`` and ``--source``; ``auto`` is what its default does, for the help."""
+def add_hardware(parser: Parser) -> None:
+    """Adds ``--accelerator`` and ``--precision``, for commands that hand them to training."""
     parser.add_argument(
-        "--data_dir", metavar="FOLDER", help="default: $CIFAR_LAB_DATA, else ./data"
+        "--accelerator", default="auto", metavar="auto|cpu|gpu|mps", help="what trains"
     )
+    parser.add_argument(
+        "--precision", default="auto", metavar="NAME", help="as scripts/fit.py takes it"
+    )
+
+
+def add_data(
+    parser: Parser,
+    auto: str = "find, else download, else synthetic",
+    folder: str = "$CIFAR_LAB_DATA, else ./data",
+) -> None:
+    """Adds ``--data_dir`` and ``--source``; the help says what their defaults do."""
+    parser.add_argument("--data_dir", metavar="FOLDER", help=f"default: {folder}")
     parser.add_argument(
         "--source",
         choices=("auto", "cifar10", "synthetic"),

@@ -110,6 +110,17 @@ def parse_seeds(argv: Sequence[str]) -> list[FitPlan]:
     return [parse_fit([*words, f"--seed={seed}"]) for seed in seeds]
 
 
+def refuse_seed(flags: Sequence[str]) -> None:
+    """Refuses ``--seed`` among the flags of runs that have a seed each.
+
+    Raises:
+        UserError: it is there.
+    """
+    seed = split_flags(flags).get("seed")
+    if seed is not None:
+        raise UserError(f"--seed {shown(seed)}: the runs have the seeds of --seeds")
+
+
 def make_plan(values: Mapping[str, Any], recipe: Recipe) -> FitPlan:
     """A plan from typed values of all settings; those of the run that are left out are default."""
     values = {**values, "recipe": recipe.name}

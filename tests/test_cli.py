@@ -107,6 +107,10 @@ def test_help_names_every_setting_the_shared_ones_on_less_than_two_screens() -> 
         own = set(recipe.settings) - {field.name for field in fields(FitSettings)}
         assert len(text.splitlines()) - len(own) < 57
         assert max(map(len, text.splitlines())) <= 110
+        for name, value in recipe.settings.items():  # 0 too is a default
+            shown = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            tells = any(f"--{name} " in line and f"[{shown}]" in line for line in text.splitlines())
+            assert tells == (value is not None and value is not False and value != [])
 
 
 def test_help_and_errors_come_without_torch() -> None:

@@ -120,11 +120,24 @@ def test_a_damaged_unfinished_run_is_told_and_trained_anew(run, damaged: str) ->
     assert Path("logs/mlp/version_1/summary.json").exists()
 
 
+def test_one_batch_is_not_all_of_them(run) -> None:
+    one = ("--seeds", "0", "--limit_train_batches", "1", "--max_steps", "2")
+    assert run(*one)[0] == 0
+    assert run(*one[:3], "1.0", *one[4:])[0] == 0
+    assert len(_summaries()) == 2
+    status, _, err = run(*one[2:3], "1", "--resume", "logs/mlp/version_1")
+    assert status == 2
+    assert "limit_train_batches: then 1.0, now 1" in err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--seeds", "a"], "--seeds a: expected integers separated by commas, or a range 0..4"),
         (["--seeds"], "--seeds: expected a value behind it"),
+        (["--seeds", "0,4..3"], "--seeds 0,4..3: expected integers separated by commas"),
+        (["--seeds", "0..9999999999"], "at most 10,000"),
+        (["--seeds", "0..99999999999999999999"], "at most 10,000"),
         (["--seeds", "-1"], "--seed -1: expected an integer from 0"),
         (["--seeds", "0,1", "--seed", "3"], "--seed 3 and --seeds: give one of them"),
         (["--seeds", "0,1", "--resume"], "--resume and --seeds cannot be combined"),

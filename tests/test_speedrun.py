@@ -155,6 +155,7 @@ def test_the_same_rows_give_the_same_figure() -> None:
         (["--max_epochs", "1,b"], "--max_epochs 1,b: expected integers"),
         (["--max_epochs", "0"], "max_epochs"),
         (["--seeds", "3..1"], "--seeds 3..1: expected integers"),
+        (["--seed=7"], "--seed 7: the runs have the seeds of --seeds"),
         (["--hiden_units", "9"], "did you mean --hidden_units"),
         (["--val_size", "9", "--max_epochs", "1"], "--val_size 9: a speedrun trains on all"),
         (["--eval_every", "9"], "--eval_every 9: a speedrun evaluates at its end"),

@@ -14,10 +14,12 @@ from typing import Any
 from cifar_lab.command_line import (
     Parser,
     add_data,
+    add_hardware,
     add_json,
     check_writable,
     command,
     expanded,
+    flags_of,
     positive_int,
     print_json,
     writing,
@@ -59,8 +61,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--only", default=",".join(USUAL), metavar="NAME,NAME", help="sections (%(default)s)")
     add("--quick", action="store_true", help="fewer rounds and shorter runs: under two minutes")
     add("--rounds", type=positive_int, metavar="N", help="(default: 10; with --quick 2)")
-    add("--accelerator", default="auto", metavar="auto|cpu|gpu|mps", help="what computes")
-    add("--precision", default="auto", metavar="NAME", help="as scripts/fit.py takes it")
+    add_hardware(parser)
     add_data(parser)
     add("--output", type=expanded, metavar="FILE", help="write the JSON here too")
     add_json(parser)
@@ -84,9 +85,7 @@ def _measure(chosen: list[str], options: argparse.Namespace, words: str) -> dict
     from cifar_lab.benchmark.machine import describe
     from cifar_lab.benchmark.tables import lines
 
-    flags = ["--accelerator", options.accelerator, "--precision", options.precision]
-    flags += ["--source", options.source]
-    flags += [] if options.data_dir is None else ["--data_dir", options.data_dir]
+    flags = flags_of(options, "accelerator", "precision", "source", "data_dir")
     rounds = options.rounds or (2 if options.quick else 10)
     setting = Setting("mlp", 1, flags)
     if setting.data.image_set.source == "synthetic":

@@ -9,7 +9,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 
 from cifar_lab.dashboards.budget import Budget
-from cifar_lab.dashboards.norms import LayerNorms
+from cifar_lab.dashboards.norms import ParameterNorms
 from cifar_lab.models.classifier import ImageClassifier
 
 
@@ -23,7 +23,7 @@ class NormCurves(Callback):
 
     def __init__(self, logger: TensorBoardLogger, budget: Budget) -> None:
         self._logger, self._budget = logger, budget
-        self._norms: LayerNorms | None = None
+        self._norms: ParameterNorms | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: ImageClassifier) -> None:
         """Learns whether this process has whole layers; other strategies cut them to pieces."""
@@ -39,7 +39,7 @@ class NormCurves(Callback):
                 gradients = pl_module.gradients()
                 if scale := _scale(trainer, optimizer):
                     gradients = {name: found / scale for name, found in gradients.items()}
-                self._norms = LayerNorms(pl_module.network, gradients)
+                self._norms = ParameterNorms(pl_module.network, gradients)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: ImageClassifier, *args: Any, **kwargs: Any

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 
-class LayerNorms:
+class ParameterNorms:
     """Norms that were computed on the device and not read yet.
 
     Args:

@@ -1,4 +1,4 @@
-"""What a run shows while it trains: a bar on a terminal, a line an evaluation elsewhere.
+"""What a run shows while it trains: a bar on a terminal, elsewhere lines.
 
 Both show the scalars that were last logged, so they ask nothing of the device.
 """
@@ -12,7 +12,8 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from tqdm import tqdm
 
-REFRESH_SECONDS = 0.2
+REFRESH_SECONDS = 0.2  # of the bar
+LONGEST_SILENCE = 300.0  # seconds without a line
 
 
 def make_progress(kind: str) -> Callback | None:
@@ -25,19 +26,31 @@ def make_progress(kind: str) -> Callback | None:
 
 
 class ProgressLines(Callback):
-    """Prints a line at each evaluation."""
+    """Prints a line at each evaluation, and every five minutes where none comes."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock."""
-        self._start = time.perf_counter()
+        self._start = self._told = time.perf_counter()
         self._first_step = trainer.global_step
 
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Prints a line, where none came for long."""
+        if time.perf_counter() - self._told >= LONGEST_SILENCE:
+            self._tell(trainer)
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prints the line."""
-        if trainer.sanity_checking or not trainer.is_global_zero:
+        """Prints the line of an evaluation."""
+        if not trainer.sanity_checking:
+            self._tell(trainer)
+
+    def _tell(self, trainer: Trainer) -> None:
+        self._told = time.perf_counter()
+        if not trainer.is_global_zero:
             return
         step, steps = trainer.global_step, trainer.estimated_stepping_batches
-        elapsed = time.perf_counter() - self._start
+        elapsed = self._told - self._start
         line = f"step {step:>{len(f'{steps:,}')},} of {steps:,}   {describe(trainer)}"
         line += f"   {clock(elapsed)} elapsed"
         if done := step - self._first_step:  # a run may go on with an evaluation

@@ -232,7 +232,7 @@ class CIFAR10DataModule(LightningDataModule):
         if not self.normalize or isinstance(batch, Tensor):
             return batch
         images, labels = batch
-        if self._standardize is None:
+        if self._standardize is None or self._standardize[0].device != images.device:
             mean, std = self.statistics("standardize")
             self._standardize = mean.to(images.device), std.to(images.device)
         mean, std = self._standardize

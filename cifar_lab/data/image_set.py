@@ -11,6 +11,17 @@ import numpy as np
 
 SourceName = Literal["cifar10", "folder", "synthetic"]
 IMAGE_SHAPE = (3, 32, 32)
+DESCRIPTIONS = {
+    "cifar10": "CIFAR-10, original files",
+    "folder": "image folders",
+    "synthetic": "SYNTHETIC images, not CIFAR-10",
+}
+SYNTHETIC_NOTE = "These numbers are for SYNTHETIC images; they say nothing about CIFAR-10."
+
+
+def describe(source: str, location: str = "") -> str:
+    """One line for people: what the data are and where they came from."""
+    return f"{DESCRIPTIONS[source]} ({location})" if location else DESCRIPTIONS[source]
 
 
 @dataclass(frozen=True)
@@ -47,9 +58,4 @@ class ImageSet:
     @property
     def description(self) -> str:
         """One line for people: what the data are and where they came from."""
-        kind = {
-            "cifar10": "CIFAR-10, original files",
-            "folder": "image folders",
-            "synthetic": "SYNTHETIC images, not CIFAR-10",
-        }[self.source]
-        return f"{kind} ({self.location})" if self.location else kind
+        return describe(self.source, self.location)

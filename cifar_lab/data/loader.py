@@ -112,8 +112,8 @@ class BatchLoader:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continues where ``state`` stood; a finished epoch continues with the next."""
-        self.epoch = state["epoch"]
-        self._resume_at = self._consumed = state["batches"] % max(len(self), 1)
+        past, self._resume_at = divmod(state["batches"], max(len(self), 1))
+        self.epoch, self._consumed = state["epoch"] + past, self._resume_at
 
     def _share(self) -> int:
         """Images of this process."""

@@ -58,7 +58,11 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "(flip_shift)",
     )
     add_device(parser)
-    add_data(parser, auto="the model's own kind, else stop")
+    add_data(
+        parser,
+        auto="the model's own kind, else stop",
+        folder="$CIFAR_LAB_DATA, else that of the run, else ./data",
+    )
     add_output(parser, "confusion_SPLIT.png")
     return parser.parse(argv)
 
@@ -67,13 +71,14 @@ def _run(options: argparse.Namespace) -> None:
     from cifar_lab.inference.confusion_file import open_folder, write_figure
     from cifar_lab.inference.evaluation import evaluate_logits
     from cifar_lab.inference.evaluation_report import Report
-    from cifar_lab.inference.known_data import load_split
+    from cifar_lab.inference.known_data import data_dir_of_run, load_split
     from cifar_lab.inference.logits import split_logits
     from cifar_lab.inference.restore import find_checkpoint, load_classifier
 
     path = find_checkpoint(options.checkpoint)
     model = load_classifier(path, options.accelerator)
-    known = load_split(model, options.split, options.data_dir, options.source)
+    data_dir = options.data_dir or data_dir_of_run(path)
+    known = load_split(model, options.split, data_dir, options.source)
     folder = open_folder(options.output, path)
     start = time.perf_counter()
     evaluation = evaluate_logits(*split_logits(model, known, options.batch_size, options.tta))

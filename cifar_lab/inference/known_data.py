@@ -7,13 +7,16 @@ taken for an unseen one.
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cifar_lab.config_file import read_config
 from cifar_lab.data import sources
 from cifar_lab.data.image_set import ImageSet
 from cifar_lab.data.progress import print_line
@@ -66,6 +69,23 @@ def load_split(
     images, labels = image_set.train_images, image_set.train_labels
     train, val = split_indices(labels, model.data["val_size"], model.data["split_seed"])
     return KnownSplit(image_set, images, labels, val if split == "val" else train)
+
+
+def data_dir_of_run(checkpoint: Path) -> str | None:
+    """The data folder that the run of a checkpoint had, from its ``config.yaml``.
+
+    None where the file or that folder is not there (any more), and where ``$CIFAR_LAB_DATA`` names
+    another.
+    """
+    folder_of_checkpoint = checkpoint.absolute().parent
+    if os.environ.get("CIFAR_LAB_DATA") or folder_of_checkpoint.name != "checkpoints":
+        return None
+    try:
+        folder = read_config(str(folder_of_checkpoint.parent / "config.yaml")).get("data_dir")
+        there = isinstance(folder, str) and Path(folder).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # no such file, or an altered one
+        return None
+    return folder if there else None
 
 
 def _require_split(known: dict[str, Any], split: str) -> None:

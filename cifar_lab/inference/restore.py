@@ -21,7 +21,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from cifar_lab.data.image_set import IMAGE_SHAPE
 from cifar_lab.devices import device_kind
-from cifar_lab.errors import UserError, first_line
+from cifar_lab.errors import UserError
 from cifar_lab.files import check_file, shown
 from cifar_lab.models import REGISTRY
 from cifar_lab.models.classifier import CHECKPOINT_FORMAT, ImageClassifier
@@ -206,10 +206,11 @@ def _build(path: Path, checkpoint: dict[str, Any]) -> ImageClassifier:
         settings = {k: v for k, v in checkpoint["hyper_parameters"].items() if k[0] != "_"}
         with _at_most(SLACK * sum(map(torch.numel, checkpoint["state_dict"].values()))):
             model = classes[name](**settings)
-        model.load_state_dict(checkpoint["state_dict"])
+        state = checkpoint["state_dict"].items()  # a compiled part adds a name to its own
+        model.load_state_dict({key.replace("_orig_mod.", ""): value for key, value in state})
         model.on_load_checkpoint(checkpoint)
     except Exception as error:  # the content decides which
-        reason = shown(first_line(error))
+        reason = shown(" ".join(str(error).split("\n")[:2]) or type(error).__name__, longest=300)
         raise UserError(f"{path}: does not fit this version's {name} ({reason})") from error
     if len(model.class_names) not in (0, model.num_classes):
         raise UserError(

@@ -1,8 +1,8 @@
 """The formulas of batch normalization: forward, and the backward pass derived by hand.
 
 ``x``, ``y`` and their gradients are (B, C), (B, C, L) or (B, C, H, W); what belongs to a channel is
-(1, C, 1, ...). N is ``count``, the number of values of a channel: B * H * W for images. Sums run
-over the values of a channel.
+(1, C, 1, ...), but for ``gamma``, ``beta`` and their tangents, which are (C,). N is ``count``, the
+number of values of a channel: B * H * W for images. Sums run over the values of a channel.
 
     mean = Σ x / N                         xhat = (x - mean) * inv_std
     var  = Σ (x - mean)² / N               inv_std = 1 / sqrt(var + eps)

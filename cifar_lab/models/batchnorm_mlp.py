@@ -47,7 +47,10 @@ class BatchNormMLPNetwork(nn.Sequential):
 
 
 class BatchNormMLP(ImageClassifier):
-    """The MLP with batch normalization as a LightningModule; settings as in BatchNormMLPNetwork."""
+    """The MLP with batch normalization as a LightningModule.
+
+    Its settings are those of BatchNormMLPNetwork and ImageClassifier.
+    """
 
     def __init__(
         self,

@@ -57,7 +57,10 @@ class DeepMLPNetwork(nn.Sequential):
 
 
 class DeepMLP(ImageClassifier):
-    """The report's best MLP as a LightningModule; settings as in DeepMLPNetwork."""
+    """The report's best MLP as a LightningModule.
+
+    Its settings are those of DeepMLPNetwork and ImageClassifier.
+    """
 
     def __init__(
         self,

@@ -103,7 +103,7 @@ class FastCNN(FastClassifier):
         widths: Sequence[int] = (64, 256, 256),
         whitening: bool = True,
         small_size: int = 24,
-        small_share: float = 0.6,
+        small_share: float = 0.55,
         normalization: str = "standardize",
         optimizer: str = "muon",
         lr: float = 0.06,

@@ -1,4 +1,4 @@
-"""The best plain fully connected network that a short time buys: no convolution, no patches.
+"""A fully connected network made for a short training: no convolution, no patches.
 
     principal components, linear, blocks × (x + linear(GELU(linear(layer norm(x))))), layer norm,
     linear

@@ -62,7 +62,10 @@ def _report_init(module: nn.Module) -> None:
 
 
 class MLP(ImageClassifier):
-    """The report's PyTorch MLP as a LightningModule; settings as in MLPNetwork."""
+    """The report's PyTorch MLP as a LightningModule.
+
+    Its settings are those of MLPNetwork and ImageClassifier.
+    """
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cifar_lab.command_line import (
     Parser,
     add_data,
+    add_hardware,
     add_json,
     check_writable,
     command,
@@ -75,8 +76,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         metavar="FOLDER",
         help="of the figures, the table and the pages (default: %(default)s)",
     )
-    add("--accelerator", default="auto", metavar="auto|cpu|gpu|mps", help="what trains")
-    add("--precision", default="auto", metavar="NAME", help="as scripts/fit.py takes it")
+    add_hardware(parser)
     add_data(parser)
     add_json(parser)
     return parser.parse(argv)

@@ -105,10 +105,19 @@ def find(plan: FitPlan, images: str | None = None) -> Run | None:
     Raises:
         UserError: a file of a run there cannot be read.
     """
-    wanted = _decisive(plan.as_config())
+    wanted = decisive(plan.as_config())
     finished = (folder for folder in _folders(plan) if (folder / "summary.json").exists())
     runs = map(_read, finished)
-    return next((r for r in runs if _decisive(r.config) == wanted and r.saw(images)), None)
+    return next((r for r in runs if decisive(r.config) == wanted and r.saw(images)), None)
+
+
+def decisive(config: dict[str, Any]) -> dict[str, str]:
+    """The settings that decide the numbers, as text; what an older run does not know is default.
+
+    As text, because 1 and 1.0 differ: one batch and all of them.
+    """
+    whole = {**vars(FitSettings()), **config}
+    return {name: repr(value) for name, value in whole.items() if name not in HARMLESS}
 
 
 def find_or_train(plan: FitPlan, images: str) -> Run:
@@ -169,7 +178,7 @@ def _check_one_process(settings: FitSettings) -> None:
 
 def _checkpoint_of(plan: FitPlan, images: str) -> Path | None:
     """The last checkpoint of the newest unfinished run of a plan on these images, or None."""
-    wanted = _decisive(plan.as_config())
+    wanted = decisive(plan.as_config())
     for folder in _folders(plan):
         config, checkpoint = folder / "config.yaml", folder / "checkpoints" / "last.ckpt"
         if (folder / "summary.json").exists() or not (config.exists() and checkpoint.exists()):
@@ -177,7 +186,7 @@ def _checkpoint_of(plan: FitPlan, images: str) -> Path | None:
         if is_locked(folder):  # another process trains it
             continue
         try:
-            if _decisive(read_config(str(config))) == wanted:
+            if decisive(read_config(str(config))) == wanted:
                 data = read_checkpoint(checkpoint)["cifar_lab"]["data"]
                 if data.get("fingerprint") == images:
                     return checkpoint
@@ -191,12 +200,6 @@ def _folders(plan: FitPlan) -> list[Path]:
     found = Path(plan.settings.log_dir).expanduser().glob("*/version_*")
     folders = [folder for folder in found if version_number(folder.name) >= 0]
     return sorted(folders, key=lambda folder: version_number(folder.name), reverse=True)
-
-
-def _decisive(config: dict[str, Any]) -> dict[str, Any]:
-    """The settings that decide the numbers; those that an older run does not know are default."""
-    whole = {**vars(FitSettings()), **config}
-    return {name: value for name, value in whole.items() if name not in HARMLESS}
 
 
 def _read(folder: Path) -> Run:

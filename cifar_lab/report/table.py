@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from cifar_lab.data.image_set import describe
 from cifar_lab.report.results import Results, mean_and_deviation
 
 COLUMNS = (
@@ -31,17 +32,13 @@ def markdown(results: Results) -> str:
 def caption(results: Results) -> str:
     """What the numbers are: protocol, data, versions."""
     data, versions = results["data"], results["versions"]
-    kind = {
-        "cifar10": "CIFAR-10, original files",
-        "folder": f"image folders ({data['location']})",
-        "synthetic": "SYNTHETIC images, not CIFAR-10",
-    }[data["source"]]
+    images = describe(data["source"], data["location"] if data["source"] == "folder" else "")
     short = "SHORTENED recipes, for a look only. " if results["quick"] else ""
     return (
         f"{short}Test accuracy in %, mean ± standard deviation over the seeds, by the report's "
         f"protocol: trained on all {data['images']['train']:,} training images, the curve followed "
         "on the test set. The best point is picked on that curve, so it flatters. "
-        f"Data: {kind}, fingerprint {data['fingerprint']}. torch {versions['torch']}, "
+        f"Data: {images}, fingerprint {data['fingerprint']}. torch {versions['torch']}, "
         f"pytorch-lightning {versions['pytorch_lightning']}."
     )
 

@@ -13,6 +13,7 @@ from typing import Any
 from cifar_lab.command_line import (
     Parser,
     add_data,
+    add_hardware,
     add_json,
     command,
     expanded,
@@ -53,8 +54,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--seeds", default="0,1,2", metavar="N,N", help="at least two (default: %(default)s)")
     add("--only", metavar="N,N", help="variants by their numbers; 0 lists them (default: all)")
     add("--whole", action="store_true", help="train whole runs: for a GPU, or many hours")
-    add("--accelerator", default="auto", metavar="auto|cpu|gpu|mps", help="what trains")
-    add("--precision", default="auto", metavar="NAME", help="as scripts/fit.py takes it")
+    add_hardware(parser)
     add(
         "--log_dir",
         default="lightning_logs/ablation",

@@ -12,6 +12,7 @@ from math import sqrt
 from statistics import mean, median, stdev
 from typing import Any
 
+from cifar_lab.data.image_set import describe
 from cifar_lab.errors import UserError
 from cifar_lab.parsing import FitPlan, parse_fit
 from cifar_lab.report.results import hardware
@@ -127,7 +128,7 @@ def run_study(
         "model": model,
         "shortened": "" if whole else STUDIES[model].shortened,
         "seeds": seeds,
-        "data": f"{data['location']}, fingerprint {data['fingerprint']}",
+        "data": f"{describe(data['source'], data['location'])}, fingerprint {data['fingerprint']}",
         "hardware": "; ".join(dict.fromkeys(devices)),
         "rows": rows,
     }

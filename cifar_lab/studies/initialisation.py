@@ -21,7 +21,8 @@ from torch import nn
 from cifar_lab.atomic import write_atomically
 from cifar_lab.errors import UserError
 from cifar_lab.models.mlp import REPORT_STD
-from cifar_lab.parsing import FitPlan, parse_fit
+from cifar_lab.parsing import FitPlan, parse_fit, refuse_seed
+from cifar_lab.report.runs import decisive
 from cifar_lab.studies.probe import Probe
 from cifar_lab.training.final_evaluation import FinalEvaluation
 from cifar_lab.training.fit import build_data, build_model
@@ -97,6 +98,7 @@ def run_study(
     Raises:
         UserError: a wrong flag, or runs on different images.
     """
+    refuse_seed(flags)
     runs: dict[str, list[Run]] = {variant.name: [] for variant in VARIANTS}
     for seed in seeds:
         for variant in VARIANTS:
@@ -112,8 +114,10 @@ def run_study(
 def _run_once(path: Path, plan: FitPlan, variant: Variant) -> Run:
     """The run of these settings: from the file, else trained and written to it."""
     config = {**plan.as_config(), "small_layers": list(variant.small_layers)}
-    if path.exists() and (found := json.loads(path.read_text("utf-8")))["config"] == config:
-        return found
+    if path.exists():
+        found = json.loads(path.read_text("utf-8"))
+        if decisive(found["config"]) == decisive(config):
+            return found
     print(f"running {path.parent.name}, seed {plan.settings.seed}", flush=True)
     run = {"config": config, **train(plan, variant.small_layers)}
     path.parent.mkdir(parents=True, exist_ok=True)

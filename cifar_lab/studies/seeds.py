@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cifar_lab.data.image_set import SYNTHETIC_NOTE
 from cifar_lab.errors import UserError
 from cifar_lab.parsing import FitPlan
 from cifar_lab.report.results import mean_and_deviation
@@ -46,7 +47,7 @@ def table(runs: Sequence[Run]) -> str:
     seeds = ", ".join(str(summary["seed"]) for summary in summaries)
     lines = [f"\nseeds {seeds}, mean ± standard deviation"]
     if summaries[0]["data"]["source"] == "synthetic":
-        lines.append("These numbers are for SYNTHETIC images; they say nothing about CIFAR-10.")
+        lines.append(SYNTHETIC_NOTE)
     for split, points in summaries[0]["accuracy"].items():
         for which, name in NAMES.items():
             if which in points:

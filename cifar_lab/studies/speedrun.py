@@ -1,6 +1,6 @@
 """What accuracy a recipe reaches in what time: several seeds, all training images.
 
-The report's protocol: training sees all training images, the test set is read at the end alone.
+Training sees all training images; the test set is read at the end alone.
 Before and after each run the best convolution that the machine reaches is timed: on a shared
 machine seconds mean little without it. On a GPU a run of a few steps comes first.
 """
@@ -26,7 +26,7 @@ from cifar_lab.inference.known_data import load_split
 from cifar_lab.inference.logits import split_logits
 from cifar_lab.inference.restore import load_classifier
 from cifar_lab.models import REGISTRY
-from cifar_lab.parsing import FitPlan, parse_fit
+from cifar_lab.parsing import FitPlan, parse_fit, refuse_seed
 from cifar_lab.report.results import hardware, mean_and_deviation, versions_of
 from cifar_lab.report.runs import Run, find, images_of, train
 from cifar_lab.report.table import line
@@ -76,6 +76,7 @@ def run_speedrun(
         UserError: settings, data or runs that are wrong.
         TrainingEndedError: a training failed or was interrupted.
     """
+    refuse_seed(flags)
     words = ["--recipe", recipe, *PROTOCOL, *flags]
     lengths = [["--max_epochs", str(number)] for number in epochs] or [[]]
     plans = [

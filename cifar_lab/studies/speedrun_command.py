@@ -14,6 +14,7 @@ from typing import Any
 from cifar_lab.command_line import (
     Parser,
     add_data,
+    add_hardware,
     add_json,
     check_writable,
     command,
@@ -70,8 +71,7 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         metavar="FILE",
         help="draw accuracy against time (.svg, .png, .pdf)",
     )
-    add("--accelerator", default="auto", metavar="auto|cpu|gpu|mps", help="what trains")
-    add("--precision", default="auto", metavar="NAME", help="as scripts/fit.py takes it")
+    add_hardware(parser)
     add_data(parser)
     add_json(parser)
     return parser.parse_known_args(underscored(argv))
@@ -89,12 +89,13 @@ def _run(options: argparse.Namespace, others: list[str]) -> dict[str, Any]:
     check_writable("--figure", options.figure)
 
     from cifar_lab.atomic import write_atomically
+    from cifar_lab.data.image_set import DESCRIPTIONS
     from cifar_lab.studies.speedrun import run_speedrun, table
     from cifar_lab.studies.speedrun_figure import draw
 
     found = run_speedrun(options.recipe, seeds, epochs, flags)
     found = {"command": _repeats(options, others, found["data"]), **found}
-    images = found["data"] or "SYNTHETIC images, which say nothing about CIFAR-10"
+    images = found["data"] or DESCRIPTIONS["synthetic"]
     print(f"\n{images}, fingerprint {found['fingerprint']}\n\n{table(found['rows'])}")
     if options.output:
         with writing("--output", options.output):

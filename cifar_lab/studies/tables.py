@@ -69,13 +69,16 @@ def _steepness(runs: list[Run]) -> str:
 
 
 def _dead(runs: list[Run], step: int | None) -> str:
-    """Dead units at a step, or at the end where there is none such."""
+    """Dead units at a step, at the end for None; a dash where a run has no such point."""
     points = [_point(run, step) for run in runs]
-    return f"{100 * mean(point['dead'] for point in points):.1f}"
+    shares = [point["dead"] for point in points if point is not None]
+    return f"{100 * mean(shares):.1f}" if len(shares) == len(points) else "–"
 
 
-def _point(run: Run, step: int | None) -> dict[str, Any]:
-    return next((point for point in run["points"] if point["step"] == step), run["points"][-1])
+def _point(run: Run, step: int | None) -> dict[str, Any] | None:
+    if step is None:
+        return run["points"][-1]
+    return next((point for point in run["points"] if point["step"] == step), None)
 
 
 def _spread(values: list[float]) -> str:

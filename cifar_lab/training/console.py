@@ -12,6 +12,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from cifar_lab import __version__
 from cifar_lab.data.datamodule import CIFAR10DataModule
+from cifar_lab.data.image_set import SYNTHETIC_NOTE
 from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.parsing import FitPlan
 from cifar_lab.settings import FitSettings
@@ -53,7 +54,7 @@ def print_end(
 ) -> None:
     """Shows the summary, and how to look at the run."""
     if summary.data["source"] == "synthetic":
-        print("\nThese numbers are for SYNTHETIC images; they say nothing about CIFAR-10.")
+        print(f"\n{SYNTHETIC_NOTE}")
     print(f"\n{summary.table()}")
     limits = {
         "overfit_batches": settings.overfit_batches or None,

@@ -122,7 +122,7 @@ def _check_unchanged(folder: RunFolder, then: Mapping[str, Any], now: Mapping[st
     changed = [
         f"  {name}: then {_text(then.get(name))}, now {_text(value)}"
         for name, value in now.items()
-        if name not in CHANGEABLE and then.get(name) != value
+        if name not in CHANGEABLE and repr(then.get(name)) != repr(value)  # 1 is not 1.0
     ]
     if changed:
         lines = "\n".join(changed)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from cifar_lab.dashboards.budget import Budget
 from cifar_lab.dashboards.norm_curves import NormCurves
-from cifar_lab.dashboards.norms import LayerNorms
+from cifar_lab.dashboards.norms import ParameterNorms
 from cifar_lab.models import MLP, NumpyMLP
 
 
@@ -16,7 +16,7 @@ def test_the_norm_of_a_layer_is_that_of_all_its_numbers() -> None:
     model = MLP(hidden_units=(5,))
     images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
     F.cross_entropy(model(images), torch.arange(4)).backward()
-    norms = LayerNorms(model.network, model.gradients()).read()
+    norms = ParameterNorms(model.network, model.gradients()).read()
     layer = model.network[1]
     numbers = torch.cat([layer.weight.grad.flatten(), layer.bias.grad])
     assert norms["grad_norm/1.Linear"] == pytest.approx(numbers.norm().item(), rel=1e-5)
@@ -31,7 +31,7 @@ def test_a_numpy_network_has_norms_too() -> None:
     logits = model(images)
     model.criterion.forward(logits.numpy(), torch.arange(4).numpy())
     model.numpy_network.backward(model.criterion.backward())
-    norms = LayerNorms(model.network, model.gradients()).read()
+    norms = ParameterNorms(model.network, model.gradients()).read()
     assert set(norms) == {f"{k}_norm/linear{n}" for k in ("grad", "weight") for n in (0, 2)}
     gradient = model.numpy_network.layers[2].grads
     expected = (gradient["weight"] ** 2).sum() + (gradient["bias"] ** 2).sum()

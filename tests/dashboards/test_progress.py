@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from cifar_lab.cli import fit
+from cifar_lab.dashboards import progress
 from cifar_lab.dashboards.progress import ProgressBar, ProgressLines, clock, make_progress
 
 
@@ -39,6 +40,23 @@ def test_the_time_left_is_told_once_a_step_was_timed(step: int, left: str, capsy
     lines._start -= 10
     lines.on_validation_end(trainer, None)
     assert capsys.readouterr().out.endswith(f"0:10 elapsed{left}\n")
+
+
+def test_a_line_comes_where_no_evaluation_does(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    clock_now = [0.0]
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: clock_now[0])
+    trainer = SimpleNamespace(global_step=0, estimated_stepping_batches=10)
+    trainer.sanity_checking, trainer.is_global_zero, trainer.callback_metrics = False, True, {}
+    lines = ProgressLines()
+    lines.on_train_start(trainer, None)
+    told = []
+    for step in range(1, 9):  # one in a hundred seconds
+        trainer.global_step, clock_now[0] = step, 100.0 * step
+        if step == 4:
+            lines.on_validation_end(trainer, None)
+        lines.on_train_batch_end(trainer, None, None, None, step)
+        told += [step] * capsys.readouterr().out.count("\n")
+    assert told == [3, 4, 7]
 
 
 def test_the_bar_shows_steps_and_numbers_in_place_of_lines(tree: Path, capsys) -> None:

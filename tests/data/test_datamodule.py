@@ -121,6 +121,8 @@ def test_normalize_gives_standardised_floats_to_foreign_models(tree: Path) -> No
     assert images.dtype == torch.float32
     torch.testing.assert_close(images.mean((0, 2, 3)), torch.zeros(3), atol=0.05, rtol=0)
     torch.testing.assert_close(images.std((0, 2, 3)), torch.ones(3), atol=0.05, rtol=0)
+    elsewhere = tuple(part.to("meta") for part in next(iter(data.train_dataloader())))
+    assert data.on_after_batch_transfer(elsewhere, 0)[0].device.type == "meta"  # goes with them
 
 
 @pytest.mark.parametrize(

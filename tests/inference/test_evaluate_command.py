@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from cifar_lab.cli import fit
@@ -21,7 +22,7 @@ from cifar_lab.errors import UserError
 from cifar_lab.inference.confusion_file import write_figure
 from cifar_lab.inference.evaluate_command import main
 from cifar_lab.inference.evaluation import Evaluation
-from cifar_lab.inference.known_data import load_split
+from cifar_lab.inference.known_data import data_dir_of_run, load_split
 from cifar_lab.inference.restore import load_classifier
 
 Capture = pytest.CaptureFixture[str]
@@ -271,6 +272,27 @@ def test_splits_are_those_of_the_checkpoint(checkpoint: Path, tree: Path) -> Non
     assert len(load_split(model, "val", str(tree), "auto").indices) == 30
 
 
+def test_without_a_folder_the_data_of_the_run_are_read(
+    checkpoint: Path, tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.delenv("CIFAR_LAB_DATA", raising=False)
+    config = checkpoint.parent.parent / "config.yaml"
+    for content in ("data_dir: gone", "data_dir: [1", "data_dir: null", "1: 2", "{}"):
+        config.write_text(content, "utf-8")
+        assert data_dir_of_run(checkpoint) is None
+    config.unlink()
+    assert data_dir_of_run(checkpoint) is None
+    config.write_text(yaml.safe_dump({"data_dir": str(tree)}), "utf-8")
+    other = shutil.copy(checkpoint, checkpoint.parent.parent / "copy.ckpt")  # beside the file
+    assert data_dir_of_run(Path(other)) is None
+    monkeypatch.chdir(checkpoint.parent)
+    capsys.readouterr()
+    assert main(["best.ckpt", "--split", "val", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 12
+    monkeypatch.setenv("CIFAR_LAB_DATA", "elsewhere")
+    assert data_dir_of_run(checkpoint) is None
+
+
 def test_other_images_are_a_warning_for_test_and_an_error_for_splits_of_the_training(
     checkpoint: Path, write_tree: Callable[..., Path], capsys: Capture
 ) -> None:
@@ -358,6 +380,7 @@ def test_images_of_a_folder_are_never_downloaded(
 ) -> None:
     monkeypatch.setattr(sources, "download_archive", lambda *given: pytest.fail("downloaded"))
     monkeypatch.delenv("CIFAR_LAB_DATA", raising=False)
+    (checkpoint.parents[1] / "config.yaml").unlink()  # which says where they were
     _fails([str(checkpoint)], "data: no images here. The model was trained on image", capsys)
 
 

@@ -205,6 +205,23 @@ def test_foreign_and_altered_content(checkpoint: Path, change: Any, said: str) -
         load_classifier(_changed(checkpoint, change))
 
 
+def test_the_parameter_that_does_not_fit_is_named(checkpoint: Path) -> None:
+    change = lambda content: content["state_dict"].popitem() and None  # noqa: E731
+    with pytest.raises(UserError, match=r'Missing key.*"network\.'):
+        load_classifier(_changed(checkpoint, change))
+
+
+def test_a_checkpoint_of_a_compiled_network_is_read(checkpoint: Path) -> None:
+    def compiled(content: dict[str, Any]) -> None:  # the names that torch.compile(network) gives
+        state = content["state_dict"]
+        for key in [key for key in state if key.startswith("network.")]:
+            state[key.replace("network.", "network._orig_mod.")] = state.pop(key)
+
+    images = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
+    expected = load_classifier(checkpoint)(images)
+    assert torch.equal(load_classifier(_changed(checkpoint, compiled))(images), expected)
+
+
 def _saved(model: ImageClassifier, **settings: Any) -> Path:
     """A checkpoint of a model, whose settings may say something else."""
     origin = {"format": CHECKPOINT_FORMAT, "model": type(model).__name__}
