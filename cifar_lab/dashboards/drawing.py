@@ -1,4 +1,4 @@
-"""Writes the pictures of a run: the answers of the model, a batch, and the first weights."""
+"""Writes the pictures of a run: the answers of the model, a batch, and the weights."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from cifar_lab.dashboards.answers import Answers
@@ -15,6 +15,7 @@ from cifar_lab.dashboards.figures import class_accuracy_figure, mistakes_figure,
 from cifar_lab.dashboards.tiles import batch_sheet, weight_sheet
 
 THRESHOLDS = 127  # of a precision-recall curve
+HISTOGRAM_VALUES = 100_000  # at most, of a parameter; evenly spaced where it has more
 
 
 def draw_evaluation(
@@ -69,6 +70,13 @@ def draw_weights(writer: SummaryWriter, parameters: Sequence[Tensor], step: int)
     sheet = weight_sheet(parameters)
     if sheet is not None:
         writer.add_image("weights/first_layer", sheet, step, dataformats="HWC")
+
+
+def draw_histograms(writer: SummaryWriter, network: nn.Module, step: int) -> None:
+    """Writes a histogram of each parameter, ``weights/<name>``."""
+    for name, parameter in network.named_parameters():
+        stride = 1 + parameter.numel() // HISTOGRAM_VALUES
+        writer.add_histogram(f"weights/{name}", parameter.detach().flatten()[::stride], step)
 
 
 def _add(writer: SummaryWriter, tag: str, figure: Figure, title: str, step: int) -> None:

@@ -142,3 +142,4 @@ class Pictures(Callback):
         if self._batch is not None:
             drawing.draw_batch(writer, self._batch, step)
             drawing.draw_weights(writer, list(model.network.parameters()), step)
+            drawing.draw_histograms(writer, model.network, step)

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 from torch.optim import AdamW
 
+from cifar_lab.data.datamodule import CIFAR10DataModule
 from cifar_lab.errors import UserError
 from cifar_lab.models.replayed import ReplayedClassifier
 from cifar_lab.optimizers.muon import Muon
@@ -61,6 +62,17 @@ class FastClassifier(ReplayedClassifier):
     def computed_layer(self) -> nn.Module | None:
         """The first layer, where it is computed from the training images, with ``filled``."""
         return None
+
+    def fill_computed_layer(self, data: CIFAR10DataModule) -> None:
+        """Computes ``computed_layer`` from training images; of models that have one."""
+        raise NotImplementedError
+
+    def setup(self, stage: str) -> None:
+        """Computes the first layer, if it is such a one, from training images, once."""
+        super().setup(stage)
+        data, layer = self.trainer.datamodule, self.computed_layer
+        if isinstance(data, CIFAR10DataModule) and layer is not None and not layer.filled:
+            self.fill_computed_layer(data)
 
     def on_fit_start(self) -> None:
         """Refuses to train behind a first layer that was not computed, and is random.

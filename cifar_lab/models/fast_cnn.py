@@ -158,18 +158,17 @@ class FastCNN(FastClassifier):
         """The whitening layer, if there is one."""
         return self.network.first if isinstance(self.network.first, Whitening) else None
 
-    def setup(self, stage: str) -> None:
-        """Computes the whitening layer, if there is one, from training images, once."""
-        super().setup(stage)
-        data, first = self.trainer.datamodule, self.computed_layer
-        if isinstance(data, CIFAR10DataModule) and first is not None and not first.filled:
-            # Of all classes: a folder of images lists them class by class.
-            count = len(data.train_indices)
-            taken = min(count, WHITENING_IMAGES)
-            chosen = data.train_indices[np.arange(taken) * count // taken]
-            images = torch.from_numpy(data.image_set.train_images[chosen])
-            # Lightning moves a model to its device after this.
-            first.fill(self.normalize(images.to(first.weight.device)))
+    def fill_computed_layer(self, data: CIFAR10DataModule) -> None:
+        """Computes the whitening layer from some training images."""
+        first = self.computed_layer
+        assert first is not None
+        # Of all classes: a folder of images lists them class by class.
+        count = len(data.train_indices)
+        taken = min(count, WHITENING_IMAGES)
+        chosen = data.train_indices[np.arange(taken) * count // taken]
+        images = torch.from_numpy(data.image_set.train_images[chosen])
+        # Lightning moves a model to its device after this.
+        first.fill(self.normalize(images.to(first.weight.device)))
 
 
 def _convolution(fan_in: int, width: int) -> nn.Conv2d:

@@ -143,12 +143,10 @@ class FastMLP(FastClassifier):
         """The principal components, if the network begins with them."""
         return self.network.principal
 
-    def setup(self, stage: str) -> None:
-        """Computes the principal components from the training images, once."""
-        super().setup(stage)
-        data, principal = self.trainer.datamodule, self.computed_layer
-        if isinstance(data, CIFAR10DataModule) and principal is not None and not principal.filled:
-            principal.fill(lambda: self._pieces(data))
+    def fill_computed_layer(self, data: CIFAR10DataModule) -> None:
+        """Computes the principal components from the training images."""
+        assert self.computed_layer is not None
+        self.computed_layer.fill(lambda: self._pieces(data))
 
     def _pieces(self, data: CIFAR10DataModule) -> Iterator[Tensor]:
         """The training images, normalised, a few thousand at a time."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -48,6 +49,14 @@ def test_full_shows_pictures_of_the_last_evaluation_and_of_the_test(run) -> None
     # This run is over before pictures on the way would be worth their time.
     assert all(_steps(events, tag) == [25] for tag in events.Tags()["images"])
     assert events.Tags()["graph"]
+    weights = torch.load(RUN / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    parameters = {n.removeprefix("network."): w for n, w in weights.items() if "network" in n}
+    assert set(events.Tags()["histograms"]) == {f"weights/{name}" for name in parameters}
+    for name, values in parameters.items():
+        (event,) = events.Histograms(f"weights/{name}")
+        assert event.step == 25
+        assert event.histogram_value.num == values.numel()
+        assert event.histogram_value.sum == pytest.approx(values.sum().item(), abs=1e-4)
     curves = {tag for tag in events.Tags()["tensors"] if tag.startswith("pr")}
     assert curves == {f"{group}/{name}" for group in ("pr", "pr_test") for name in _CLASSES}
 
@@ -60,7 +69,7 @@ def test_scalars_has_norms_hparams_and_text_but_no_pictures(run) -> None:
     tags = _events().Tags()
     norms = {f"{k}_norm/{n}.Linear" for k in ("grad", "weight") for n in (1, 3)}
     assert norms | set(METRICS) <= set(tags["scalars"])
-    assert tags["images"] == []
+    assert tags["images"] == tags["histograms"] == []
     assert not tags["graph"]
     assert set(tags["tensors"]) == {
         "run/configuration/text_summary",
@@ -78,6 +87,19 @@ def test_off_leaves_the_table_alone(run) -> None:
         "checkpoints",
     }
     assert json.loads((RUN / "summary.json").read_text())["seconds"]["dashboard"] == 0
+
+
+def test_histograms_of_large_layers_are_of_values_all_over_them() -> None:
+    layer = torch.nn.Linear(1000, 1001, bias=False)
+    layer.weight.data.copy_(torch.arange(1_001_000).view(1001, 1000))
+    taken = {}
+    writer = SimpleNamespace(add_histogram=lambda tag, values, step: taken.update({tag: values}))
+    drawing.draw_histograms(writer, layer, 7)
+    values = taken["weights/weight"]
+    assert drawing.HISTOGRAM_VALUES / 2 < len(values) <= drawing.HISTOGRAM_VALUES
+    assert values[0] == 0
+    assert values[-1] > 1_000_000
+    assert len(values.diff().unique()) == 1
 
 
 def test_norms_come_at_the_steps_of_the_training_curves(run) -> None:
