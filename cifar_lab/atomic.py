@@ -7,10 +7,12 @@ synced too: without that a power cut could still undo the rename.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6)  # seconds between the tries of _replace
 
@@ -32,6 +34,12 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
+    """Writes plain values as a JSON file, as ``write_atomically``; raises the same."""
+    text = json.dumps(content, indent=indent, ensure_ascii=False) + "\n"
+    write_atomically(path, text.encode(errors="backslashreplace"))  # names that are no UTF-8
 
 
 def _replace(part: Path, path: Path) -> None:

@@ -143,7 +143,8 @@ def split_flags(argv: Sequence[str]) -> dict[str, str]:
     while words:
         word = words.pop(0)
         if not word.startswith("--"):
-            raise UserError(f"{shown(repr(word))}: expected a flag, such as --model {shown(word)}")
+            hint = "with two dashes" if word.startswith("-") else f"such as --model {shown(word)}"
+            raise UserError(f"{shown(repr(word))}: expected a flag, {hint}")
         name, equals, value = word[2:].partition("=")
         name = canonical(name)
         if not equals:

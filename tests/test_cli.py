@@ -143,6 +143,7 @@ def test_help_and_errors_come_without_torch() -> None:
         (["--model", "mlp", "--hidden_units", "ten"], "--hidden_units ['ten']: expected integers"),
         (["--max_steps", "5", "--max_epochs", "1"], "--max_steps 5 and --max_epochs 1: give one"),
         (["cnn"], "'cnn': expected a flag, such as --model cnn"),
+        (["-c", "settings.yaml"], "'-c': expected a flag, with two dashes"),
         (["--config", "missing.yaml"], "--config missing.yaml: cannot be read"),
     ],
 )

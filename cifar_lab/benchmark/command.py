@@ -6,7 +6,6 @@ Nothing heavy is imported before the flags are read, so that ``--help`` answers 
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -79,7 +78,7 @@ def _chosen(text: str) -> list[str]:
 
 
 def _measure(chosen: list[str], options: argparse.Namespace, words: str) -> dict[str, Any]:
-    from cifar_lab.atomic import write_atomically
+    from cifar_lab.atomic import write_json
     from cifar_lab.benchmark import drift, sections
     from cifar_lab.benchmark.contenders import Setting
     from cifar_lab.benchmark.machine import describe
@@ -105,6 +104,6 @@ def _measure(chosen: list[str], options: argparse.Namespace, words: str) -> dict
         found[name] = measures[name]()
         if options.output:
             with writing("--output", options.output):
-                write_atomically(options.output, (json.dumps(found, indent=1) + "\n").encode())
+                write_json(options.output, found)
         print("\n".join(["", *lines(name, found[name])]), flush=True)
     return found

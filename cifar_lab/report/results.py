@@ -10,7 +10,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.atomic import write_atomically
+from cifar_lab.atomic import write_json
 from cifar_lab.errors import UserError
 from cifar_lab.recipes import recipes
 from cifar_lab.report.runs import Run
@@ -76,7 +76,7 @@ def hardware(summary: dict[str, Any]) -> str:
 
 def write(results: Results, path: Path) -> None:
     """Writes ``results.json``, whole or not at all."""
-    write_atomically(path, (json.dumps(results, indent=1, ensure_ascii=False) + "\n").encode())
+    write_json(path, results)
 
 
 def read(path: Path) -> Results:

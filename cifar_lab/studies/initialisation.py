@@ -18,7 +18,7 @@ from typing import Any
 from pytorch_lightning import seed_everything
 from torch import nn
 
-from cifar_lab.atomic import write_atomically
+from cifar_lab.atomic import write_json
 from cifar_lab.errors import UserError
 from cifar_lab.models.mlp import REPORT_STD
 from cifar_lab.parsing import FitPlan, parse_fit, refuse_seed
@@ -121,7 +121,7 @@ def _run_once(path: Path, plan: FitPlan, variant: Variant) -> Run:
     print(f"running {path.parent.name}, seed {plan.settings.seed}", flush=True)
     run = {"config": config, **train(plan, variant.small_layers)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(run).encode())
+    write_json(path, run, indent=None)
     return run
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from cifar_lab.atomic import write_atomically
+from cifar_lab.atomic import write_json
 from cifar_lab.benchmark.peak import convolution, peak
 from cifar_lab.devices import device_kind
 from cifar_lab.errors import TrainingEndedError, UserError
@@ -140,7 +140,7 @@ def _run(plan: FitPlan, images: str) -> Run:
             "convolution_gflops": peaks,
             "accuracy_of_views": _accuracy_of_views(run, plan),
         }
-        write_atomically(path, json.dumps(extra).encode())
+        write_json(path, extra)
     return run
 
 

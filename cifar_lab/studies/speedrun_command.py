@@ -6,7 +6,6 @@ Nothing heavy is imported before the flags are read, so that ``--help`` answers 
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -88,7 +87,7 @@ def _run(options: argparse.Namespace, others: list[str]) -> dict[str, Any]:
     check_writable("--output", options.output)
     check_writable("--figure", options.figure)
 
-    from cifar_lab.atomic import write_atomically
+    from cifar_lab.atomic import write_json
     from cifar_lab.data.image_set import DESCRIPTIONS
     from cifar_lab.studies.speedrun import run_speedrun, table
     from cifar_lab.studies.speedrun_figure import draw
@@ -99,8 +98,7 @@ def _run(options: argparse.Namespace, others: list[str]) -> dict[str, Any]:
     print(f"\n{images}, fingerprint {found['fingerprint']}\n\n{table(found['rows'])}")
     if options.output:
         with writing("--output", options.output):
-            content = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
-            write_atomically(options.output, content.encode())
+            write_json(options.output, found)
     if options.figure:
         with writing("--figure", options.figure):
             draw(found["rows"], options.figure)

@@ -7,7 +7,6 @@ last point of the test curve are both given, and named as such.
 
 from __future__ import annotations
 
-import json
 import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 from pytorch_lightning import Trainer
 
 import cifar_lab
-from cifar_lab.atomic import write_atomically
+from cifar_lab.atomic import write_json
 from cifar_lab.dashboards.progress import clock
 from cifar_lab.data.datamodule import CIFAR10DataModule
 from cifar_lab.training.checkpoints import Point
@@ -61,8 +60,7 @@ class Summary:
 
     def write(self, path: Path) -> None:
         """Writes the JSON file, whole or not at all."""
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
-        write_atomically(path, text.encode("utf-8"))
+        write_json(path, asdict(self))
 
     def table(self) -> str:
         """The accuracies as lines for people."""

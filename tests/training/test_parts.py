@@ -1,5 +1,6 @@
 """The parts of a run: its folder, its checkpoints, its precision."""
 
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -269,3 +270,11 @@ def test_a_rename_that_windows_forbids_for_a_while_is_tried_again(
         atomic.write_atomically(Path("x"), b"newer")
     assert Path("x").read_bytes() == b"new"
     assert not Path("x.part").exists()
+
+
+def test_json_files_hold_names_that_are_no_utf8() -> None:
+    content = {"command": "--data_dir /tmp/\udcff", "name": "Bücher"}
+    atomic.write_json(Path("x.json"), content)
+    text = Path("x.json").read_text("utf-8")
+    assert json.loads(text) == content
+    assert "Bücher" in text
