@@ -83,6 +83,13 @@ def test_study_prints_a_row_for_each_variant_and_goes_on_where_it_was(tree, caps
     assert [line for line in again.splitlines() if "running" in line] == ["running default, seed 0"]
     assert again.split("\n\n")[-2] == out.split("\n\n")[-2]
     assert Path("figures/one.svg").read_bytes() == Path("figures/two.svg").read_bytes()
+    elsewhere = tree.rename(tree.with_name("elsewhere"))  # the same images
+    words[1] = str(elsewhere)
+    assert main(words) == 0
+    assert "running" not in capsys.readouterr().out
+    next((elsewhere / "test" / "cat").iterdir()).unlink()
+    assert main(words) == 0
+    assert capsys.readouterr().out.count("running ") == len(VARIANTS)
 
 
 def test_tables_give_mean_and_deviation_over_the_seeds_and_the_step_of_the_peak():

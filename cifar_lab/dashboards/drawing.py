@@ -15,7 +15,6 @@ from cifar_lab.dashboards.figures import class_accuracy_figure, mistakes_figure,
 from cifar_lab.dashboards.tiles import batch_sheet, weight_sheet
 
 THRESHOLDS = 127  # of a precision-recall curve
-HISTOGRAM_VALUES = 100_000  # at most, of a parameter; evenly spaced where it has more
 
 
 def draw_evaluation(
@@ -75,8 +74,7 @@ def draw_weights(writer: SummaryWriter, parameters: Sequence[Tensor], step: int)
 def draw_histograms(writer: SummaryWriter, network: nn.Module, step: int) -> None:
     """Writes a histogram of each parameter, ``weights/<name>``."""
     for name, parameter in network.named_parameters():
-        stride = 1 + parameter.numel() // HISTOGRAM_VALUES
-        writer.add_histogram(f"weights/{name}", parameter.detach().flatten()[::stride], step)
+        writer.add_histogram(f"weights/{name}", parameter, step)
 
 
 def _add(writer: SummaryWriter, tag: str, figure: Figure, title: str, step: int) -> None:

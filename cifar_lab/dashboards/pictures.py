@@ -141,5 +141,6 @@ class Pictures(Callback):
         drawing.draw_pr_curves(writer, answers, names, pr_group, step)
         if self._batch is not None:
             drawing.draw_batch(writer, self._batch, step)
+        if pr_group == "pr":  # not of a test, whose curves' step is not that of its weights
             drawing.draw_weights(writer, list(model.network.parameters()), step)
             drawing.draw_histograms(writer, model.network, step)

@@ -5,8 +5,10 @@ Both show the scalars that were last logged, so they ask nothing of the device.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -14,6 +16,7 @@ from tqdm import tqdm
 
 REFRESH_SECONDS = 0.2  # of the bar
 LONGEST_SILENCE = 300.0  # seconds without a line
+SPLITS = ("train", "val", "test")
 
 
 def make_progress(kind: str) -> Callback | None:
@@ -36,22 +39,26 @@ class ProgressLines(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Prints a line, where none came for long."""
+        """Prints a line, where none came for long; without evaluations, which are of earlier steps.
+
+        Nothing was saved for it: that nobody reads it any more shows at the next evaluation.
+        """
         if time.perf_counter() - self._told >= LONGEST_SILENCE:
-            self._tell(trainer)
+            with contextlib.suppress(BrokenPipeError):
+                self._tell(trainer, ["train"])
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prints the line of an evaluation."""
         if not trainer.sanity_checking:
-            self._tell(trainer)
+            self._tell(trainer, SPLITS)
 
-    def _tell(self, trainer: Trainer) -> None:
+    def _tell(self, trainer: Trainer, splits: Sequence[str]) -> None:
         self._told = time.perf_counter()
         if not trainer.is_global_zero:
             return
         step, steps = trainer.global_step, trainer.estimated_stepping_batches
         elapsed = self._told - self._start
-        line = f"step {step:>{len(f'{steps:,}')},} of {steps:,}   {describe(trainer)}"
+        line = f"step {step:>{len(f'{steps:,}')},} of {steps:,}   {describe(trainer, splits)}"
         line += f"   {clock(elapsed)} elapsed"
         if done := step - self._first_step:  # a run may go on with an evaluation
             line += f", {clock(elapsed / done * (steps - step))} left"
@@ -109,11 +116,11 @@ class ProgressBar(Callback):
         self._bar.set_description_str(description)
 
 
-def describe(trainer: Trainer) -> str:
-    """The newest scalars in words."""
+def describe(trainer: Trainer, splits: Sequence[str] = SPLITS) -> str:
+    """The newest scalars of these splits, and the speed, in words."""
     metrics = trainer.callback_metrics
     parts = []
-    for split in ("train", "val", "test"):
+    for split in splits:
         if f"loss/{split}" in metrics:
             loss, accuracy = metrics[f"loss/{split}"], metrics[f"acc/{split}"]
             parts.append(f"{split} {float(loss):.3f} {100 * float(accuracy):.2f} %")

@@ -111,9 +111,12 @@ class BatchLoader:
         return {**state, "follows_epochs": int(self.shuffle)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continues where ``state`` stood; a finished epoch continues with the next."""
-        past, self._resume_at = divmod(state["batches"], max(len(self), 1))
-        self.epoch, self._consumed = state["epoch"] + past, self._resume_at
+        """Continues where ``state`` stood; a finished epoch with a whole one.
+
+        Its number is told by ``set_epoch``, as Lightning does.
+        """
+        self.epoch = state["epoch"]
+        self._resume_at = self._consumed = state["batches"] % max(len(self), 1)
 
     def _share(self) -> int:
         """Images of this process."""

@@ -48,13 +48,13 @@ def resolve_folder(data_dir: str | os.PathLike[str] | None) -> Path:
             except (OSError, RuntimeError) as error:  # no path, or the home of nobody
                 reason = getattr(error, "strerror", None) or error
                 raise UserError(f"{name} {shown(value)}: cannot be read ({reason})") from error
-            if not there and path.name in (ARCHIVE_NAME, original.FOLDER_NAME):
-                path = path.parent  # removed, to be downloaded anew
-                there = path.is_dir()
             if not there:
+                advice = f"create the folder (mkdir -p '{path}')"
+                if path.name in (ARCHIVE_NAME, original.FOLDER_NAME):  # it may have been removed
+                    advice = f"name the folder '{path.parent}'"
                 raise UserError(
-                    f"{name} {path}: no such folder. Correct the path, or create the folder "
-                    f"(mkdir -p '{path}') to have CIFAR-10 downloaded into it."
+                    f"{name} {path}: no such folder. Correct the path, or {advice} to have "
+                    "CIFAR-10 downloaded into it."
                 )
             return path
     return DEFAULT_FOLDER

@@ -74,16 +74,16 @@ def load_split(
 def data_dir_of_run(checkpoint: Path) -> str | None:
     """The data folder that the run of a checkpoint had, from its ``config.yaml``.
 
-    None where the file or that folder is not there (any more), and where ``$CIFAR_LAB_DATA`` names
-    another.
+    None where that file is not there, where no images are in that folder (any more), and where
+    ``$CIFAR_LAB_DATA`` names another.
     """
     folder_of_checkpoint = checkpoint.absolute().parent
     if os.environ.get("CIFAR_LAB_DATA") or folder_of_checkpoint.name != "checkpoints":
         return None
     try:
         folder = read_config(str(folder_of_checkpoint.parent / "config.yaml")).get("data_dir")
-        there = isinstance(folder, str) and Path(folder).expanduser().exists()
-    except (OSError, RuntimeError, ValueError):  # no such file, or an altered one
+        there = isinstance(folder, str) and sources.find(sources.resolve_folder(folder)) is not None
+    except UserError:  # no such file or folder, or an altered one
         return None
     return folder if there else None
 

@@ -26,6 +26,7 @@ from cifar_lab.files import check_file, shown
 from cifar_lab.models import REGISTRY
 from cifar_lab.models.classifier import CHECKPOINT_FORMAT, ImageClassifier
 
+COMPILED = "_orig_mod."  # in the names of a part that torch.compile wraps
 FILE_LIMIT = 2**32  # bytes; the largest model of the registry has 0.1 GB with its optimizer
 PLAIN = (str, int, float)  # what settings are, or lists of
 SLACK = 4  # a weight is registered again when weight normalisation takes it apart
@@ -206,8 +207,10 @@ def _build(path: Path, checkpoint: dict[str, Any]) -> ImageClassifier:
         settings = {k: v for k, v in checkpoint["hyper_parameters"].items() if k[0] != "_"}
         with _at_most(SLACK * sum(map(torch.numel, checkpoint["state_dict"].values()))):
             model = classes[name](**settings)
-        state = checkpoint["state_dict"].items()  # a compiled part adds a name to its own
-        model.load_state_dict({key.replace("_orig_mod.", ""): value for key, value in state})
+        state = checkpoint["state_dict"]
+        for key in [key for key in state if COMPILED in key]:
+            state[key.replace(COMPILED, "")] = state.pop(key)
+        model.load_state_dict(state)
         model.on_load_checkpoint(checkpoint)
     except Exception as error:  # the content decides which
         reason = shown(" ".join(str(error).split("\n")[:2]) or type(error).__name__, longest=300)

@@ -22,7 +22,7 @@ from cifar_lab.atomic import write_json
 from cifar_lab.errors import UserError
 from cifar_lab.models.mlp import REPORT_STD
 from cifar_lab.parsing import FitPlan, parse_fit, refuse_seed
-from cifar_lab.report.runs import decisive
+from cifar_lab.report.runs import decisive, images_of
 from cifar_lab.studies.probe import Probe
 from cifar_lab.training.final_evaluation import FinalEvaluation
 from cifar_lab.training.fit import build_data, build_model
@@ -96,27 +96,26 @@ def run_study(
         The runs of each variant, by its name.
 
     Raises:
-        UserError: a wrong flag, or runs on different images.
+        UserError: a wrong flag, or no images.
     """
     refuse_seed(flags)
+    images = images_of(parse_fit([*shlex.split(f"{VARIANTS[0].flags} {COMMON}"), *flags]))
     runs: dict[str, list[Run]] = {variant.name: [] for variant in VARIANTS}
     for seed in seeds:
         for variant in VARIANTS:
             words = [*shlex.split(f"{variant.flags} {COMMON} --seed {seed}"), *flags]
             path = log_dir / variant.name / f"seed_{seed}.json"
-            runs[variant.name].append(_run_once(path, parse_fit(words), variant))
-    images = {run["data"]["fingerprint"] for found in runs.values() for run in found}
-    if len(images) > 1:
-        raise UserError(f"log_dir {log_dir}: has runs on different images. Give another --log_dir.")
+            runs[variant.name].append(_run_once(path, parse_fit(words), variant, images))
     return runs
 
 
-def _run_once(path: Path, plan: FitPlan, variant: Variant) -> Run:
-    """The run of these settings: from the file, else trained and written to it."""
+def _run_once(path: Path, plan: FitPlan, variant: Variant, images: str) -> Run:
+    """The run of these settings on these images: from the file, else trained and written to it."""
     config = {**plan.as_config(), "small_layers": list(variant.small_layers)}
     if path.exists():
         found = json.loads(path.read_text("utf-8"))
-        if decisive(found["config"]) == decisive(config):
+        same = decisive(found["config"]) == decisive(config)
+        if same and found["data"]["fingerprint"] == images:
             return found
     print(f"running {path.parent.name}, seed {plan.settings.seed}", flush=True)
     run = {"config": config, **train(plan, variant.small_layers)}

@@ -46,7 +46,9 @@ def test_a_line_comes_where_no_evaluation_does(monkeypatch: pytest.MonkeyPatch, 
     clock_now = [0.0]
     monkeypatch.setattr(progress.time, "perf_counter", lambda: clock_now[0])
     trainer = SimpleNamespace(global_step=0, estimated_stepping_batches=10)
-    trainer.sanity_checking, trainer.is_global_zero, trainer.callback_metrics = False, True, {}
+    trainer.sanity_checking, trainer.is_global_zero = False, True
+    splits = ("train", "val")
+    trainer.callback_metrics = {f"{kind}/{s}": 0.5 for kind in ("loss", "acc") for s in splits}
     lines = ProgressLines()
     lines.on_train_start(trainer, None)
     told = []
@@ -55,8 +57,17 @@ def test_a_line_comes_where_no_evaluation_does(monkeypatch: pytest.MonkeyPatch, 
         if step == 4:
             lines.on_validation_end(trainer, None)
         lines.on_train_batch_end(trainer, None, None, None, step)
-        told += [step] * capsys.readouterr().out.count("\n")
-    assert told == [3, 4, 7]
+        told += [(step, "val " in line) for line in capsys.readouterr().out.splitlines()]
+    assert told == [(3, False), (4, True), (7, False)]
+
+    def closed(*given: object, **how: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", closed)
+    clock_now[0] += 400
+    lines.on_train_batch_end(trainer, None, None, None, 9)  # nothing is saved yet
+    with pytest.raises(BrokenPipeError):
+        lines.on_validation_end(trainer, None)
 
 
 def test_the_bar_shows_steps_and_numbers_in_place_of_lines(tree: Path, capsys) -> None:

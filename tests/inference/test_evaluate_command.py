@@ -277,7 +277,15 @@ def test_without_a_folder_the_data_of_the_run_are_read(
 ) -> None:
     monkeypatch.delenv("CIFAR_LAB_DATA", raising=False)
     config = checkpoint.parent.parent / "config.yaml"
-    for content in ("data_dir: gone", "data_dir: [1", "data_dir: null", "1: 2", "{}"):
+    Path("emptied").mkdir()
+    for content in (
+        "data_dir: gone",
+        "data_dir: emptied",
+        "data_dir: [1",
+        "data_dir: null",
+        "1: 2",
+        "{}",
+    ):
         config.write_text(content, "utf-8")
         assert data_dir_of_run(checkpoint) is None
     config.unlink()
