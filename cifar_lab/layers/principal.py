@@ -61,5 +61,5 @@ class PrincipalComponents(nn.Module):
         self.filled.fill_(1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Projects normalised float images."""
+        """Projects normalised float images (B, C, H, W) to (B, components)."""
         return (images.flatten(1) - self.mean) @ self.weight.mT

@@ -60,7 +60,8 @@ class WeightNormLinear(nn.Linear):
 
     In training on the CPU it computes as above; under autocast its products are of autocast's
     dtype, as those of ``nn.Linear``. In evaluation, on other devices, and where the compiler or a
-    transform of ``torch.func`` wants PyTorch's own operations, it is PyTorch's.
+    transform of ``torch.func`` wants PyTorch's own operations, it is PyTorch's. A row of ``v`` that
+    is all zeros has no direction: its output is not finite, as PyTorch's.
 
     Args:
         in_features: M, of the input.

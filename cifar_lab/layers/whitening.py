@@ -46,7 +46,7 @@ class Whitening(nn.Module):
         self.filled.fill_(1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Convolves normalised float images."""
+        """Convolves normalised float images, of the shapes above."""
         return F.conv2d(images, self.weight)
 
 

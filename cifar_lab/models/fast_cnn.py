@@ -37,7 +37,11 @@ WHITENING_IMAGES = 5000  # that the whitening layer is computed from; the first 
 class Block(nn.Sequential):
     """Two 3×3 convolutions, each with batch normalization and GELU; the first is pooled.
 
-    Shape: (B, fan_in, H, W) to (B, width, H // 2, W // 2).
+    Args:
+        fan_in: channels of the input.
+        width: channels of the output.
+
+    Shape: (B, fan_in, H, W) to (B, width, H // 2, W // 2), with H and W of at least 2.
     """
 
     def __init__(self, fan_in: int, width: int) -> None:

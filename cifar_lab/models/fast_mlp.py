@@ -32,6 +32,11 @@ PIECE = 5000  # images that are floats at a time
 class ResidualBlock(nn.Module):
     """``x + W₂ GELU(W₁ LayerNorm(x))``; W₂ begins at zero, so the block begins as the identity.
 
+    Args:
+        width: units of the input and the output.
+        hidden: units between W₁ and W₂.
+        dropout: probability that one of these is zeroed in training, in [0, 1).
+
     Shape: (B, width) to the same.
     """
 
