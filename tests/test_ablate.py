@@ -56,6 +56,7 @@ def test_runs_that_are_there_are_not_repeated(ablate, monkeypatch: pytest.Monkey
     _, again, _ = ablate("--seeds", "0,1", "--only", "1")
     assert again.splitlines()[-4:] == first.splitlines()[-4:]
     assert "hardly any steps" in again
+    assert "\nimage folders (" in again
     assert "wide" not in again
 
 

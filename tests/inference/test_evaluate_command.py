@@ -291,8 +291,9 @@ def test_without_a_folder_the_data_of_the_run_are_read(
     config.unlink()
     assert data_dir_of_run(checkpoint) is None
     config.write_text(yaml.safe_dump({"data_dir": str(tree)}), "utf-8")
-    other = shutil.copy(checkpoint, checkpoint.parent.parent / "copy.ckpt")  # beside the file
-    assert data_dir_of_run(Path(other)) is None
+    copies = checkpoint.parent.with_name("copies")  # not where a run puts its checkpoints
+    assert data_dir_of_run(checkpoint) == str(tree)
+    assert data_dir_of_run(copies / checkpoint.name) is None
     monkeypatch.chdir(checkpoint.parent)
     capsys.readouterr()
     assert main(["best.ckpt", "--split", "val", "--json"]) == 0
