@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from cifar_lab import command_line
+from cifar_lab import command_flags, command_line
 from cifar_lab.errors import TrainingEndedError, UserError
 
 
-def _parser() -> command_line.Parser:
-    parser = command_line.Parser("tool.py", "Does things.")
-    command_line.add_checkpoint(parser)
-    command_line.add_device(parser)
-    command_line.add_data(parser)
-    command_line.add_output(parser, "the figure")
+def _parser() -> command_flags.Parser:
+    parser = command_flags.Parser("tool.py", "Does things.")
+    command_flags.add_checkpoint(parser)
+    command_flags.add_device(parser)
+    command_flags.add_data(parser)
+    command_flags.add_output(parser, "the figure")
     return parser
 
 
@@ -142,7 +142,7 @@ def test_a_closed_error_stream_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -
 
 def test_behind_two_dashes_words_are_left_as_they_are() -> None:
     words = ["--batch-size", "2", "--", "--my-photo.png"]
-    assert command_line.underscored(words) == ["--batch_size", "2", "--", "--my-photo.png"]
+    assert command_flags.underscored(words) == ["--batch_size", "2", "--", "--my-photo.png"]
 
 
 def test_no_path_is_not_the_present_folder() -> None:

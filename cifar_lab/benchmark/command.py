@@ -10,19 +10,16 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from cifar_lab.command_line import (
+from cifar_lab.command_flags import (
     Parser,
     add_data,
     add_hardware,
     add_json,
-    check_writable,
-    command,
     expanded,
     flags_of,
     positive_int,
-    print_json,
-    writing,
 )
+from cifar_lab.command_line import check_writable, command, print_json, writing
 from cifar_lab.errors import UserError
 from cifar_lab.parsing import unknown
 

@@ -9,7 +9,8 @@ import argparse
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from cifar_lab.command_line import Parser, command
+from cifar_lab.command_flags import Parser
+from cifar_lab.command_line import command
 from cifar_lab.errors import UserError
 
 if TYPE_CHECKING:

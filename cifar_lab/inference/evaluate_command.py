@@ -9,14 +9,8 @@ import argparse
 import time
 from collections.abc import Sequence
 
-from cifar_lab.command_line import (
-    Parser,
-    add_checkpoint,
-    add_data,
-    add_device,
-    add_output,
-    command,
-)
+from cifar_lab.command_flags import Parser, add_checkpoint, add_data, add_device, add_output
+from cifar_lab.command_line import command
 
 SPLITS = ("test", "val", "train")
 TTA = ("none", "flip", "flip_shift")
@@ -68,12 +62,13 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _run(options: argparse.Namespace) -> None:
+    from cifar_lab.checkpoint_file import find_checkpoint
     from cifar_lab.inference.confusion_file import open_folder, write_figure
     from cifar_lab.inference.evaluation import evaluate_logits
     from cifar_lab.inference.evaluation_report import Report
     from cifar_lab.inference.known_data import data_dir_of_run, load_split
     from cifar_lab.inference.logits import split_logits
-    from cifar_lab.inference.restore import find_checkpoint, load_classifier
+    from cifar_lab.inference.restore import load_classifier
 
     path = find_checkpoint(options.checkpoint)
     model = load_classifier(path, options.accelerator)

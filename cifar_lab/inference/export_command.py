@@ -11,7 +11,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from cifar_lab.command_line import Parser, add_checkpoint, add_device, add_output, command
+from cifar_lab.command_flags import Parser, add_checkpoint, add_device, add_output
+from cifar_lab.command_line import command
 from cifar_lab.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,8 +33,9 @@ def main(argv: Sequence[str]) -> int:
         0 if the files are written and agree with the model, 1 if one does not, 2 for wrong input.
     """
     args = _parse(argv)
+    from cifar_lab.checkpoint_file import find_checkpoint
     from cifar_lab.inference.export import FORMATS, ExportError, export
-    from cifar_lab.inference.restore import find_checkpoint, load_classifier
+    from cifar_lab.inference.restore import load_classifier
 
     source = find_checkpoint(args.checkpoint)
     model = load_classifier(source, args.accelerator)

@@ -12,15 +12,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cifar_lab.command_line import (
+from cifar_lab.command_flags import (
     Parser,
     a_path,
     add_checkpoint,
     add_device,
     add_json,
-    command,
     positive_int,
 )
+from cifar_lab.command_line import command
 
 if TYPE_CHECKING:
     from cifar_lab.inference.prediction import Prediction

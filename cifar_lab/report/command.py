@@ -11,18 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cifar_lab.command_line import (
-    Parser,
-    add_data,
-    add_hardware,
-    add_json,
-    check_writable,
-    command,
-    expanded,
-    flags_of,
-    print_json,
-    writing,
-)
+from cifar_lab.command_flags import Parser, add_data, add_hardware, add_json, expanded, flags_of
+from cifar_lab.command_line import check_writable, command, print_json, writing
 from cifar_lab.errors import UserError
 from cifar_lab.integers import integers
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from cifar_lab.checkpoint_file import read_checkpoint
 from cifar_lab.config_file import read_config
 from cifar_lab.errors import TrainingEndedError, UserError
-from cifar_lab.inference.restore import read_checkpoint
 from cifar_lab.parsing import FitPlan
 from cifar_lab.settings import FitSettings
 from cifar_lab.training.console import quiet

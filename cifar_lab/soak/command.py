@@ -13,15 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.command_line import (
-    Parser,
-    add_data,
-    add_json,
-    command,
-    expanded,
-    positive_int,
-    print_json,
-)
+from cifar_lab.command_flags import Parser, add_data, add_json, expanded, positive_int
+from cifar_lab.command_line import command, print_json
 from cifar_lab.errors import UserError
 from cifar_lab.recipes import models
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from cifar_lab.inference.restore import read_checkpoint
+from cifar_lab.checkpoint_file import read_checkpoint
 
 PARTS = ("state_dict", "optimizer_states", "global_step", "epoch")  # of a checkpoint
 SPEED = "speed/images_per_second"

@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from cifar_lab.checkpoint_file import read_checkpoint
 from cifar_lab.errors import UserError
-from cifar_lab.inference.restore import read_checkpoint
 
 POLL_SECONDS = 0.002
 PROGRAM = "import sys; from cifar_lab.cli import fit; sys.exit(fit())"  # scripts/fit.py

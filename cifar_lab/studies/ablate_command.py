@@ -10,16 +10,8 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from cifar_lab.command_line import (
-    Parser,
-    add_data,
-    add_hardware,
-    add_json,
-    command,
-    expanded,
-    flags_of,
-    print_json,
-)
+from cifar_lab.command_flags import Parser, add_data, add_hardware, add_json, expanded, flags_of
+from cifar_lab.command_line import command, print_json
 from cifar_lab.errors import UserError
 from cifar_lab.integers import integers
 

@@ -8,14 +8,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from cifar_lab.command_line import (
-    Parser,
-    check_writable,
-    command,
-    expanded,
-    underscored,
-    writing,
-)
+from cifar_lab.command_flags import Parser, expanded, underscored
+from cifar_lab.command_line import check_writable, command, writing
 from cifar_lab.errors import UserError
 from cifar_lab.integers import integers
 

@@ -15,11 +15,11 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.utilities import rank_zero_only
 
 from cifar_lab.atomic import write_atomically
+from cifar_lab.checkpoint_file import read_checkpoint
 from cifar_lab.config_file import read_config
 from cifar_lab.data.datamodule import CIFAR10DataModule
 from cifar_lab.devices import device_kind
 from cifar_lab.errors import UserError
-from cifar_lab.inference.restore import read_checkpoint
 from cifar_lab.parsing import FitPlan
 from cifar_lab.settings import FitSettings
 from cifar_lab.training import run_folder
