@@ -71,6 +71,21 @@ def test_runs_that_are_there_are_not_repeated(run, monkeypatch: pytest.MonkeyPat
     assert "| `mlp` | 1 | 1 |" in again
 
 
+def test_other_views_of_a_run_that_is_there_are_evaluated(run, monkeypatch, capsys, tree) -> None:
+    words = ("--max_epochs", "1", "--seeds", "0")
+    run(*words)
+    monkeypatch.setattr(runs, "run_fit", lambda plan: pytest.fail("trained again"))
+    _, out, _ = run(*words, "--tta", "flip_grid", "--json")
+    found = json.loads(out)
+    checkpoint = "logs/mlp/version_0/checkpoints/last.ckpt"
+    assert evaluate([checkpoint, "--tta", "flip_grid", "--json", "--data_dir", str(tree)]) == 0
+    views = json.loads(capsys.readouterr().out)["accuracy"]
+    assert found["rows"][0]["accuracies_of_views"][0] == pytest.approx(views)
+    assert found["rows"][0]["convolution_gflops"] == [[2, 2]]
+    assert "--tta flip_grid" in found["command"]
+    assert "(6 views)" in run(*words)[1]
+
+
 def test_any_other_flag_goes_to_every_run(run) -> None:
     status, out, _ = run("--max_epochs", "1", "--seeds", "0..1", "--hidden-units", "9", "--json")
     assert status == 0
@@ -93,10 +108,11 @@ def test_a_run_on_other_images_is_not_taken(run, write_tree, capsys) -> None:
 def test_a_run_that_was_made_longer_is_evaluated_anew(run) -> None:
     run("--max_epochs", "1", "--seeds", "0")
     (path,) = Path("logs").rglob(speedrun.EXTRA_FILE)
-    path.write_text(json.dumps({**json.loads(path.read_text()), "accuracy_of_views": 7}))
-    assert "| 700.00 |" in run("--max_epochs", "1", "--seeds", "0")[1]
+    extra = json.loads(path.read_text())
+    path.write_text(json.dumps({**extra, "accuracies_of_views": {"flip_shift": 7}}))
+    assert "| 700.00 (6 views) |" in run("--max_epochs", "1", "--seeds", "0")[1]
     assert fit(["--resume", str(path.parent), "--max_epochs", "2"]) == 0
-    assert "| 700.00 |" not in run("--max_epochs", "2", "--seeds", "0")[1]
+    assert "| 700.00 (6 views) |" not in run("--max_epochs", "2", "--seeds", "0")[1]
     assert len(list(Path("logs/mlp").iterdir())) == 1
 
 
@@ -115,6 +131,7 @@ ROW = {
     "steps": 1500,
     "seeds": [0, 1],
     "accuracies": [0.5, 0.52],
+    "tta": "flip_grid",
     "accuracies_of_views": [0.55, 0.55],
     "train_seconds": [10.0, 20.0],
     "total_seconds": [11.0, 22.0],
@@ -124,7 +141,9 @@ ROW = {
 
 
 def test_the_table_has_means_over_the_seeds() -> None:
-    cells = "`mlp` | – | 1,500 | 51.00 ± 1.41 | 55.00 ± 0.00 | 15 s | 16 s | 0, 1 | 190–300"
+    cells = (
+        "`mlp` | – | 1,500 | 51.00 ± 1.41 | 55.00 ± 0.00 (18 views) | 15 s | 16 s | 0, 1 | 190–300"
+    )
     assert speedrun.table([ROW]).splitlines()[-1] == f"| {cells} | a processor |"
 
 

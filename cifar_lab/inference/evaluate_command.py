@@ -13,7 +13,7 @@ from cifar_lab.command_flags import Parser, add_checkpoint, add_data, add_device
 from cifar_lab.command_line import command
 
 SPLITS = ("test", "val", "train")
-TTA = ("none", "flip", "flip_shift")
+TTA = ("none", "flip", "flip_shift", "flip_grid")
 DESCRIPTION = """\
 Evaluates a checkpoint: accuracy, loss, expected calibration error (15 bins), accuracy and precision
 of each class, and the confusion matrix as a figure. Each image of the split counts once; all is
@@ -49,7 +49,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         choices=TTA,
         default=TTA[0],
         help="mean logits of the image and its mirror image (flip), also shifted by a pixel "
-        "(flip_shift)",
+        "(flip_shift), or in nine places (flip_grid: for fully connected networks)",
     )
     add_device(parser)
     add_data(

@@ -25,6 +25,7 @@ from cifar_lab.inference.evaluation import evaluate_logits
 from cifar_lab.inference.known_data import load_split
 from cifar_lab.inference.logits import split_logits
 from cifar_lab.inference.restore import load_classifier
+from cifar_lab.inference.tta import SHIFTS
 from cifar_lab.models import REGISTRY
 from cifar_lab.parsing import FitPlan, parse_fit, refuse_seed
 from cifar_lab.report.results import hardware, mean_and_deviation, versions_of
@@ -34,7 +35,6 @@ from cifar_lab.settings import FitSettings
 from cifar_lab.training.fit import run_fit
 from cifar_lab.training.precision import resolve_precision
 
-TTA = "flip_shift"
 EVALUATION_BATCH = 500  # images; no number depends on it
 WARM_UP = 20  # steps
 NEVER = 1_000_000  # steps; the end is evaluated in any case
@@ -46,7 +46,7 @@ COLUMNS = (
     "epochs",
     "steps",
     "test accuracy (%)",
-    "mean of six views (%)",
+    "mean of views (%)",
     "training",
     "in all",
     "seeds",
@@ -56,7 +56,7 @@ COLUMNS = (
 
 
 def run_speedrun(
-    recipe: str, seeds: list[int], epochs: list[int], flags: list[str]
+    recipe: str, seeds: list[int], epochs: list[int], tta: str, flags: list[str]
 ) -> dict[str, Any]:
     """Trains what is missing; gives a row for each number of epochs.
 
@@ -64,11 +64,12 @@ def run_speedrun(
         recipe: its name.
         seeds: of the runs.
         epochs: how long to train; empty for the recipe's own number.
+        tta: test-time augmentation of the second accuracy; a key of ``SHIFTS``.
         flags: more flags of ``scripts/fit.py``.
 
     Returns:
         ``{"data", "fingerprint", "versions", "rows": [{"recipe", "epochs", "steps",
-        "seeds", "accuracies", "accuracies_of_views", "train_seconds", "total_seconds",
+        "seeds", "accuracies", "tta", "accuracies_of_views", "train_seconds", "total_seconds",
         "convolution_gflops", "hardware"}, …]}``; lists have a value a seed, of the convolution one
         before and one after its run; epochs are None for a recipe that counts steps.
 
@@ -86,13 +87,13 @@ def run_speedrun(
     images = images_of(plans[0][0])
     if any(find(plan, images) is None for row in plans for plan in row):
         _warm_up(words, plans[0][0].settings)
-    runs = [[_run(plan, images) for plan in row] for row in plans]
+    runs = [[_run(plan, images, tta) for plan in row] for row in plans]
     first = runs[0][0].summary
     return {
         "data": Path(first["data"]["location"]).name,
         "fingerprint": first["data"]["fingerprint"],
         "versions": versions_of([run for row in runs for run in row]),
-        "rows": [_row(row) for row in runs],
+        "rows": [_row(row, tta) for row in runs],
     }
 
 
@@ -124,7 +125,12 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, *(line(_cells(row)) for row in rows)])
 
 
-def _run(plan: FitPlan, images: str) -> Run:
+def views_of(row: dict[str, Any]) -> int:
+    """How many views of an image the second accuracy of a row is of."""
+    return 2 * len(SHIFTS[row["tta"]])  # each with its mirror image
+
+
+def _run(plan: FitPlan, images: str, tta: str) -> Run:
     """The finished run of a plan, with the file of what its summary does not say."""
     run = find(plan, images)
     peaks = []
@@ -133,13 +139,11 @@ def _run(plan: FitPlan, images: str) -> Run:
         run = train(plan, images, anew=True)
         peaks.append(_convolution_gflops(plan))
     path, steps = run.path / EXTRA_FILE, run.summary["steps"]
-    # A run that was made longer since then has other weights.
-    if not path.exists() or json.loads(path.read_text("utf-8")).get("steps", steps) != steps:
-        extra = {
-            "steps": steps,
-            "convolution_gflops": peaks,
-            "accuracy_of_views": _accuracy_of_views(run, plan),
-        }
+    extra = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    if extra.get("steps") != steps:  # a run that was made longer since then has other weights
+        extra = {"steps": steps, "convolution_gflops": peaks, "accuracies_of_views": {}}
+    if tta not in extra["accuracies_of_views"]:
+        extra["accuracies_of_views"][tta] = _accuracy_of_views(run, plan, tta)
         write_json(path, extra)
     return run
 
@@ -152,15 +156,15 @@ def _convolution_gflops(plan: FitPlan) -> float:
     return round(peak(convolution, torch.device(kind), dtype) / 1e9, 1)
 
 
-def _accuracy_of_views(run: Run, plan: FitPlan) -> float:
+def _accuracy_of_views(run: Run, plan: FitPlan, tta: str) -> float:
     """Of the test set, with the mean logits of the views of each image."""
     settings = plan.settings
     model = load_classifier(run.path / "checkpoints" / "last.ckpt", settings.accelerator)
     known = load_split(model, "test", settings.data_dir, settings.source)
-    return evaluate_logits(*split_logits(model, known, EVALUATION_BATCH, TTA)).accuracy
+    return evaluate_logits(*split_logits(model, known, EVALUATION_BATCH, tta)).accuracy
 
 
-def _row(runs: list[Run]) -> dict[str, Any]:
+def _row(runs: list[Run], tta: str) -> dict[str, Any]:
     """One number of epochs."""
     summaries = [run.summary for run in runs]
     extras = [json.loads((run.path / EXTRA_FILE).read_text("utf-8")) for run in runs]
@@ -171,7 +175,8 @@ def _row(runs: list[Run]) -> dict[str, Any]:
         "steps": summaries[0]["steps"],
         "seeds": [summary["seed"] for summary in summaries],
         "accuracies": [round(s["accuracy"]["test"]["last"], 6) for s in summaries],
-        "accuracies_of_views": [round(extra["accuracy_of_views"], 6) for extra in extras],
+        "tta": tta,
+        "accuracies_of_views": [round(extra["accuracies_of_views"][tta], 6) for extra in extras],
         "train_seconds": [round(summary["seconds"]["train"], 1) for summary in summaries],
         "total_seconds": [round(summary["seconds"]["total"], 1) for summary in summaries],
         "convolution_gflops": [extra["convolution_gflops"] for extra in extras],
@@ -186,7 +191,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         str(row["epochs"] or "–"),
         f"{row['steps']:,}",
         mean_and_deviation(row["accuracies"]),
-        mean_and_deviation(row["accuracies_of_views"]),
+        f"{mean_and_deviation(row['accuracies_of_views'])} ({views_of(row)} views)",
         _seconds(row["train_seconds"]),
         _seconds(row["total_seconds"]),
         ", ".join(map(str, row["seeds"])),

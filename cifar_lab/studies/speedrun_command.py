@@ -21,12 +21,15 @@ from cifar_lab.command_flags import (
 )
 from cifar_lab.command_line import check_writable, command, print_json, writing
 from cifar_lab.errors import UserError
+from cifar_lab.inference.evaluate_command import TTA
 from cifar_lab.integers import integers
 
 FIGURES = (".svg", ".png", ".pdf")
+VIEWS = TTA[1:]  # all but the image alone
 DESCRIPTION = """\
 Trains a recipe on all training images with several seeds, reads the test set at the end alone, and
-prints accuracy and seconds of training, with means over the seeds. With --max_epochs 12,25,50 a row
+prints accuracy, that of the mean of several views of an image, and seconds of training, with means
+over the seeds. With --max_epochs 12,25,50 a row
 for each length: accuracy against time. Any other flag goes to every run, as scripts/fit.py takes
 it. Runs that --log_dir holds already are not run again. Exit status: 0 done, 1 a training failed, 2
 wrong input, 130 interrupted; the same command goes on."""
@@ -53,6 +56,13 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     add("--recipe", default="fast_cnn", metavar="NAME", help="(default: %(default)s)")
     add("--seeds", default="0,1,2", metavar="N,N", help="(default: %(default)s)")
     add("--max_epochs", metavar="N,N", help="how long to train (default: the recipe's)")
+    add(
+        "--tta",
+        choices=VIEWS,
+        default=VIEWS[1],
+        help="views of the second accuracy, as scripts/evaluate.py takes them "
+        "(default: %(default)s)",
+    )
     add(
         "--log_dir",
         default="lightning_logs/speedrun",
@@ -89,7 +99,7 @@ def _run(options: argparse.Namespace, others: list[str]) -> dict[str, Any]:
     from cifar_lab.studies.speedrun import run_speedrun, table
     from cifar_lab.studies.speedrun_figure import draw
 
-    found = run_speedrun(options.recipe, seeds, epochs, flags)
+    found = run_speedrun(options.recipe, seeds, epochs, options.tta, flags)
     found = {"command": _repeats(options, others, found["data"]), **found}
     images = found["data"] or DESCRIPTIONS["synthetic"]
     print(f"\n{images}, fingerprint {found['fingerprint']}\n\n{table(found['rows'])}")
@@ -104,6 +114,6 @@ def _run(options: argparse.Namespace, others: list[str]) -> dict[str, Any]:
 
 def _repeats(options: argparse.Namespace, others: list[str], data: str) -> str:
     """The command that repeats this elsewhere: no folder of this machine in it."""
-    given = flags_of(options, "recipe", "seeds", "max_epochs", "accelerator", "precision")
+    given = flags_of(options, "recipe", "seeds", "max_epochs", "tta", "accelerator", "precision")
     images = ["--data_dir", data] if data else ["--source", "synthetic"]
     return shlex.join(["scripts/speedrun.py", *given, *others, *images])

@@ -10,11 +10,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from cifar_lab.report.saving import save_figure
-
-VIEWS = {
-    "accuracies_of_views": ("mean of six views", "o--"),
-    "accuracies": ("the image itself", "o-"),
-}
+from cifar_lab.studies.speedrun import views_of
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
@@ -29,7 +25,10 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     with mpl.rc_context({"font.size": 9}):
         figure = Figure(figsize=(5.5, 3.6), layout="constrained")
         axes = figure.subplots()
-        for name, (label, style) in VIEWS.items():
+        for name, label, style in (
+            ("accuracies_of_views", f"mean of {views_of(rows[0])} views", "o--"),
+            ("accuracies", "the image itself", "o-"),
+        ):
             axes.errorbar(minutes, *_means_and_bars(rows, name), fmt=style, label=label, capsize=2)
         axes.set(xscale="log", xlabel="minutes of training", ylabel="test accuracy (%)")
         axes.set_xticks(minutes, [_label(*point) for point in zip(rows, minutes, strict=True)])

@@ -22,8 +22,8 @@ def _logits(images: np.ndarray) -> np.ndarray:
     return np.tanh(images.reshape(len(images), -1).astype(np.float64) @ WEIGHT)
 
 
-def _padded(images: Tensor) -> np.ndarray:
-    return np.pad(images.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)), mode="reflect")
+def _padded(images: Tensor, by: int) -> np.ndarray:
+    return np.pad(images.numpy(), ((0, 0), (0, 0), (by, by), (by, by)), mode="reflect")
 
 
 def _both(images: np.ndarray) -> np.ndarray:
@@ -31,12 +31,12 @@ def _both(images: np.ndarray) -> np.ndarray:
 
 
 def test_a_shift_moves_the_image_and_fills_by_reflection() -> None:
-    padded = _padded(IMAGES)
-    assert np.array_equal(shift(IMAGES, 1).numpy(), padded[..., :32, :32])
-    assert np.array_equal(shift(IMAGES, -1).numpy(), padded[..., 2:, 2:])
-    assert torch.equal(shift(IMAGES, 1)[..., 1:, 1:], IMAGES[..., :-1, :-1])
-    assert torch.equal(shift(IMAGES, 0), IMAGES)
-    assert shift(IMAGES, 1).dtype == torch.uint8
+    padded = _padded(IMAGES, 3)
+    assert np.array_equal(shift(IMAGES, 1, 1).numpy(), padded[..., 2:34, 2:34])
+    assert np.array_equal(shift(IMAGES, -3, 2).numpy(), padded[..., 6:, 1:33])
+    assert torch.equal(shift(IMAGES, 1, 0)[..., 1:, :], IMAGES[..., :-1, :])
+    assert torch.equal(shift(IMAGES, 0, 0), IMAGES)
+    assert shift(IMAGES, 1, 1).dtype == torch.uint8
 
 
 def test_none_is_the_model_itself() -> None:
@@ -50,10 +50,19 @@ def test_flip_is_the_mean_of_the_logits_of_the_image_and_its_mirror_image() -> N
 
 
 def test_flip_shift_weighs_the_shifted_views_as_one_half() -> None:
-    padded = _padded(IMAGES)
+    padded = _padded(IMAGES, 1)
     shifted = (_both(padded[..., :32, :32]) + _both(padded[..., 2:, 2:])) / 2
     expected = torch.from_numpy(_both(IMAGES.numpy()) / 2 + shifted / 2).float()
     found = tta_logits(_model, IMAGES, "flip_shift")
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_flip_grid_is_the_mean_over_nine_places_and_their_mirror_images() -> None:
+    padded = _padded(IMAGES, 3)
+    places = [(top, left) for top in (0, 3, 6) for left in (0, 3, 6)]
+    views = [_both(padded[..., top : top + 32, left : left + 32]) for top, left in places]
+    found = tta_logits(_model, IMAGES, "flip_grid")
+    expected = torch.from_numpy(np.mean(views, axis=0)).float()
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -64,7 +73,7 @@ def test_a_mirror_image_gives_the_same_logits() -> None:
 
 
 def test_weights_add_up_to_one_and_the_command_knows_all_kinds() -> None:
-    assert all(sum(weights.values()) == 1 for weights in SHIFTS.values())
+    assert all(sum(weights.values()) == pytest.approx(1) for weights in SHIFTS.values())
     assert list(TTA) == ["none", *SHIFTS]
     with pytest.raises(KeyError):
         tta_logits(_model, IMAGES, "rotate")
