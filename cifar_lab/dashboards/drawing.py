@@ -1,4 +1,4 @@
-"""Writes the pictures of a run: the answers of the model, a batch, and the weights."""
+"""Writes the pictures of a run: the predictions of the model, a batch, and the weights."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from cifar_lab.dashboards.answers import Answers
 from cifar_lab.dashboards.confusion import confusion_figure
 from cifar_lab.dashboards.figures import class_accuracy_figure, mistakes_figure, rasterise
+from cifar_lab.dashboards.predictions import Predictions
 from cifar_lab.dashboards.tiles import batch_sheet, weight_sheet
 
 THRESHOLDS = 127  # of a precision-recall curve
@@ -19,7 +19,7 @@ THRESHOLDS = 127  # of a precision-recall curve
 
 def draw_evaluation(
     writer: SummaryWriter,
-    answers: Answers,
+    predictions: Predictions,
     class_names: Sequence[str],
     tag: str,
     title: str,
@@ -29,17 +29,17 @@ def draw_evaluation(
 
     Args:
         writer: takes them.
-        answers: to N images.
+        predictions: of N images.
         class_names: of its C classes.
         tag: that tells it from others, such as "val"; figures are ``confusion/<tag>`` and so on.
         title: of each figure.
         step: of the optimizer.
     """
-    matrix = answers.confusion
+    matrix = predictions.confusion
     figures = {
         "confusion": confusion_figure(matrix, class_names),
         "class_accuracy": class_accuracy_figure(matrix, class_names),
-        "mistakes": mistakes_figure(answers.mistakes, class_names),
+        "mistakes": mistakes_figure(predictions.mistakes, class_names),
     }
     for name, figure in figures.items():
         _add(writer, f"{name}/{tag}", figure, title, step)
@@ -47,15 +47,15 @@ def draw_evaluation(
 
 def draw_pr_curves(
     writer: SummaryWriter,
-    answers: Answers,
+    predictions: Predictions,
     class_names: Sequence[str],
     group: str,
     step: int,
 ) -> None:
     """Writes a precision-recall curve a class, ``<group>/<class>``: this class against the rest."""
     for number, name in enumerate(class_names):
-        is_class = answers.labels == number
-        probability = answers.probabilities[:, number]
+        is_class = predictions.labels == number
+        probability = predictions.probabilities[:, number]
         writer.add_pr_curve(f"{group}/{name}", is_class, probability, step, THRESHOLDS)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from cifar_lab.dashboards.answers import Mistakes
+from cifar_lab.dashboards.predictions import Mistakes
 
 # Blue and vermilion of Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), which people
 # with any colour vision tell apart.

@@ -15,8 +15,8 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from cifar_lab.dashboards import drawing
-from cifar_lab.dashboards.answers import AnswersRecord
 from cifar_lab.dashboards.budget import Budget
+from cifar_lab.dashboards.predictions import PredictionRecord
 from cifar_lab.data.loader import Batch
 from cifar_lab.models.classifier import ImageClassifier
 
@@ -36,7 +36,7 @@ class Pictures(Callback):
 
     def __init__(self, logger: TensorBoardLogger, budget: Budget) -> None:
         self._logger, self._budget = logger, budget
-        self._record: AnswersRecord | None = None  # of an evaluation that will be drawn
+        self._record: PredictionRecord | None = None  # of an evaluation that will be drawn
         self._batch: Tensor | None = None  # the newest training images
         self._quarter = -1  # in which pictures were drawn last
 
@@ -61,7 +61,7 @@ class Pictures(Callback):
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: ImageClassifier) -> None:
         """Decides whether this evaluation will be drawn."""
-        self._record = AnswersRecord() if self._is_due(trainer) else None
+        self._record = PredictionRecord() if self._is_due(trainer) else None
 
     def on_validation_batch_end(
         self,
@@ -72,7 +72,7 @@ class Pictures(Callback):
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        """Collects the answers of an evaluation or a test."""
+        """Collects the predictions of an evaluation or a test."""
         if self._record is not None:
             with self._budget.spending():
                 images, labels = batch
@@ -88,7 +88,7 @@ class Pictures(Callback):
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: ImageClassifier) -> None:
         """A test will be drawn."""
-        self._record = AnswersRecord() if trainer.is_global_zero else None
+        self._record = PredictionRecord() if trainer.is_global_zero else None
 
     on_test_batch_end = on_validation_batch_end
 
@@ -128,7 +128,7 @@ class Pictures(Callback):
 
     def _write(
         self,
-        record: AnswersRecord,
+        record: PredictionRecord,
         model: ImageClassifier,
         split: str,
         title: str,
@@ -136,9 +136,9 @@ class Pictures(Callback):
     ) -> None:
         writer, step = self._logger.experiment, model.global_step
         names = model.class_names or tuple(map(str, range(model.num_classes)))
-        answers = record.read()
-        drawing.draw_evaluation(writer, answers, names, split, title, step)
-        drawing.draw_pr_curves(writer, answers, names, pr_group, step)
+        predictions = record.read()
+        drawing.draw_evaluation(writer, predictions, names, split, title, step)
+        drawing.draw_pr_curves(writer, predictions, names, pr_group, step)
         if self._batch is not None:
             drawing.draw_batch(writer, self._batch, step)
         if pr_group == "pr":  # not of a test, whose curves' step is not that of its weights

@@ -21,7 +21,7 @@ from torch.export import ExportedProgram
 
 from cifar_lab.data.image_set import IMAGE_SHAPE
 from cifar_lab.errors import UserError
-from cifar_lab.inference.export_check import Difference, Run, difference, run_onnx, run_torch
+from cifar_lab.inference.export_check import Difference, Predict, difference, run_onnx, run_torch
 from cifar_lab.inference.traceable import traceable
 from cifar_lab.models.classifier import ImageClassifier
 
@@ -36,7 +36,7 @@ class Format:
 
     suffix: str
     write: Callable[[ExportedProgram, str, Path], None]
-    run: Callable[[Path], Run]
+    run: Callable[[Path], Predict]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from cifar_lab.data.image_set import IMAGE_SHAPE
 from cifar_lab.inference.exact import whole_float32
 from cifar_lab.models.classifier import ImageClassifier
 
-Run = Callable[[Tensor], Tensor]  # uint8 images (B, 3, 32, 32) to float32 logits (B, num_classes)
+# uint8 images (B, 3, 32, 32) to float32 logits (B, num_classes)
+Predict = Callable[[Tensor], Tensor]
 
 SMALL_BATCHES = (1, 2, 7)
 # Of the largest logit. float32 sums in another order differ by about 1e-6 of it.
@@ -52,7 +53,7 @@ def batch_sizes(largest: int) -> tuple[int, ...]:
 
 @torch.no_grad()
 def difference(
-    model: ImageClassifier, run: Run, largest_batch: int = 64, seed: int = 0
+    model: ImageClassifier, run: Predict, largest_batch: int = 64, seed: int = 0
 ) -> Difference:
     """Compares on random uint8 images, in batches of ``batch_sizes(largest_batch)``.
 
@@ -79,12 +80,12 @@ def difference(
     return Difference(largest, largest / scale if scale else largest)
 
 
-def run_torch(path: Path) -> Run:
+def run_torch(path: Path) -> Predict:
     """A program saved by ``torch.export.save``, loaded again."""
     return torch.export.load(path).module()
 
 
-def run_onnx(path: Path) -> Run:
+def run_onnx(path: Path) -> Predict:
     """An ONNX file in onnxruntime, on the CPU."""
     import onnxruntime  # type: ignore[import-untyped]  # it has no stubs
 

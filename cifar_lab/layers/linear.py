@@ -2,7 +2,7 @@
 
     y = x Wᵀ + b              dx = dy W          dW = dyᵀ x          db = Σ dy
 
-The sum runs over the batch. product.py says where oneDNN is faster, docs/performance.md by how
+The sum runs over the batch. onednn.py says where oneDNN is faster, docs/performance.md by how
 much; elsewhere the layer is ``nn.Linear``.
 """
 
@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .looking_on import others_look_on
-from .product import onednn_is_faster, product
+from .onednn import linear, onednn_is_faster
+from .tracing import is_traced
 
 
 class LinearFunction(torch.autograd.Function):
@@ -24,7 +24,7 @@ class LinearFunction(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Maps x (B, M) to (B, N), with weight (N, M) and bias (N,) or None, of one dtype."""
         ctx.save_for_backward(x, weight)
-        return product(x, weight, bias)
+        return linear(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
@@ -32,8 +32,8 @@ class LinearFunction(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         dy = grad_outputs[0]
         need_dx, need_dweight, need_dbias = ctx.needs_input_grad
-        dx = product(dy, weight.t()) if need_dx else None
-        dweight = product(dy.t(), x.t()) if need_dweight else None
+        dx = linear(dy, weight.t()) if need_dx else None
+        dweight = linear(dy.t(), x.t()) if need_dweight else None
         return dx, dweight, dy.sum(0) if need_dbias else None
 
 
@@ -47,7 +47,7 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Maps (..., M) to (..., N)."""
-        if self.training and not others_look_on() and self._takes(input):
+        if self.training and not is_traced() and self._takes(input):
             return LinearFunction.apply(input, self.weight, self.bias)
         return super().forward(input)
 

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from .looking_on import others_look_on
-from .product import product
+from .onednn import linear
+from .tracing import is_traced
 
 
 class WeightNormFunction(torch.autograd.Function):
@@ -50,8 +50,8 @@ class WeightNormFunction(torch.autograd.Function):
         dz = (dy * scale).to(x.dtype)
         dscale = (dy * z).sum(0)
         along = dscale * scale / norm**2
-        dv = product(dz.t(), x.t()).to(v.dtype).addcmul_(v, along[:, None], value=-1)
-        dx = product(dz, v_cast.t()) if ctx.needs_input_grad[0] else None
+        dv = linear(dz.t(), x.t()).to(v.dtype).addcmul_(v, along[:, None], value=-1)
+        dx = linear(dz, v_cast.t()) if ctx.needs_input_grad[0] else None
         return dx, (dscale / norm)[:, None], dv, dy.sum(0)
 
 
@@ -75,7 +75,7 @@ class WeightNormLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """Maps (..., M) to (..., N)."""
         on_cpu = input.device.type == "cpu"
-        if not self.training or not on_cpu or input.dim() != 2 or others_look_on():
+        if not self.training or not on_cpu or input.dim() != 2 or is_traced():
             return super().forward(input)
         parametrizations: Any = self.parametrizations
         g, v = parametrizations.weight.original0, parametrizations.weight.original1
@@ -88,4 +88,4 @@ def _scaled(x: Tensor, g: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Te
     """The products x vᵀ (B, N), v (N, M) in x's dtype, norms of its rows (N,), g over them (N,)."""
     norm = torch.linalg.vector_norm(v, dim=1)
     v_cast = v.to(x.dtype)
-    return product(x, v_cast), v_cast, norm, g[:, 0] / norm
+    return linear(x, v_cast), v_cast, norm, g[:, 0] / norm

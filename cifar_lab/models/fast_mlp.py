@@ -1,17 +1,19 @@
 """A fully connected network made for a short training: no convolution, no patches.
 
-    principal components, linear, blocks × (x + linear(GELU(linear(layer norm(x))))), layer norm,
-    linear
+    principal components, linear, blocks × (x + linear(linear(n) · linear(n)), n = layer norm(x)),
+    layer norm, linear
 
 Residual blocks with an inverted bottleneck are from "Scaling MLPs: A Tale of Inductive Bias"
 (https://arxiv.org/abs/2306.13575), which finds that augmentation and time are what a plain MLP
-lacks; layers/principal.py names the source of the first layer. docs/speed.md says what each
-setting is worth here.
+lacks. Products of two linear layers in place of an activation are the bilinear layers of "GLU
+Variants Improve Transformer" (https://arxiv.org/abs/2002.05202); layers/principal.py names the
+source of the first layer. docs/speed.md says what each setting is worth here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from math import prod
 
 import torch
@@ -30,20 +32,24 @@ PIECE = 5000  # images that are floats at a time
 
 
 class ResidualBlock(nn.Module):
-    """``x + W₂ GELU(W₁ LayerNorm(x))``; W₂ begins at zero, so the block begins as the identity.
+    """``x + W₂ h``, where W₂ begins at zero, so that the block begins as the identity.
+
+    With n = LayerNorm(x), h is ``(U n + a) · (V n + b)``, unit by unit, or ``GELU(U n + a)``.
 
     Args:
         width: units of the input and the output.
-        hidden: units between W₁ and W₂.
-        dropout: probability that one of these is zeroed in training, in [0, 1).
+        hidden: units of h.
+        bilinear: h is the product; else GELU's.
+        dropout: probability that a unit of h is zeroed in training, in [0, 1).
 
     Shape: (B, width) to the same.
     """
 
-    def __init__(self, width: int, hidden: int, dropout: float) -> None:
+    def __init__(self, width: int, hidden: int, bilinear: bool, dropout: float) -> None:
         super().__init__()
+        self.bilinear = bilinear
         self.norm = nn.LayerNorm(width)
-        self.widen = Linear(width, hidden)
+        self.widen = Linear(width, 2 * hidden if bilinear else hidden)  # U, and V behind it
         self.dropout = Dropout(dropout)
         self.narrow = Linear(hidden, width)
         nn.init.zeros_(self.narrow.weight)
@@ -51,7 +57,9 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Adds what the block computes."""
-        return x + self.narrow(self.dropout(F.gelu(self.widen(self.norm(x)))))
+        h = self.widen(self.norm(x))
+        h = torch.mul(*h.chunk(2, dim=1)) if self.bilinear else F.gelu(h)
+        return x + self.narrow(self.dropout(h))
 
 
 class FastMLPNetwork(nn.Module):
@@ -64,6 +72,7 @@ class FastMLPNetwork(nn.Module):
         width: units of the residual stream, above 0.
         blocks: number of blocks, at least 0.
         expansion: hidden units of a block over ``width``, above 0.
+        bilinear: hidden units are products of two linear layers; else one with GELU.
         dropout: probability that a hidden unit of a block is zeroed in training, in [0, 1).
 
     Raises:
@@ -77,6 +86,7 @@ class FastMLPNetwork(nn.Module):
         width: int,
         blocks: int,
         expansion: int,
+        bilinear: bool,
         dropout: float,
     ) -> None:
         super().__init__()
@@ -92,8 +102,8 @@ class FastMLPNetwork(nn.Module):
             raise UserError(f"dropout {dropout}: expected at least 0 and below 1")
         self.principal = PrincipalComponents(inputs, components) if components else None
         self.embedding = Linear(components or inputs, width)
-        hidden = expansion * width
-        self.blocks = nn.Sequential(*(ResidualBlock(width, hidden, dropout) for _ in range(blocks)))
+        block = partial(ResidualBlock, width, expansion * width, bilinear, dropout)
+        self.blocks = nn.Sequential(*(block() for _ in range(blocks)))
         self.norm = nn.LayerNorm(width)
         self.head = Linear(width, num_classes)
 
@@ -113,7 +123,8 @@ class FastMLP(FastClassifier):
         components: int = 768,
         width: int = 768,
         blocks: int = 3,
-        expansion: int = 3,
+        expansion: int = 2,
+        bilinear: bool = True,
         dropout: float = 0.0,
         normalization: str = "standardize",
         optimizer: str = "adamw",
@@ -128,7 +139,7 @@ class FastMLP(FastClassifier):
         num_classes: int = 10,
     ) -> None:
         super().__init__(
-            FastMLPNetwork(num_classes, components, width, blocks, expansion, dropout),
+            FastMLPNetwork(num_classes, components, width, blocks, expansion, bilinear, dropout),
             num_classes=num_classes,
             normalization=normalization,
             optimizer=optimizer,

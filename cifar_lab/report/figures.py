@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cifar_lab.recipes import recipes
+from cifar_lab.report.band import plot_band
 from cifar_lab.report.runs import Run
 from cifar_lab.report.saving import save_figure
 from cifar_lab.report.systems import System
@@ -79,8 +80,7 @@ def _add(axes: Axes, runs: list[Run], tag: str, colour: str, label: str, factor:
     steps = sorted(set(curves[0]).intersection(*curves))
     values = factor * np.array([[curve[step] for step in steps] for curve in curves])
     seeds = f", mean and range of {len(runs)} seeds" if len(runs) > 1 else ""
-    axes.plot(steps, values.mean(0), color=colour, label=label + seeds, linewidth=1.5)
-    axes.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.25, linewidth=0)
+    plot_band(axes, steps, values, colour, label=label + seeds)
 
 
 def _save(figure: Figure, folder: Path, number: int) -> Path:

@@ -79,27 +79,27 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
 
 def _soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from cifar_lab.soak.comparison import differences
-    from cifar_lab.soak.victim import Victim, run_in_peace
+    from cifar_lab.soak.killed_run import KilledRun, run_undisturbed
 
     words = ["--model", options.model, "--max_steps", str(options.max_steps), "--progress", "none"]
     words += ["--checkpoint_minutes", str(options.checkpoint_seconds / 60), "--source"]
     words += [options.source, *_split(options.flags)]
     words += ["--data_dir", options.data_dir] if options.data_dir else []
-    seconds, start_up = run_in_peace(words, folder / "whole")
+    seconds, start_up = run_undisturbed(words, folder / "whole")
     print(f"in peace: {seconds:.0f} s, {start_up:.0f} s of it before the first step", flush=True)
-    victim = Victim(words, folder / "killed")
+    killed = KilledRun(words, folder / "killed")
     moments = random.Random(options.seed)
     for number in range(options.kills):
         share = (seconds - start_up) / options.kills
         delay = moments.uniform(0, 1.2 * share)
         if number % 5 == 4:  # of the start, where nothing may happen to the run at all
             delay = -moments.uniform(0, start_up)
-        told = victim.suffer(delay, while_writing=number == options.kills // 2)
+        told = killed.run_and_kill(delay, while_writing=number == options.kills // 2)
         print(f"kill {number + 1}: {told}", flush=True)
-    victim.finish()
-    found = victim.failures or differences(folder / "whole", folder / "killed")
-    same = not found and not victim.unreadable
-    results = {**victim.counts(), "differences": found, "same": same}
+    killed.finish()
+    found = killed.failures or differences(folder / "whole", folder / "killed")
+    same = not found and not killed.unreadable
+    results = {**killed.counts(), "differences": found, "same": same}
     _tell(results)
     return results
 

@@ -77,6 +77,7 @@ STUDIES = {
             "dropout": "--dropout 0.2",
             "no warm-up": "--warmup 0",
             "no blocks": "--blocks 0",
+            "GELU, not products": "--bilinear false --expansion 3",  # of as many parameters
             "Muon instead of AdamW": ("--optimizer muon --lr 0.06 --head_lr 0.3 --weight_decay 0"),
         },
     ),

@@ -12,13 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cifar_lab.report.band import plot_band
 from cifar_lab.report.saving import save_figure
-from cifar_lab.studies.initialisation import VARIANTS, Run, Variant
+from cifar_lab.studies.initialisation import VARIANTS, ProbedRun, Variant
 
-Curve = Callable[[Run], tuple[np.ndarray, np.ndarray]]
+Curve = Callable[[ProbedRun], tuple[np.ndarray, np.ndarray]]
 
 
-def draw(runs: dict[str, list[Run]], path: Path) -> None:
+def draw(runs: dict[str, list[ProbedRun]], path: Path) -> None:
     """Draws the runs of each variant: a line for the mean over the seeds, a band for their range.
 
     Args:
@@ -46,13 +47,10 @@ def draw(runs: dict[str, list[Run]], path: Path) -> None:
         save_figure(figure, path, salt="initialisation")
 
 
-def _add(axes: Axes, variant: Variant, runs: dict[str, list[Run]], curve: Curve) -> None:
+def _add(axes: Axes, variant: Variant, runs: dict[str, list[ProbedRun]], curve: Curve) -> None:
     steps = curve(runs[variant.name][0])[0]
     values = np.array([curve(run)[1] for run in runs[variant.name]])  # (seeds, steps)
-    mean = values.mean(0)
-    axes.plot(steps, mean, variant.line, color=variant.colour, label=variant.label, linewidth=1.5)
-    lowest, highest = values.min(0), values.max(0)
-    axes.fill_between(steps, lowest, highest, color=variant.colour, alpha=0.2, linewidth=0)
+    plot_band(axes, steps, values, variant.colour, linestyle=variant.line, label=variant.label)
 
 
 def _dress(axes: Axes, ylabel: str, title: str) -> None:
@@ -63,12 +61,12 @@ def _dress(axes: Axes, ylabel: str, title: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _accuracy(run: Run) -> tuple[np.ndarray, np.ndarray]:
+def _accuracy(run: ProbedRun) -> tuple[np.ndarray, np.ndarray]:
     points = [point for point in run["points"] if "accuracy" in point]
     return _column(points, "step"), 100 * _column(points, "accuracy")
 
 
-def _loss(run: Run) -> tuple[np.ndarray, np.ndarray]:
+def _loss(run: ProbedRun) -> tuple[np.ndarray, np.ndarray]:
     """The mean loss between steps that are equally far apart on a logarithmic axis."""
     losses = np.array(run["losses"])
     edges = np.unique(np.geomspace(1, len(losses) + 1, 60).astype(int))
@@ -76,7 +74,7 @@ def _loss(run: Run) -> tuple[np.ndarray, np.ndarray]:
     return edges[:-1], np.array(means)
 
 
-def _learned(run: Run) -> tuple[np.ndarray, np.ndarray]:
+def _learned(run: ProbedRun) -> tuple[np.ndarray, np.ndarray]:
     points = run["points"]
     return _column(points, "step"), 100 * _column(points, "learned")
 

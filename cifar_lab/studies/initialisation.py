@@ -32,7 +32,7 @@ from cifar_lab.training.trainer import build_trainer
 # The report's protocol, on hardware that computes the same everywhere: float32 on the CPU.
 COMMON = "--val_size 0 --source cifar10 --accelerator cpu --precision 32-true --log_every 50"
 STANDARDIZE = "--normalization standardize"
-Run = dict[str, Any]
+ProbedRun = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ VARIANTS = (
 
 def run_study(
     seeds: Sequence[int], log_dir: Path, flags: Sequence[str] = ()
-) -> dict[str, list[Run]]:
+) -> dict[str, list[ProbedRun]]:
     """Runs every variant with every seed; runs that ``log_dir`` holds already are read from there.
 
     Args:
@@ -100,7 +100,7 @@ def run_study(
     """
     refuse_seed(flags)
     images = images_of(parse_fit([*shlex.split(f"{VARIANTS[0].flags} {COMMON}"), *flags]))
-    runs: dict[str, list[Run]] = {variant.name: [] for variant in VARIANTS}
+    runs: dict[str, list[ProbedRun]] = {variant.name: [] for variant in VARIANTS}
     for seed in seeds:
         for variant in VARIANTS:
             words = [*shlex.split(f"{variant.flags} {COMMON} --seed {seed}"), *flags]
@@ -109,7 +109,7 @@ def run_study(
     return runs
 
 
-def _run_once(path: Path, plan: FitPlan, variant: Variant, images: str) -> Run:
+def _run_once(path: Path, plan: FitPlan, variant: Variant, images: str) -> ProbedRun:
     """The run of these settings on these images: from the file, else trained and written to it."""
     config = {**plan.as_config(), "small_layers": list(variant.small_layers)}
     if path.exists():
@@ -124,7 +124,7 @@ def _run_once(path: Path, plan: FitPlan, variant: Variant, images: str) -> Run:
     return run
 
 
-def train(plan: FitPlan, small_layers: Sequence[int] = ()) -> Run:
+def train(plan: FitPlan, small_layers: Sequence[int] = ()) -> ProbedRun:
     """Trains once; gives what ``Probe`` saw and what the data were.
 
     Raises:

@@ -6,7 +6,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from cifar_lab.report.table import line
-from cifar_lab.studies.initialisation import VARIANTS, Run
+from cifar_lab.studies.initialisation import VARIANTS, ProbedRun
 
 RESULTS = (
     "variant",
@@ -27,7 +27,7 @@ INSIDE = (
 )
 
 
-def tables(runs: dict[str, list[Run]]) -> str:
+def tables(runs: dict[str, list[ProbedRun]]) -> str:
     """Both tables; numbers are means over the seeds, ``±`` the standard deviation over them."""
     labels = {variant.name: variant.label for variant in VARIANTS}
     results = [[labels[name], *_results(found)] for name, found in runs.items()]
@@ -35,7 +35,7 @@ def tables(runs: dict[str, list[Run]]) -> str:
     return f"{_table(RESULTS, results)}\n\n{_table(INSIDE, inside)}"
 
 
-def _results(runs: list[Run]) -> list[str]:
+def _results(runs: list[ProbedRun]) -> list[str]:
     curves = [[100 * p["accuracy"] for p in run["points"] if "accuracy" in p] for run in runs]
     peaks = [max(run["losses"]) for run in runs]
     steps = [1 + run["losses"].index(peak) for run, peak in zip(runs, peaks, strict=True)]
@@ -49,7 +49,7 @@ def _results(runs: list[Run]) -> list[str]:
     ]
 
 
-def _inside(runs: list[Run]) -> list[str]:
+def _inside(runs: list[ProbedRun]) -> list[str]:
     return [
         _number([run["points"][0]["logit"] for run in runs]),
         _steepness(runs),
@@ -59,7 +59,7 @@ def _inside(runs: list[Run]) -> list[str]:
     ]
 
 
-def _steepness(runs: list[Run]) -> str:
+def _steepness(runs: list[ProbedRun]) -> str:
     """Rate times curvature at both ends; Adam's steps do not go by it."""
     config = runs[0]["config"]
     if config.get("optimizer", "sgd") != "sgd":  # numpy_mlp knows SGD only
@@ -68,14 +68,14 @@ def _steepness(runs: list[Run]) -> str:
     return " / ".join(ends)
 
 
-def _dead(runs: list[Run], step: int | None) -> str:
+def _dead(runs: list[ProbedRun], step: int | None) -> str:
     """Dead units at a step, at the end for None; a dash where a run has no such point."""
     points = [_point(run, step) for run in runs]
     shares = [point["dead"] for point in points if point is not None]
     return f"{100 * mean(shares):.1f}" if len(shares) == len(points) else "–"
 
 
-def _point(run: Run, step: int | None) -> dict[str, Any] | None:
+def _point(run: ProbedRun, step: int | None) -> dict[str, Any] | None:
     if step is None:
         return run["points"][-1]
     return next((point for point in run["points"] if point["step"] == step), None)

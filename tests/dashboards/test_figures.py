@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from cifar_lab.dashboards.answers import Mistakes
 from cifar_lab.dashboards.figures import class_accuracy_figure, mistakes_figure, rasterise
+from cifar_lab.dashboards.predictions import Mistakes
 
 NAMES = ("bird", "cat", "frog")
 

@@ -7,19 +7,19 @@ import torch
 from torch import Tensor, nn
 
 from cifar_lab.layers import linear as module
-from cifar_lab.layers import product
+from cifar_lab.layers import onednn
 from cifar_lab.layers.linear import Linear, LinearFunction
 from cifar_lab.models import REGISTRY
 
 
 @pytest.fixture(autouse=True)
 def _on_an_amd_with_avx512(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(product, "_is_amd_with_avx512", lambda: True)
-    product.onednn_is_faster.cache_clear()
-    if not product.onednn_is_faster():
+    monkeypatch.setattr(onednn, "_is_amd_with_avx512", lambda: True)
+    onednn.onednn_is_faster.cache_clear()
+    if not onednn.onednn_is_faster():
         pytest.skip("this PyTorch lacks oneDNN's operator")
     yield
-    product.onednn_is_faster.cache_clear()
+    onednn.onednn_is_faster.cache_clear()
 
 
 @pytest.fixture
@@ -29,9 +29,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
 
     def counted(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
         shapes.append((len(a), len(b)))
-        return product.product(a, b, bias)
+        return onednn.linear(a, b, bias)
 
-    monkeypatch.setattr(module, "product", counted)
+    monkeypatch.setattr(module, "linear", counted)
     return shapes
 
 
@@ -120,8 +120,8 @@ def test_elsewhere_it_is_pytorch_s_layer(case: str, calls: list[tuple[int, ...]]
 def test_on_another_processor_it_is_pytorch_s_layer(
     monkeypatch: pytest.MonkeyPatch, calls: list[tuple[int, ...]]
 ) -> None:
-    monkeypatch.setattr(product, "_is_amd_with_avx512", lambda: False)
-    product.onednn_is_faster.cache_clear()
+    monkeypatch.setattr(onednn, "_is_amd_with_avx512", lambda: False)
+    onednn.onednn_is_faster.cache_clear()
     ours, theirs = _pair()
     x = torch.randn(6, 7)
     assert torch.equal(ours(x), theirs(x))

@@ -9,23 +9,26 @@ from cifar_lab.models.fast_mlp import FastMLPNetwork, ResidualBlock
 from cifar_lab.optimizers.muon import Muon
 
 
-def test_a_block_begins_as_the_identity_and_adds_what_is_written() -> None:
-    block = ResidualBlock(6, 24, 0.0)
+@pytest.mark.parametrize("bilinear", [True, False])
+def test_a_block_begins_as_the_identity_and_adds_what_is_written(bilinear: bool) -> None:
+    block = ResidualBlock(6, 24, bilinear, 0.0)
     x = torch.randn(5, 6)
     assert torch.equal(block(x), x)
     torch.nn.init.normal_(block.narrow.weight)
     normalised = (x - x.mean(1, keepdim=True)) / (
         x.var(1, correction=0, keepdim=True) + 1e-5
     ).sqrt()
-    hidden = torch.nn.functional.gelu(block.widen(normalised))
+    units = normalised @ block.widen.weight.mT + block.widen.bias
+    hidden = units[:, :24] * units[:, 24:] if bilinear else torch.nn.functional.gelu(units)
     torch.testing.assert_close(block(x), x + hidden @ block.narrow.weight.mT)
 
 
-def test_the_network_has_the_layers_of_its_settings() -> None:
+@pytest.mark.parametrize(("bilinear", "widened"), [(True, 64), (False, 32)])
+def test_the_network_has_the_layers_of_its_settings(bilinear: bool, widened: int) -> None:
     for components, inputs in ((40, 40), (0, 3072)):
-        network = FastMLPNetwork(10, components, width=16, blocks=3, expansion=2, dropout=0.0)
+        network = FastMLPNetwork(10, components, 16, 3, 2, bilinear, dropout=0.0)
         shapes = [tuple(p.shape) for p in network.parameters() if p.ndim == 2]
-        assert shapes == [(16, inputs), *[(32, 16), (16, 32)] * 3, (10, 16)]
+        assert shapes == [(16, inputs), *[(widened, 16), (16, 32)] * 3, (10, 16)]
         assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cifar_lab.cli import fit
-from cifar_lab.soak import comparison, victim
+from cifar_lab.soak import comparison, killed_run
 from cifar_lab.soak.command import main
 from cifar_lab.soak.comparison import differences
 
@@ -27,9 +27,9 @@ def test_two_kills_are_survived(tree: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_run_that_ends_by_itself_is_no_kill(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(victim, "PROGRAM", "import sys; print('it broke'); sys.exit(1)")
-    run = victim.Victim([], Path("killed"))
-    told = run.suffer(60.0, while_writing=False)
+    monkeypatch.setattr(killed_run, "PROGRAM", "import sys; print('it broke'); sys.exit(1)")
+    run = killed_run.KilledRun([], Path("killed"))
+    told = run.run_and_kill(60.0, while_writing=False)
     assert told == "not needed, fit.py ended with status 1: it broke"
     run.finish()
     assert run.counts()["kills"] == 0
@@ -37,22 +37,24 @@ def test_a_run_that_ends_by_itself_is_no_kill(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_crash_is_no_kill(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(victim, "PROGRAM", "import os; os.abort()")
-    run = victim.Victim([], Path("killed"))
-    assert run.suffer(60.0, while_writing=False).startswith("not needed, fit.py ended with status")
+    monkeypatch.setattr(killed_run, "PROGRAM", "import os; os.abort()")
+    run = killed_run.KilledRun([], Path("killed"))
+    assert run.run_and_kill(60.0, while_writing=False).startswith(
+        "not needed, fit.py ended with status"
+    )
     assert run.counts()["kills"] == 0
 
 
 def test_nothing_is_left_running(monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
     popen = subprocess.Popen
-    monkeypatch.setattr(victim, "PROGRAM", "import time; time.sleep(60)")
+    monkeypatch.setattr(killed_run, "PROGRAM", "import time; time.sleep(60)")
     monkeypatch.setattr(
         subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1]
     )
-    monkeypatch.setattr(victim, "_checkpoint", lambda log_dir: 1 / 0)
+    monkeypatch.setattr(killed_run, "_checkpoint", lambda log_dir: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        victim.run_in_peace([], Path("whole"))
+        killed_run.run_undisturbed([], Path("whole"))
     assert started[0].returncode == -signal.SIGKILL
 
 

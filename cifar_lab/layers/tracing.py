@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 
-def others_look_on() -> bool:
+def is_traced() -> bool:
     """Whether the compiler or a transform of ``torch.func`` looks on."""
     # PyTorch has no public way to ask for transforms; autograd.Function itself asks this.
     return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()

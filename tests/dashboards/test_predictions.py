@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from cifar_lab.dashboards.answers import MISTAKES, AnswersRecord
+from cifar_lab.dashboards.predictions import MISTAKES, PredictionRecord
 
 
 def _batches(count: int, size: int = 40) -> list[tuple[torch.Tensor, ...]]:
@@ -20,7 +20,7 @@ def _batches(count: int, size: int = 40) -> list[tuple[torch.Tensor, ...]]:
 
 
 def _read(batches: list[tuple[torch.Tensor, ...]]):
-    record = AnswersRecord()
+    record = PredictionRecord()
     for batch in batches:
         record.update(*batch)
     return record.read()
@@ -49,8 +49,8 @@ def test_mistakes_are_the_most_confident_ones_of_all_batches() -> None:
 def test_a_right_answer_is_no_mistake() -> None:
     labels = torch.arange(4)
     images = torch.zeros(4, 3, 32, 32, dtype=torch.uint8)
-    answers = _read([(images, 5 * torch.eye(4), labels)])
-    assert answers.mistakes.images.shape == (0, 3, 32, 32)
+    predictions = _read([(images, 5 * torch.eye(4), labels)])
+    assert predictions.mistakes.images.shape == (0, 3, 32, 32)
     one_wrong = _read([(images, 5 * torch.eye(4), torch.tensor([0, 1, 2, 0]))])
     assert (one_wrong.mistakes.labels.tolist(), one_wrong.mistakes.predicted.tolist()) == ([0], [3])
 
@@ -58,7 +58,7 @@ def test_a_right_answer_is_no_mistake() -> None:
 def test_answers_that_are_not_finite_can_be_drawn() -> None:
     images, logits, labels = _batches(1)[0]
     logits[0], logits[1] = torch.nan, torch.inf
-    answers = _read([(images, logits, labels)])
-    assert np.isfinite(answers.probabilities).all()
-    assert answers.confusion.sum() == len(labels)
-    assert np.isfinite(answers.mistakes.confidence).all()
+    predictions = _read([(images, logits, labels)])
+    assert np.isfinite(predictions.probabilities).all()
+    assert predictions.confusion.sum() == len(labels)
+    assert np.isfinite(predictions.mistakes.confidence).all()

@@ -17,7 +17,7 @@ POLL_SECONDS = 0.002
 PROGRAM = "import sys; from cifar_lab.cli import fit; sys.exit(fit())"  # scripts/fit.py
 
 
-def run_in_peace(words: list[str], log_dir: Path) -> tuple[float, float]:
+def run_undisturbed(words: list[str], log_dir: Path) -> tuple[float, float]:
     """Trains; gives the seconds that it took, and those before the first step.
 
     Raises:
@@ -35,7 +35,7 @@ def run_in_peace(words: list[str], log_dir: Path) -> tuple[float, float]:
     return time.monotonic() - start, start_up
 
 
-class Victim:
+class KilledRun:
     """A run that is killed and resumed.
 
     Args:
@@ -54,7 +54,7 @@ class Victim:
         self._kills = self._cut_off = self.unreadable = 0
         self.failures: list[str] = []
 
-    def suffer(self, delay: float, while_writing: bool) -> str:
+    def run_and_kill(self, delay: float, while_writing: bool) -> str:
         """Starts or resumes the run and kills it; tells when.
 
         Args:

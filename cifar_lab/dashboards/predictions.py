@@ -33,8 +33,8 @@ class Mistakes:
 
 
 @dataclass(frozen=True)
-class Answers:
-    """The answers of a model to N images.
+class Predictions:
+    """The predictions of a model for N images.
 
     Attributes:
         probabilities: float32 (N, C).
@@ -54,30 +54,30 @@ class Answers:
         return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
 
 
-class AnswersRecord:
+class PredictionRecord:
     """Collects the batches of one evaluation."""
 
     def __init__(self) -> None:
-        self._answers: list[tuple[Tensor, Tensor]] = []
+        self._predictions: list[tuple[Tensor, Tensor]] = []
         self._mistakes: list[tuple[Tensor, ...]] = []
 
     def update(self, images: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Adds a batch: uint8 images (B, 3, 32, 32), logits (B, C) and int64 labels (B,)."""
-        # A training that failed has no probabilities: none of its answers is a confident one.
+        # A training that failed has no probabilities: none of its predictions is a confident one.
         probabilities = logits.detach().float().softmax(1).nan_to_num(0)
-        self._answers.append((probabilities, labels))
+        self._predictions.append((probabilities, labels))
         confidence, predicted = probabilities.max(1)
-        # Right answers go to the end, below every wrong one; no batch asks how many there are.
+        # Right predictions go to the end, below every wrong one; no batch asks how many there are.
         wrong = confidence.where(predicted != labels, -1)
         found = wrong.topk(min(MISTAKES, len(labels))).indices
         self._mistakes.append((wrong[found], images[found], labels[found], predicted[found]))
 
-    def read(self) -> Answers:
+    def read(self) -> Predictions:
         """Copies all to the CPU; at least one batch came."""
         probabilities, labels = (
-            torch.cat(parts).cpu() for parts in zip(*self._answers, strict=True)
+            torch.cat(parts).cpu() for parts in zip(*self._predictions, strict=True)
         )
-        return Answers(probabilities.numpy(), labels.numpy(), self._read_mistakes())
+        return Predictions(probabilities.numpy(), labels.numpy(), self._read_mistakes())
 
     def _read_mistakes(self) -> Mistakes:
         wrong, images, labels, predicted = (

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+def linear(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     """``a bᵀ``, (M, N), of a (M, K) and b (N, K), and ``bias`` (N,) on each row; of one dtype.
 
     oneDNN's has no gradient of its own: where autograd looks on, it is PyTorch's.
@@ -29,7 +29,7 @@ def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
 
 @cache
 def onednn_is_faster() -> bool:
-    """Whether ``product`` is another than PyTorch's, for float32 on the CPU."""
+    """Whether ``linear`` is another than PyTorch's, for float32 on the CPU."""
     return _is_amd_with_avx512() and _onednn_is_right()
 
 

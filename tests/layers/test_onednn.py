@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cifar_lab.layers import product as module
-from cifar_lab.layers.product import product
+from cifar_lab.layers import onednn as module
+from cifar_lab.layers.onednn import linear
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def test_it_is_the_product_in_every_layout(
     exact = exact if bias is None else exact + bias.double()
     a, b = (x.t().contiguous().t() if turn else x for x, turn in zip((a, b), turned, strict=True))
     with torch.no_grad():
-        found = product(a, b, bias)
+        found = linear(a, b, bias)
     assert found.dtype == torch.float32
     assert found.is_contiguous()
     assert (found.double() - exact).norm() < 1e-6 * exact.norm()
@@ -62,13 +62,13 @@ def _calls(monkeypatch: pytest.MonkeyPatch) -> list[torch.dtype]:
 def test_only_float32_without_autograd_is_onednn_s(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = _calls(monkeypatch)
     a, b = torch.randn(3, 4, requires_grad=True), torch.randn(5, 4)
-    product(a, b).sum().backward()
+    linear(a, b).sum().backward()
     torch.testing.assert_close(a.grad, b.sum(0).expand(3, 4))
     with torch.no_grad():
-        product(a.double(), b.double())
-        product(a.bfloat16(), b.bfloat16())
+        linear(a.double(), b.double())
+        linear(a.bfloat16(), b.bfloat16())
         assert not calls
-        product(a, b)
+        linear(a, b)
     assert calls == [torch.float32]
 
 
@@ -92,7 +92,7 @@ def test_an_operator_that_is_missing_or_wrong_is_not_taken(
     monkeypatch.setattr(module, "_onednn", broken)
     a, b = torch.randn(3, 4), torch.randn(5, 4)
     with torch.no_grad():
-        assert torch.equal(product(a, b), a @ b.t())
+        assert torch.equal(linear(a, b), a @ b.t())
         assert not module.onednn_is_faster()
 
 
