@@ -1,12 +1,13 @@
 """A fully connected network made for a short training: no convolution, no patches.
 
-    principal components, linear, blocks × (x + linear(linear(n) · linear(n)), n = layer norm(x)),
-    layer norm, linear
+    principal components, linear, blocks × (x + linear(layer norm(linear(n) · linear(n)))), where
+    n = layer norm(x), layer norm, linear
 
 Residual blocks with an inverted bottleneck are from "Scaling MLPs: A Tale of Inductive Bias"
 (https://arxiv.org/abs/2306.13575), which finds that augmentation and time are what a plain MLP
 lacks. Products of two linear layers in place of an activation are the bilinear layers of "GLU
-Variants Improve Transformer" (https://arxiv.org/abs/2002.05202); layers/principal.py names the
+Variants Improve Transformer" (https://arxiv.org/abs/2002.05202), and the layer normalisation
+behind them is from "NormFormer" (https://arxiv.org/abs/2110.09456); layers/principal.py names the
 source of the first layer. docs/speed.md says what each setting is worth here.
 """
 
@@ -32,7 +33,7 @@ PIECE = 5000  # images that are floats at a time
 
 
 class ResidualBlock(nn.Module):
-    """``x + W₂ h``, where W₂ begins at zero, so that the block begins as the identity.
+    """``x + W LayerNorm(h)``, where W begins at zero, so that the block begins as the identity.
 
     With n = LayerNorm(x), h is ``(U n + a) · (V n + b)``, unit by unit, or ``GELU(U n + a)``.
 
@@ -50,6 +51,7 @@ class ResidualBlock(nn.Module):
         self.bilinear = bilinear
         self.norm = nn.LayerNorm(width)
         self.widen = Linear(width, 2 * hidden if bilinear else hidden)  # U, and V behind it
+        self.hidden_norm = nn.LayerNorm(hidden)
         self.dropout = Dropout(dropout)
         self.narrow = Linear(hidden, width)
         nn.init.zeros_(self.narrow.weight)
@@ -59,7 +61,7 @@ class ResidualBlock(nn.Module):
         """Adds what the block computes."""
         h = self.widen(self.norm(x))
         h = torch.mul(*h.chunk(2, dim=1)) if self.bilinear else F.gelu(h)
-        return x + self.narrow(self.dropout(h))
+        return x + self.narrow(self.dropout(self.hidden_norm(h)))
 
 
 class FastMLPNetwork(nn.Module):

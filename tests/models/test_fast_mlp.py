@@ -2,11 +2,16 @@
 
 import pytest
 import torch
+from torch import Tensor
 
 from cifar_lab.layers.principal import PrincipalComponents
 from cifar_lab.models import FastMLP, fast_mlp
 from cifar_lab.models.fast_mlp import FastMLPNetwork, ResidualBlock
 from cifar_lab.optimizers.muon import Muon
+
+
+def _normalised(x: Tensor) -> Tensor:
+    return (x - x.mean(1, keepdim=True)) / (x.var(1, correction=0, keepdim=True) + 1e-5).sqrt()
 
 
 @pytest.mark.parametrize("bilinear", [True, False])
@@ -15,12 +20,9 @@ def test_a_block_begins_as_the_identity_and_adds_what_is_written(bilinear: bool)
     x = torch.randn(5, 6)
     assert torch.equal(block(x), x)
     torch.nn.init.normal_(block.narrow.weight)
-    normalised = (x - x.mean(1, keepdim=True)) / (
-        x.var(1, correction=0, keepdim=True) + 1e-5
-    ).sqrt()
-    units = normalised @ block.widen.weight.mT + block.widen.bias
+    units = _normalised(x) @ block.widen.weight.mT + block.widen.bias
     hidden = units[:, :24] * units[:, 24:] if bilinear else torch.nn.functional.gelu(units)
-    torch.testing.assert_close(block(x), x + hidden @ block.narrow.weight.mT)
+    torch.testing.assert_close(block(x), x + _normalised(hidden) @ block.narrow.weight.mT)
 
 
 @pytest.mark.parametrize(("bilinear", "widened"), [(True, 64), (False, 32)])
