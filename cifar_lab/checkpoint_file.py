@@ -139,7 +139,7 @@ def _is_name(value: object) -> bool:
 def _check_weights(path: Path, checkpoint: dict[str, Any], size: int) -> None:
     """Refuses weights, or settings of layers, that need more memory than the file has bytes.
 
-    ``_at_most`` looks at those settings that it knows nothing of.
+    ``_at_most`` in inference/restore.py looks at those settings that it knows nothing of.
     """
     settings, weights = checkpoint.get("hyper_parameters"), checkpoint["state_dict"]
     if not isinstance(settings, dict) or not isinstance(weights, dict):

@@ -16,7 +16,7 @@ from cifar_lab.recipes import Recipe, recipes
 from cifar_lab.report.results import mean_and_deviation, read
 from cifar_lab.report.table import markdown
 from cifar_lab.settings import FitSettings
-from cifar_lab.studies.speedrun import table
+from cifar_lab.studies.speedrun import table, views_of
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
@@ -180,7 +180,8 @@ def test_the_recipes_made_for_speed_say_the_same_as_their_table() -> None:
         path = ROOT / "cifar_lab" / "recipes" / f"{name}.yaml"
         header = " ".join(path.read_text("utf-8").partition("\ntitle:")[0].replace("#", "").split())
         plain, views = map(mean_and_deviation, (row["accuracies"], row["accuracies_of_views"]))
-        assert f"Here: {plain} % on the test set, {views} % as the mean of six views" in header
+        told = f"Here: {plain} % on the test set, {views} % as the mean of {views_of(row)} views"
+        assert told in header
         assert f"{fmean(row['train_seconds']):,.0f} s on " in header
 
 

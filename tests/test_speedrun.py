@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -11,6 +12,7 @@ from matplotlib.axes import Axes
 from cifar_lab.cli import fit
 from cifar_lab.errors import TrainingEndedError
 from cifar_lab.inference.evaluate_command import main as evaluate
+from cifar_lab.inference.logits import split_logits
 from cifar_lab.parsing import FitPlan, parse_fit
 from cifar_lab.report import runs
 from cifar_lab.studies import speedrun, speedrun_figure
@@ -75,15 +77,38 @@ def test_other_views_of_a_run_that_is_there_are_evaluated(run, monkeypatch, caps
     words = ("--max_epochs", "1", "--seeds", "0")
     run(*words)
     monkeypatch.setattr(runs, "run_fit", lambda plan: pytest.fail("trained again"))
+    (path,) = Path("logs").rglob(speedrun.EXTRA_FILE)
+    extra = json.loads(path.read_text())
+    path.write_text(json.dumps({**extra, "accuracies_of_views": {"flip_shift": 7}}))
+    asked = []
+    monkeypatch.setattr(
+        speedrun, "split_logits", lambda *given: asked.append(given[3]) or split_logits(*given)
+    )
     _, out, _ = run(*words, "--tta", "flip_grid", "--json")
     found = json.loads(out)
+    assert asked == ["flip_grid"]
     checkpoint = "logs/mlp/version_0/checkpoints/last.ckpt"
     assert evaluate([checkpoint, "--tta", "flip_grid", "--json", "--data_dir", str(tree)]) == 0
     views = json.loads(capsys.readouterr().out)["accuracy"]
     assert found["rows"][0]["accuracies_of_views"][0] == pytest.approx(views)
     assert found["rows"][0]["convolution_gflops"] == [[2, 2]]
     assert "--tta flip_grid" in found["command"]
-    assert "(6 views)" in run(*words)[1]
+    assert "700.00 (6 views)" in run(*words)[1]  # as it stands in the file
+    assert asked == ["flip_grid"]
+
+
+@pytest.mark.parametrize("left_out", [(), ("steps",)])
+def test_a_file_of_an_older_version_keeps_its_timings(run, left_out: tuple[str, ...]) -> None:
+    run("--max_epochs", "1", "--seeds", "0")
+    (path,) = Path("logs").rglob(speedrun.EXTRA_FILE)
+    extra = json.loads(path.read_text())
+    del extra["accuracies_of_views"]
+    old = {name: value for name, value in extra.items() if name not in left_out}
+    path.write_text(json.dumps({**old, "accuracy_of_views": 7, "convolution_gflops": [3, 5]}))
+    _, out, _ = run("--max_epochs", "1", "--seeds", "0", "--json")
+    (row,) = json.loads(out)["rows"]
+    assert row["convolution_gflops"] == [[3, 5]]
+    assert row["accuracies_of_views"][0] <= 1
 
 
 def test_any_other_flag_goes_to_every_run(run) -> None:
@@ -148,8 +173,13 @@ def test_the_table_has_means_over_the_seeds() -> None:
 
 
 def test_the_figure_has_the_mean_of_each_row_in_the_order_of_time(monkeypatch) -> None:
-    drawn = []
-    monkeypatch.setattr(Axes, "errorbar", lambda axes, *given, **named: drawn.append(given))
+    drawn, labels = [], []
+
+    def errorbar(axes: Axes, *given: Any, **named: Any) -> None:
+        drawn.append(given)
+        labels.append(named["label"])
+
+    monkeypatch.setattr(Axes, "errorbar", errorbar)
     monkeypatch.setattr(Axes, "legend", lambda axes, **named: None)
     longer = {**ROW, "train_seconds": [60.0, 120.0], "accuracies": [0.6, 0.64], "epochs": 30}
     speedrun_figure.draw([longer, ROW], Path("curve.svg"))
@@ -158,6 +188,7 @@ def test_the_figure_has_the_mean_of_each_row_in_the_order_of_time(monkeypatch) -
     assert means == pytest.approx([51, 62])
     assert (below, above) == (pytest.approx([1, 2]), pytest.approx([1, 2]))
     assert drawn[0][1] == pytest.approx([55, 55])
+    assert labels == ["mean of 18 views", "the image itself"]
 
 
 def test_the_same_rows_give_the_same_figure() -> None:
@@ -187,6 +218,7 @@ def test_the_same_rows_give_the_same_figure() -> None:
         (["--fast_dev_run"], "--fast_dev_run and --resume: a speedrun trains whole"),
         (["--output", "logs.txt/found.json", "--max_epochs", "1"], "cannot be written"),
         (["--figure", "logs.txt/curve.svg", "--max_epochs", "1"], "--figure logs.txt/curve.svg: c"),
+        (["--tta", "none"], "--tta: invalid choice: 'none'"),
         (["--figure", "curve.doc"], "curve.doc: expected a name that ends in .svg, .png, .pdf"),
     ],
 )

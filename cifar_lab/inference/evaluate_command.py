@@ -49,7 +49,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         choices=TTA,
         default=TTA[0],
         help="mean logits of the image and its mirror image (flip), also shifted by a pixel "
-        "(flip_shift), or in nine places (flip_grid: for fully connected networks)",
+        "(flip_shift), or by three pixels or none each way (flip_grid, 18 views: for fully "
+        "connected networks)",
     )
     add_device(parser)
     add_data(

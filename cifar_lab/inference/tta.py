@@ -19,7 +19,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-GRID = (-3, 0, 3)  # pixels, within those of the augmentation in training
+GRID = (-3, 0, 3)  # pixels, within those by which fast_mlp's images are shifted in training
 # Of each kind: pixels (down, right) -> weight of that view and its mirror image together.
 SHIFTS: dict[str, dict[tuple[int, int], float]] = {
     "flip": {(0, 0): 1.0},

@@ -144,7 +144,7 @@ class FastCNN(FastClassifier):
 
     def training_logits(self, images: Tensor) -> Tensor:
         """Maps raw uint8 images (B, 3, 32, 32) to logits; shrinks them in the first steps."""
-        normalised, side = self.normalize(images), self.recorded_state()
+        normalised, side = self.normalize(images), self.captured_state()
         if side < IMAGE_SHAPE[-1]:
             # At least in float32: PyTorch has no bf16 for it on the CPU.
             whole = normalised.to(torch.promote_types(normalised.dtype, torch.float32))
@@ -152,7 +152,7 @@ class FastCNN(FastClassifier):
             normalised = small.to(normalised.dtype)
         return self.network(normalised)
 
-    def recorded_state(self) -> int:
+    def captured_state(self) -> int:
         """Side in pixels of the images that the network sees at this step."""
         steps = self.trainer.estimated_stepping_batches
         return self.small_size if self.global_step < self.small_share * steps else IMAGE_SHAPE[-1]

@@ -1,7 +1,10 @@
 """A fully connected network made for a short training: no convolution, no patches.
 
-    principal components, linear, blocks × (x + linear(layer norm(linear(n) · linear(n)))), where
-    n = layer norm(x), layer norm, linear
+    principal components, linear, blocks × (x + linear(layer norm(linear(n) · linear(n)))),
+    layer norm, linear
+
+In a block n is layer norm(x), and the product is unit by unit (``bilinear=False`` takes
+GELU(linear(n)) instead).
 
 Residual blocks with an inverted bottleneck are from "Scaling MLPs: A Tale of Inductive Bias"
 (https://arxiv.org/abs/2306.13575), which finds that augmentation and time are what a plain MLP
@@ -41,7 +44,7 @@ class ResidualBlock(nn.Module):
         width: units of the input and the output.
         hidden: units of h.
         bilinear: h is the product; else GELU's.
-        dropout: probability that a unit of h is zeroed in training, in [0, 1).
+        dropout: probability that a unit of LayerNorm(h) is zeroed in training, in [0, 1).
 
     Shape: (B, width) to the same.
     """
@@ -130,7 +133,7 @@ class FastMLP(FastClassifier):
         dropout: float = 0.0,
         normalization: str = "standardize",
         optimizer: str = "adamw",
-        lr: float = 1e-3,
+        lr: float = 7e-4,
         bias_lr: float = 0.05,
         head_lr: float = 0.1,
         momentum: float = 0.9,

@@ -31,7 +31,7 @@ class ReplayedClassifier(ImageClassifier):
     """
 
     _replay: StepGraph | None
-    _recorded: object  # what the batches of the recording looked like
+    _captured: object  # what the captured batches looked like
 
     def __init__(self, *args: Any, cuda_graphs: bool, **settings: Any) -> None:
         super().__init__(*args, **settings)
@@ -54,11 +54,11 @@ class ReplayedClassifier(ImageClassifier):
         )
 
     def on_fit_start(self) -> None:
-        """Forgets the recording of an earlier training, however that ended."""
+        """Forgets the graph of an earlier training, however that ended."""
         self._forget()
 
     def on_train_start(self) -> None:
-        """Tells the optimizer whether it may be recorded; a checkpoint says where it was saved."""
+        """Tells the optimizer whether it may be captured; a checkpoint says where it was saved."""
         super().on_train_start()
         for group in self.trainer.optimizers[0].param_groups:
             if "capturable" in group:
@@ -71,11 +71,11 @@ class ReplayedClassifier(ImageClassifier):
             self._replay = None
 
     def on_fit_end(self) -> None:
-        """Gives the memory of the recording back."""
+        """Gives the memory of the graph back."""
         self._forget()
 
     def on_validation_model_zero_grad(self) -> None:
-        """Forgets the gradients, unless they are part of the recording."""
+        """Forgets the gradients, unless they are part of the graph."""
         if not self._replaying:
             super().on_validation_model_zero_grad()
 
@@ -117,29 +117,29 @@ class ReplayedClassifier(ImageClassifier):
         self.on_before_optimizer_step(own)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy takes along: no recording."""
-        return {**super().__getstate__(), "_replay": None, "_recorded": None}
+        """What a copy takes along: no graph."""
+        return {**super().__getstate__(), "_replay": None, "_captured": None}
 
-    def recorded_state(self) -> object:
-        """What the training step depends on besides its batch; another one is recorded anew."""
+    def captured_state(self) -> object:
+        """What the training step depends on besides its batch; another one is captured anew."""
         return None
 
     def _forget(self) -> None:
         self._replaying = False
-        self._replay = self._recorded = None
+        self._replay = self._captured = None
 
     def _step_graph(self, images: Tensor) -> StepGraph:
-        state = (images.shape, self.recorded_state())
-        if self._replay is None or self._recorded != state:
+        state = (images.shape, self.captured_state())
+        if self._replay is None or self._captured != state:
             self._replay = None  # frees its memory before the next one takes its own
             self._replay = StepGraph(self._whole_step, self.trainer.optimizers[0])
-            self._recorded = state
+            self._captured = state
         return self._replay
 
     def _whole_step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Trains on a batch; gives the loss () and the logits (B, C)."""
         device, optimizer = self.device.type, self.trainer.optimizers[0]
-        # What autocast keeps of one step would be recorded as if it held for all.
+        # What autocast keeps of one step would be captured as if it held for all.
         with torch.autocast(
             device,
             dtype=torch.get_autocast_dtype(device),

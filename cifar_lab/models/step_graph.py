@@ -1,7 +1,7 @@
 """A training step as one CUDA graph: a small network keeps a GPU busy only in this way.
 
 A step of such a network is some hundred kernels of a few microseconds each, and Python takes longer
-to launch them one by one than the GPU to run them. A graph is recorded once and launched whole.
+to launch them one by one than the GPU to run them. A graph is captured once and launched whole.
 
 Source: "Accelerating PyTorch with CUDA Graphs"
 (https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs/).
@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-WARM_UP = 3  # steps before the recording, in which libraries and optimizer make what they keep
+WARM_UP = 3  # steps before the capture, in which libraries and optimizer make what they keep
 
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class StepGraph:
-    """Runs a training step some times, records it, and from then on replays the recording.
+    """Runs a training step some times, captures it, and from then on replays the graph.
 
     Args:
         step: takes a batch, computes gradients and lets the optimizer use them; gives two tensors
@@ -47,7 +47,7 @@ class StepGraph:
             self._warm += 1
             return self._on_the_side(images, labels)
         if self._graph is None:
-            self._record(images, labels)
+            self._capture(images, labels)
         assert self._graph is not None
         for kept, given in zip(self._inputs, (images, labels), strict=True):
             kept.copy_(given)
@@ -57,14 +57,14 @@ class StepGraph:
         return self._outputs
 
     def _on_the_side(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """A step on the stream that records later, as the recording must not wait for another."""
+        """A step on the stream that captures later, as the capture must not wait for another."""
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
             outputs = self._step(images, labels)
         torch.cuda.current_stream().wait_stream(self._stream)
         return outputs
 
-    def _record(self, images: Tensor, labels: Tensor) -> None:
+    def _capture(self, images: Tensor, labels: Tensor) -> None:
         self._inputs = images.clone(), labels.clone()
         groups = self._optimizer.param_groups
         # Of float32, as fused optimizers read them, whatever the default is.
@@ -74,15 +74,15 @@ class StepGraph:
         self._graph = torch.cuda.CUDAGraph()
         self._optimizer.zero_grad(set_to_none=True)  # gradients then belong to the graph
         # "thread_local": another thread, which pins memory say, may go on.
-        recording = torch.cuda.graph(
+        capture = torch.cuda.graph(
             self._graph, stream=self._stream, capture_error_mode="thread_local"
         )
-        with self._rates_as_tensors(), recording:
+        with self._rates_as_tensors(), capture:
             self._outputs = self._step(*self._inputs)
 
     @contextmanager
     def _rates_as_tensors(self) -> Iterator[None]:
-        """Lets the optimizer read its rates from the GPU, where they can change after recording."""
+        """Lets the optimizer read its rates from the GPU, where later ones can be written."""
         groups = self._optimizer.param_groups
         numbers = [group["lr"] for group in groups]
         for group, rate in zip(groups, self._rates, strict=True):

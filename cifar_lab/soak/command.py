@@ -19,7 +19,7 @@ from cifar_lab.errors import UserError
 from cifar_lab.recipes import models
 
 DESCRIPTION = """\
-Trains a model twice with scripts/fit.py: once in peace, and once killed (SIGKILL) at random
+Trains a model twice with scripts/fit.py: once undisturbed, and once killed (SIGKILL) at random
 moments, one of them while a checkpoint is written, and resumed each time. Then weights, optimizer
 and curves are compared bit by bit. Exit status: 0 the same, 1 a difference or a run that could not
 go on, 2 wrong input, 130 interrupted."""
@@ -86,7 +86,7 @@ def _soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     words += [options.source, *_split(options.flags)]
     words += ["--data_dir", options.data_dir] if options.data_dir else []
     seconds, start_up = run_undisturbed(words, folder / "whole")
-    print(f"in peace: {seconds:.0f} s, {start_up:.0f} s of it before the first step", flush=True)
+    print(f"undisturbed: {seconds:.0f} s, {start_up:.0f} s of it before the first step", flush=True)
     killed = KilledRun(words, folder / "killed")
     moments = random.Random(options.seed)
     for number in range(options.kills):

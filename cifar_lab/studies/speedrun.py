@@ -139,9 +139,13 @@ def _run(plan: FitPlan, images: str, tta: str) -> Run:
         run = train(plan, images, anew=True)
         peaks.append(_convolution_gflops(plan))
     path, steps = run.path / EXTRA_FILE, run.summary["steps"]
-    extra = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    if extra.get("steps") != steps:  # a run that was made longer since then has other weights
-        extra = {"steps": steps, "convolution_gflops": peaks, "accuracies_of_views": {}}
+    extra = {"steps": steps, "convolution_gflops": peaks, "accuracies_of_views": {}}
+    if path.exists():
+        found = json.loads(path.read_text("utf-8"))
+        # A run that was made longer since then has other weights. Files of an older version know
+        # one kind of views and may not know the steps.
+        if found.get("steps", steps) == steps:
+            extra = {**extra, **{name: found[name] for name in extra if name in found}}
     if tta not in extra["accuracies_of_views"]:
         extra["accuracies_of_views"][tta] = _accuracy_of_views(run, plan, tta)
         write_json(path, extra)

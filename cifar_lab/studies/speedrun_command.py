@@ -28,11 +28,11 @@ FIGURES = (".svg", ".png", ".pdf")
 VIEWS = TTA[1:]  # all but the image alone
 DESCRIPTION = """\
 Trains a recipe on all training images with several seeds, reads the test set at the end alone, and
-prints accuracy, that of the mean of several views of an image, and seconds of training, with means
-over the seeds. With --max_epochs 12,25,50 a row
-for each length: accuracy against time. Any other flag goes to every run, as scripts/fit.py takes
-it. Runs that --log_dir holds already are not run again. Exit status: 0 done, 1 a training failed, 2
-wrong input, 130 interrupted; the same command goes on."""
+prints accuracy, that of the mean of several views of each image, and seconds of training, with
+means over the seeds. With --max_epochs 12,25,50 a row for each length: accuracy against time. Any
+other flag goes to every run, as scripts/fit.py takes it. Runs that --log_dir holds already are not
+run again. Exit status: 0 done, 1 a training failed, 2 wrong input, 130 interrupted; the same
+command goes on."""
 
 
 @command("speedrun.py", "Interrupted; the same command goes on.")

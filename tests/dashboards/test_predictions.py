@@ -46,7 +46,7 @@ def test_mistakes_are_the_most_confident_ones_of_all_batches() -> None:
     np.testing.assert_allclose(mistakes.confidence, confidence[order], rtol=1e-6)
 
 
-def test_a_right_answer_is_no_mistake() -> None:
+def test_a_right_prediction_is_no_mistake() -> None:
     labels = torch.arange(4)
     images = torch.zeros(4, 3, 32, 32, dtype=torch.uint8)
     predictions = _read([(images, 5 * torch.eye(4), labels)])
@@ -55,7 +55,7 @@ def test_a_right_answer_is_no_mistake() -> None:
     assert (one_wrong.mistakes.labels.tolist(), one_wrong.mistakes.predicted.tolist()) == ([0], [3])
 
 
-def test_answers_that_are_not_finite_can_be_drawn() -> None:
+def test_predictions_that_are_not_finite_can_be_drawn() -> None:
     images, logits, labels = _batches(1)[0]
     logits[0], logits[1] = torch.nan, torch.inf
     predictions = _read([(images, logits, labels)])

@@ -10,8 +10,9 @@ from cifar_lab.models.fast_mlp import FastMLPNetwork, ResidualBlock
 from cifar_lab.optimizers.muon import Muon
 
 
-def _normalised(x: Tensor) -> Tensor:
-    return (x - x.mean(1, keepdim=True)) / (x.var(1, correction=0, keepdim=True) + 1e-5).sqrt()
+def _normalised(x: Tensor, norm: torch.nn.LayerNorm) -> Tensor:
+    deviation = (x.var(1, correction=0, keepdim=True) + 1e-5).sqrt()
+    return (x - x.mean(1, keepdim=True)) / deviation * norm.weight + norm.bias
 
 
 @pytest.mark.parametrize("bilinear", [True, False])
@@ -19,10 +20,23 @@ def test_a_block_begins_as_the_identity_and_adds_what_is_written(bilinear: bool)
     block = ResidualBlock(6, 24, bilinear, 0.0)
     x = torch.randn(5, 6)
     assert torch.equal(block(x), x)
-    torch.nn.init.normal_(block.narrow.weight)
-    units = _normalised(x) @ block.widen.weight.mT + block.widen.bias
+    for parameter in block.parameters():
+        torch.nn.init.normal_(parameter)
+    units = block.widen(_normalised(x, block.norm))
     hidden = units[:, :24] * units[:, 24:] if bilinear else torch.nn.functional.gelu(units)
-    torch.testing.assert_close(block(x), x + _normalised(hidden) @ block.narrow.weight.mT)
+    expected = x + block.narrow(_normalised(hidden, block.hidden_norm))
+    torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_dropout_zeroes_hidden_units_behind_their_normalisation() -> None:
+    block = ResidualBlock(6, 24, True, 0.5)
+    seen = []
+    block.narrow.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    block(torch.randn(50, 6))
+    zeros = (seen[0] == 0).float().mean().item()
+    assert 0.4 < zeros < 0.6
+    block.eval()(torch.randn(50, 6))
+    assert (seen[1] != 0).all()
 
 
 @pytest.mark.parametrize(("bilinear", "widened"), [(True, 64), (False, 32)])
