@@ -60,7 +60,7 @@ def test_a_model_maps_raw_images_to_logits(name: str) -> None:
 @MODELS
 def test_training_lowers_the_loss(name: str, tree: Path) -> None:
     seed_everything(0, verbose=False)
-    model = _small(name, lr={"numpy_mlp": 1e-2, "fast_cnn": 0.1}.get(name, 1e-3))
+    model = _small(name, lr={"numpy_mlp": 1e-2, "fast_cnn": 0.1, "fast_mlp": 5e-3}.get(name, 1e-3))
     data, trainer = _data(tree, val_size=0), _trainer(max_steps=30, limit_val_batches=0)
     losses = []
     model.on_train_batch_end = lambda outputs, batch, batch_idx: losses.append(
