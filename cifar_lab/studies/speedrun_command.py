@@ -59,7 +59,7 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     add(
         "--tta",
         choices=VIEWS,
-        default=VIEWS[1],
+        default="flip_shift",
         help="views of the second accuracy, as scripts/evaluate.py takes them "
         "(default: %(default)s)",
     )
