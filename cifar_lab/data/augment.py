@@ -66,8 +66,8 @@ def crop(images: Tensor, draw: Draw, padding: int = CROP_PADDING) -> Tensor:
     """
     height, width = images.shape[-2:]
     top, left = _offsets(len(images), 2 * padding + 1, draw.generator, images.device)
-    rows = _reflect(top[:, None] - padding + torch.arange(height, device=images.device), height)
-    columns = _reflect(left[:, None] - padding + torch.arange(width, device=images.device), width)
+    rows = reflect(top[:, None] - padding + torch.arange(height, device=images.device), height)
+    columns = reflect(left[:, None] - padding + torch.arange(width, device=images.device), width)
     pixels = (rows[:, :, None] * width + columns[:, None, :]).flatten(1)  # (B, H * W)
     pixels = pixels[:, None].expand(-1, images.shape[1], -1)
     return images.flatten(2).gather(2, pixels).view(images.shape)
@@ -150,7 +150,7 @@ def _hash(numbers: Tensor, seed: int) -> Tensor:
     return mixed ^ (mixed >> 31)
 
 
-def _reflect(positions: Tensor, size: int) -> Tensor:
+def reflect(positions: Tensor, size: int) -> Tensor:
     """Positions outside of 0 to size - 1 mirrored at the pixels of the border, as in F.pad."""
     return size - 1 - (size - 1 - positions.abs()).abs()
 

@@ -77,6 +77,7 @@ class CIFAR10DataModule(LightningDataModule):
         super().__init__()
         _require_positive(batch_size=batch_size, eval_batch_size=eval_batch_size)
         _require_lists(augment=augment, mirror=mirror)
+        sources.check_source(source)
         if seed < 0:
             raise UserError(f"seed {seed}: expected an integer of at least 0")
         self.data_dir, self.source, self.verify_data = data_dir, source, verify_data

@@ -109,7 +109,7 @@ def _download(part: Path, urls: list[str], report: Report) -> None:
             except MirrorError as error:
                 failures[url] = f"{urllib.parse.urlsplit(url).hostname}: {error}"
                 report(failures[url])
-        if _size(part) <= before:
+        if _size(part) == before:  # less is a damaged one that was removed
             break
     raise DownloadError(
         f"no mirror delivered {ARCHIVE_NAME} ({'; '.join(failures.values())}).\n"
@@ -119,22 +119,24 @@ def _download(part: Path, urls: list[str], report: Report) -> None:
 
 def _complete(part: Path, mirror: Mirror, report: Report) -> None:
     """Fetch what is missing of ``part`` from one mirror and check the whole."""
-    offset = _size(part)
-    if offset < ARCHIVE_SIZE:  # a longer one fails the check below
-        offset = _append(part, mirror, report)
+    present = _size(part)
+    if present < ARCHIVE_SIZE:  # a longer one fails the check below
+        present = _append(part, mirror, report)
     md5 = _md5(part)
     if md5 == ARCHIVE_MD5:
         return
     part.unlink()
-    if offset == 0:
+    if present == 0:
         raise MirrorError(f"wrong file, md5 {md5} instead of {ARCHIVE_MD5}")
     report(f"{part.name} was damaged: starting over")  # by its older bytes, perhaps
     _complete(part, mirror, report)
 
 
 def _append(part: Path, mirror: Mirror, report: Report) -> int:
-    """Write the mirror's bytes to ``part``; return the offset at which they began."""
-    response, offset = mirror.answer(_size(part))
+    """Append the mirror's bytes to ``part``; return how many it had before."""
+    present = _size(part)
+    response, offset = mirror.answer(present)
+    unneeded = present - offset  # from a server that sends the whole
     with response:
         chunks = mirror.chunks(response, ARCHIVE_SIZE - offset)
         first = next(chunks, b"")
@@ -143,15 +145,16 @@ def _append(part: Path, mirror: Mirror, report: Report) -> int:
             kind = response.headers.get_content_type()
             raise MirrorError(f"sent {kind if first else 'nothing'} instead of the archive")
         progress = Progress(ARCHIVE_NAME, mirror.url, offset, ARCHIVE_SIZE, report)
-        with progress, part.open("ab" if offset else "wb") as file:
+        with progress, part.open("ab") as file:
             for chunk in itertools.chain([first], chunks):
-                file.write(chunk)
+                file.write(chunk[unneeded:])
+                unneeded = max(0, unneeded - len(chunk))
                 progress.add(len(chunk))
             file.flush()
             os.fsync(file.fileno())  # or a power cut could leave the final name on missing bytes
     if _size(part) < ARCHIVE_SIZE:
         raise MirrorError(f"broke off at {_mb(_size(part))} of {_mb(ARCHIVE_SIZE)} MB")
-    return offset
+    return present
 
 
 def _is_verified(archive: Path) -> bool:

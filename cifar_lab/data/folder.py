@@ -11,7 +11,6 @@ import hashlib
 import io
 import os
 import warnings
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from cifar_lab.data import cache
 from cifar_lab.data.image_set import IMAGE_SHAPE, ImageSet
 from cifar_lab.data.pixels import as_cifar
+from cifar_lab.data.progress import Report
 from cifar_lab.errors import UserError
 from cifar_lab.files import read_file, shown
 
@@ -61,7 +61,7 @@ def check_no_half(folder: Path) -> None:
             )
 
 
-def read_tree(root: Path, verify: bool, report: Callable[[str], None]) -> ImageSet:
+def read_tree(root: Path, verify: bool, report: Report) -> ImageSet:
     """Reads a tree, from the cache where that is still true.
 
     Args:
@@ -80,7 +80,7 @@ def read_tree(root: Path, verify: bool, report: Callable[[str], None]) -> ImageS
         raise UserError(f"{name}: cannot be read ({error.strerror}). Remove or mend it.") from error
 
 
-def _read_tree(root: Path, verify: bool, report: Callable[[str], None]) -> ImageSet:
+def _read_tree(root: Path, verify: bool, report: Report) -> ImageSet:
     class_names = _class_names(root)
     splits = {split: _list_files(root / split, class_names) for split in SPLITS}
     path, key = cache.cache_path(root), _key(root, class_names, splits)
@@ -165,9 +165,7 @@ def _contents(splits: dict[str, list[ImageFile]]) -> str:
     return digest.hexdigest()
 
 
-def _decode(
-    splits: dict[str, list[ImageFile]], report: Callable[[str], None]
-) -> dict[str, np.ndarray]:
+def _decode(splits: dict[str, list[ImageFile]], report: Report) -> dict[str, np.ndarray]:
     """Arrays by the names of ImageSet's fields."""
     count = sum(len(files) for files in splits.values())
     report(f"decoding {count:,} images; this happens once, then they come from the cache")

@@ -23,6 +23,7 @@ from cifar_lab.data.augment import Augmentation, Draw
 
 Batch = tuple[Tensor, Tensor]
 IMAGES_AT_ONCE = 10_000  # that a GPU augments; decides, with the seed, what it draws
+AUGMENTATION = 1  # tells its seeds from that of the order: zeros at the end change no seed
 
 
 class BatchLoader:
@@ -145,12 +146,15 @@ class BatchLoader:
         images = self.images.index_select(0, chosen)
         labels = self.labels.index_select(0, chosen)
         if self.augment is not None:
-            seed = derive_seed(self.seed, self.epoch, first, self.rank)
+            seed = derive_seed(self.seed, self.epoch, first, self.rank, AUGMENTATION)
             generator = torch.Generator(images.device).manual_seed(seed)
             images = self.augment(images, Draw(generator, chosen, self.epoch, self.seed))
         return images, labels
 
 
 def derive_seed(*numbers: int) -> int:
-    """Mixes non-negative integers into one 64-bit seed, so that neighbours are unrelated."""
+    """Mixes non-negative integers into one 64-bit seed, so that neighbours are unrelated.
+
+    Zeros at the end make no difference.
+    """
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])

@@ -21,13 +21,13 @@ from cifar_lab.data.download import (
     download_archive,
 )
 from cifar_lab.data.image_set import ImageSet
+from cifar_lab.data.progress import Report
 from cifar_lab.errors import UserError
 from cifar_lab.files import shown
 
 Source = Literal["auto", "cifar10", "synthetic"]
 SOURCES: tuple[Source, ...] = ("auto", "cifar10", "synthetic")
 DEFAULT_FOLDER = Path("data")
-Report = Callable[[str], None]
 Reader = Callable[[], ImageSet]
 
 
@@ -60,12 +60,22 @@ def resolve_folder(data_dir: str | os.PathLike[str] | None) -> Path:
     return DEFAULT_FOLDER
 
 
+def check_source(source: str) -> None:
+    """Refuses what is none of ``SOURCES``: a misspelt "cifar10" must not mean "auto".
+
+    Raises:
+        UserError: it is none.
+    """
+    if source not in SOURCES:
+        raise UserError(f"source {source!r}: expected one of {', '.join(SOURCES)}")
+
+
 def prepare(data_dir: Path, source: Source, report: Report, mirrors: Sequence[str] = ()) -> None:
     """Downloads CIFAR-10 where it is wanted and not there. Run it on one process.
 
     Args:
         data_dir: the data folder, the extracted folder or the archive itself.
-        source: one of SOURCES.
+        source: "auto", "cifar10" or "synthetic".
         report: takes what happens, a line each.
         mirrors: as of ``download_archive``.
 
@@ -73,8 +83,7 @@ def prepare(data_dir: Path, source: Source, report: Report, mirrors: Sequence[st
         UserError: ``source`` is unknown, a mirror is no http(s) address, or ``source`` is "cifar10"
             and no mirror delivered.
     """
-    if source not in SOURCES:
-        raise UserError(f"source {source!r}: expected one of {', '.join(SOURCES)}")
+    check_source(source)
     if source == "synthetic" or find(data_dir) is not None:
         return
     try:
@@ -101,8 +110,10 @@ def load(
         report: is told, line by line, what takes time or needs attention.
 
     Raises:
-        UserError: nothing usable is there and ``source`` is "cifar10", or what is there is damaged.
+        UserError: ``source`` is unknown, nothing usable is there and it is "cifar10", or what is
+            there is damaged.
     """
+    check_source(source)
     if source == "synthetic":
         return synthetic_set()
     reader = find(data_dir, verify=verify, report=report)

@@ -19,6 +19,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from cifar_lab.data.augment import reflect
+
 GRID = (-3, 0, 3)  # pixels, within those by which fast_mlp's images are shifted in training
 # Of each kind: pixels (down, right) -> weight of that view and its mirror image together.
 SHIFTS: dict[str, dict[tuple[int, int], float]] = {
@@ -65,11 +67,7 @@ def shift(images: Tensor, down: int, right: int) -> Tensor:
     Returns:
         Images of the same shape and dtype: pixel (y, x) is that at (y - down, x - right).
     """
-    rows = _sources(images.shape[-2], down, images.device)
-    return images[..., rows[:, None], _sources(images.shape[-1], right, images.device)]
-
-
-def _sources(length: int, by: int, device: torch.device) -> Tensor:
-    """Where the pixels of a row come from that is moved ``by`` pixels."""
-    source = (torch.arange(length, device=device) - by).abs()
-    return length - 1 - (length - 1 - source).abs()
+    height, width = images.shape[-2:]
+    rows = reflect(torch.arange(height, device=images.device) - down, height)
+    columns = reflect(torch.arange(width, device=images.device) - right, width)
+    return images[..., rows[:, None], columns]

@@ -113,6 +113,10 @@ class Handler(BaseHTTPRequestHandler):
         self.head(200, Content_Length=len(ARCHIVE))
         self.body(ARCHIVE)
 
+    def no_range_breaks_off(self) -> None:
+        self.head(200, Content_Length=len(ARCHIVE))
+        self.body(ARCHIVE[: THIRD // 2])
+
     def refuses_range(self) -> None:
         if self.headers["Range"]:
             self.head(416)
@@ -279,6 +283,25 @@ def test_server_without_range_sends_the_whole_anew(
     download_archive(tmp_path, server.urls("no_range"), quietly)
     assert_only_the_archive(tmp_path)
     assert server.sent == [len(ARCHIVE)]
+
+
+def test_server_without_range_that_breaks_off_costs_no_byte_of_the_part(
+    server: Server, tmp_path: Path, part: Path
+) -> None:
+    with pytest.raises(DownloadError):
+        download_archive(tmp_path, server.urls("no_range_breaks_off"), quietly)
+    assert part.read_bytes() == ARCHIVE[:THIRD]
+    download_archive(tmp_path, server.urls("no_range_breaks_off", "good"), quietly)
+    assert_only_the_archive(tmp_path)
+    assert server.asked[-1] == ("good", f"bytes={THIRD}-")
+
+
+def test_rounds_go_on_when_a_damaged_part_is_replaced_by_less(
+    server: Server, tmp_path: Path, part: Path
+) -> None:
+    part.write_bytes(bytes(len(ARCHIVE)))
+    download_archive(tmp_path, server.urls("breaks_off"), quietly)
+    assert_only_the_archive(tmp_path)
 
 
 @pytest.mark.parametrize("mirror", ["refuses_range", "wrong_range"])

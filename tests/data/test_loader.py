@@ -5,6 +5,7 @@ from itertools import chain, combinations
 import pytest
 import torch
 
+from cifar_lab.data import loader as loader_module
 from cifar_lab.data.augment import compose
 from cifar_lab.data.loader import BatchLoader
 
@@ -47,6 +48,24 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     second.set_epoch(2)
     assert _seen(second) == epochs[2]
     assert _seen(_loader(shuffle=True, seed=1)) != epochs[0]
+
+
+def test_order_and_augmentation_never_share_their_random_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seeds: list[int] = []
+    derive = loader_module.derive_seed
+
+    def noted(*numbers: int) -> int:
+        seeds.append(derive(*numbers))
+        return seeds[-1]
+
+    monkeypatch.setattr(loader_module, "derive_seed", noted)
+    for seed in range(3):
+        loader = _loader(shuffle=True, augment=compose(["crop"]), seed=seed)
+        for _ in range(3):
+            list(loader)
+    assert len(seeds) == len(set(seeds)) == 3 * 3 * (1 + 5)
 
 
 def test_lightning_can_tell_the_epoch_of_a_shuffled_loader_only() -> None:
