@@ -62,9 +62,9 @@ def fit_help(recipe: Recipe) -> str:
     lines = [
         "usage: python scripts/fit.py [--model NAME] [--FLAG VALUE ...]",
         "",
-        "Trains a model on CIFAR-10. Values come from a recipe, then --config FILE, then flags;",
-        "--print_config prints them all and exits. --seeds 0..4 trains a run for each seed and",
-        "shows mean and standard deviation. Dashes and underscores are the same.",
+        "Trains a model on CIFAR-10. Values come from a recipe, then --config FILE (-c),",
+        "then flags; --print_config prints them all and exits. --seeds 0..4 trains a run for each",
+        "seed and shows mean and standard deviation. Dashes and underscores are the same.",
         "",
         *_wrapped("models:", models()),
         *_wrapped("recipes:", list(recipes())),

@@ -98,10 +98,10 @@ def add_device(parser: Parser, batch_size: int = 500) -> None:
 def add_hardware(parser: Parser) -> None:
     """Adds ``--accelerator`` and ``--precision``, for commands that hand them to training."""
     parser.add_argument(
-        "--accelerator", default="auto", metavar="auto|cpu|gpu|mps", help="what trains"
+        "--accelerator", metavar="auto|cpu|gpu|mps", help="what trains (default: auto)"
     )
     parser.add_argument(
-        "--precision", default="auto", metavar="NAME", help="as scripts/fit.py takes it"
+        "--precision", metavar="NAME", help="as scripts/fit.py takes it (default: auto)"
     )
 
 
@@ -115,8 +115,7 @@ def add_data(
     parser.add_argument(
         "--source",
         choices=("auto", "cifar10", "synthetic"),
-        default="auto",
-        help=f"auto: {auto}",
+        help=f"auto, the default: {auto}",
     )
 
 
@@ -150,9 +149,9 @@ def a_path(text: str) -> Path:
 
 
 def expanded(text: str) -> Path:
-    """A path with ``~`` written out, for ``type=``."""
+    """A path with ``~`` written out, for ``type=``; not ""."""
     try:
-        return Path(text).expanduser()
+        return a_path(text).expanduser()
     except RuntimeError as error:
         raise argparse.ArgumentTypeError(f"{text}: {error}") from error
 

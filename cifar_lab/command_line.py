@@ -13,6 +13,7 @@ import io
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -83,9 +84,10 @@ def command(
 
 
 def _prepare_output() -> None:
-    """Lets every name be printed, and a process without an output do its work."""
-    if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # until the process ends
+    """Lets every name be printed, and a process without an output or error stream do its work."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # until the process ends
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as the error stream is
 
@@ -110,9 +112,7 @@ def check_writable(flag: str, path: Path | None) -> None:
         with writing(flag, path):
             if path.exists() and not path.is_file():
                 raise UserError(f"{flag} {path}: not a file")
-            part = path.with_name(f"{path.name}.part")  # see atomic.py
-            part.open("ab").close()
-            part.unlink()
+            tempfile.TemporaryFile(dir=path.parent).close()
 
 
 def tell(text: str) -> None:
@@ -133,5 +133,5 @@ def print_json(options: argparse.Namespace, work: Callable[[], dict[str, Any]]) 
     with redirect_stdout(sys.stderr if options.json else sys.stdout):
         found = work()
     if options.json:
-        print(json.dumps(found, ensure_ascii=False))
+        print(json.dumps(found))
     return found

@@ -32,6 +32,8 @@ ALIASES = {
     "eval_freq": "eval_every",
 }
 ACTIONS = ("help", "config", "print_config", "seeds")  # flags that are no settings
+# Names of Lightning's command line and of its earlier versions, for the hint in an error.
+LIGHTNING = {"ckpt_path": "resume", "gpus": "devices", "seed_everything": "seed"}
 EXPECTED = {
     int: "an integer",
     float: "a number",
@@ -82,14 +84,15 @@ def parse_fit(argv: Sequence[str]) -> FitPlan:
     """
     flags = split_flags(argv)
     path = flags.pop("config", None)
-    config = {} if path is None else read_config(path)
+    config = {} if path is None else read_config(path, "--config")
     config = {canonical(name): value for name, value in config.items()}
+    of_config = f"--config {shown(path)}: "
     for name in ("resume", "seeds"):
         if name in config:
-            raise UserError(f"--config {shown(path)}: {name}: give it as a flag")
-    recipe = choose_recipe(flags, config)
+            raise UserError(f"{of_config}{name}: give it as a flag")
+    recipe = choose_recipe(flags, config, of_config)
     values = dict(recipe.settings)
-    for layer, origin in ((config, f"--config {shown(path)}: "), (flags, "--")):
+    for layer, origin in ((config, of_config), (flags, "--")):
         values.update(check_settings(layer, recipe, origin))
     return make_plan(values, recipe)
 
@@ -142,6 +145,7 @@ def split_flags(argv: Sequence[str]) -> dict[str, str]:
     words = list(argv)
     while words:
         word = words.pop(0)
+        word = "--config" if word == "-c" else word
         if not word.startswith("--"):
             hint = "with two dashes" if word.startswith("-") else f"such as --model {shown(word)}"
             raise UserError(f"{shown(repr(word))}: expected a flag, {hint}")
@@ -166,24 +170,31 @@ def canonical(name: str) -> str:
     return ALIASES.get(name, name)
 
 
-def choose_recipe(flags: Mapping[str, Any], config: Mapping[str, Any]) -> Recipe:
+def choose_recipe(
+    flags: Mapping[str, Any], config: Mapping[str, Any], of_config: str = ""
+) -> Recipe:
     """The recipe that the flags or else the configuration name, or that of the model they name.
+
+    Args:
+        flags: by their names.
+        config: settings of a configuration.
+        of_config: what an error puts before a name of the configuration.
 
     Raises:
         UserError: an unknown model or recipe, or a recipe for another model.
     """
     model = flags.get("model", config.get("model"))
     name = flags.get("recipe", config.get("recipe"))
+    told = {n: f"--{n}" if n in flags else f"{of_config}{n}" for n in ("model", "recipe")}
     if model is not None and model not in models():
-        raise UserError(unknown("--model", model, models()))
+        raise UserError(unknown(told["model"], model, models()))
     if name is None:
         name = model or FitSettings.model
     if not isinstance(name, str) or name not in recipes():
-        raise UserError(unknown("--recipe", name, recipes()))
+        raise UserError(unknown(told["recipe"], name, recipes()))
     recipe = recipes()[name]
     if model not in (None, recipe.model):
-        origin = "--recipe" if "recipe" in flags else "the configuration's recipe"
-        raise UserError(f"{origin} {name}: a recipe for {recipe.model}, not for {model}")
+        raise UserError(f"{told['recipe']} {name}: a recipe for {recipe.model}, not for {model}")
     return recipe
 
 
@@ -249,6 +260,7 @@ def _unknown_setting(name: str, types: Mapping[str, Any], model: str, origin: st
     if owners:
         return f"{origin}{name}: a setting of {', '.join(sorted(owners))}, not of {model}"
     near = difflib.get_close_matches(name, [*types, *ACTIONS, *ALIASES], n=1)
+    near = [LIGHTNING[name]] if name in LIGHTNING else near
     hint = f"; did you mean {origin}{near[0]}?" if near else "; --help lists all"
     return f"{origin}{name}: unknown{hint}"
 
@@ -261,30 +273,47 @@ def _convert(name: str, value: Any, kind: Any, origin: str) -> Any:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--value", type=kind)
     try:
-        value = _plain(value, kind)
-        if isinstance(value, str):
-            typed = parser.parse_args([f"--value={value}"]).value
+        plain_value = _plain(value, kind)
+        if isinstance(plain_value, str):
+            typed = parser.parse_args([f"--value={plain_value}"]).value
         else:
-            typed = parser.parse_object({"value": value}).value
+            typed = parser.parse_object({"value": plain_value}).value
+        _check_size(typed)
     except Exception:  # strange values bring out more than the parser's own errors
-        raise UserError(f"{origin}{name} {shown(value)}: expected {expected(kind)}") from None
+        told = shown(value) or "''"
+        raise UserError(f"{origin}{name} {told}: expected {expected(kind)}") from None
     # jsonargparse's restricted numbers are subclasses; YAML knows the plain ones.
     plain = next((kind for kind in (bool, int, float) if isinstance(typed, kind)), None)
     return plain(typed) if plain else typed
 
 
 def _plain(value: Any, kind: Any) -> Any:
-    """Splits comma lists, and makes text of a number where text is meant.
+    """Splits comma lists, copies others, and makes text of a number where text is meant.
 
     Raises:
-        ValueError: text that is too long, or an integer of too many digits.
+        ValueError: text that is too long, an integer of too many digits, or one in sixties.
     """
+    if kind not in (str, list[str]) and isinstance(value, str) and ":" in value:
+        raise ValueError("YAML reads 1:30 as 90")
     if get_origin(kind) is list and isinstance(value, str | int):
         text = str(value).strip("[] ")
         return [] if text in ("", "none") else [part.strip() for part in text.split(",")]
+    if isinstance(value, list):
+        return list(value)  # jsonargparse changes it
     if kind is str and isinstance(value, int | float):
         return str(value)  # YAML reads `devices: 2` as a number
     return value
+
+
+def _check_size(typed: Any) -> None:
+    """Refuses integers that torch and NumPy have no room for.
+
+    Raises:
+        ValueError: of more than 64 bits.
+    """
+    for number in typed if isinstance(typed, list) else [typed]:
+        if isinstance(number, int) and abs(number) >= 2**63:
+            raise ValueError("more than 64 bits")
 
 
 def expected(kind: Any) -> str:

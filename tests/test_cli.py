@@ -40,6 +40,7 @@ def test_flags_come_before_the_configuration_and_that_before_the_recipe() -> Non
     assert plan.settings.batch_size == 60  # from the flag
     assert plan.settings.max_steps == 1500  # from the recipe
     assert parse_fit(["--batch_size", "60", "--config", config]) == plan  # wherever they stand
+    assert parse_fit(["-c", config, "--batch_size", "60"]) == plan
 
 
 def test_a_flag_for_another_model_comes_before_the_configuration() -> None:
@@ -139,11 +140,17 @@ def test_help_and_errors_come_without_torch() -> None:
         (["--batch_size", "--seed", "1"], "--batch_size: expected a value"),
         (["--seed", "4294967296"], "--seed 4294967296: expected an integer from 0"),
         (["--lr", "fast"], "--lr fast: expected a number"),
+        (["--lr", "1:30"], "--lr 1:30: expected a number"),
+        (["--lr", ""], "--lr '': expected a number"),
+        (["--batch_size", "1" + 30 * "0"], "expected a positive integer"),
         (["--accelerator", "tpu"], "--accelerator tpu: expected one of auto, cpu, gpu, mps"),
-        (["--model", "mlp", "--hidden_units", "ten"], "--hidden_units ['ten']: expected integers"),
+        (["--model", "mlp", "--hidden_units", "9,ten"], "--hidden_units 9,ten: expected integers"),
         (["--max_steps", "5", "--max_epochs", "1"], "--max_steps 5 and --max_epochs 1: give one"),
         (["cnn"], "'cnn': expected a flag, such as --model cnn"),
-        (["-c", "settings.yaml"], "'-c': expected a flag, with two dashes"),
+        (["-model", "cnn"], "'-model': expected a flag, with two dashes"),
+        (["--ckpt-path", "last.ckpt"], "--ckpt_path: unknown; did you mean --resume?"),
+        (["--gpus", "2"], "--gpus: unknown; did you mean --devices?"),
+        (["-c", "missing.yaml"], "--config missing.yaml: cannot be read"),
         (["--config", "missing.yaml"], "--config missing.yaml: cannot be read"),
     ],
 )
@@ -161,7 +168,8 @@ def test_wrong_flags_are_explained_in_a_line(words: list[str], message: str) -> 
         ("lr: [1, 2]\n", "--config my.yaml: lr [1, 2]: expected a number"),
         ("- a list\n", "expected lines of the form 'setting: value'"),
         ("lr: {\n", "not a YAML file"),
-        ("model: mpl\n", "did you mean mlp?"),
+        ("model: mpl\n", "--config my.yaml: model mpl: unknown; did you mean mlp?"),
+        ("recipe: cnnn\n", "--config my.yaml: recipe cnnn: unknown; did you mean cnn?"),
     ],
 )
 def test_a_wrong_configuration_is_explained_in_a_line(text: str, message: str) -> None:
@@ -224,7 +232,10 @@ def test_a_pipe_that_nobody_reads_ends_the_command_without_a_word() -> None:
     [
         (["--print_config=true"], "fit.py: --print_config: takes no value"),
         (["--config", "x.yaml"], "fit.py: --config x.yaml: help: a flag, not a setting"),
-        (["--config", "y.yaml", "--model", "mlp"], "fit.py: the configuration's recipe cnn: a rec"),
+        (
+            ["--config", "y.yaml", "--model", "mlp"],
+            "fit.py: --config y.yaml: recipe cnn: a recipe f",
+        ),
     ],
 )
 def test_what_is_no_setting_is_said(

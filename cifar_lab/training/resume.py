@@ -56,7 +56,7 @@ def plan_resume(argv: Sequence[str]) -> FitPlan:
         flags.pop("log_dir", None)  # it said where to look
     folder = folder_of(checkpoint)
     config = read_config(str(folder.config))
-    recipe = choose_recipe({}, config)
+    recipe = choose_recipe({}, config, f"{folder.config}: ")
     then = {**vars(FitSettings()), **recipe.settings}
     then.update(check_settings(config, recipe, f"{folder.config}: "))
     now = check_settings(flags, recipe, "--")
