@@ -16,6 +16,8 @@ from pytorch_lightning.loggers.logger import Logger, rank_zero_experiment
 from pytorch_lightning.utilities import rank_zero_only
 
 from cifar_lab.atomic import write_atomically
+from cifar_lab.errors import UserError
+from cifar_lab.files import shown
 
 COLUMNS = [
     "step",
@@ -31,6 +33,29 @@ COLUMNS = [
 ]
 
 
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of such a file, by its columns; a last line that has no end is none.
+
+    Raises:
+        UserError: it cannot be read, or holds something else.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(line for line in file if line.endswith("\n")))
+        for row in rows:
+            int(row["step"])
+            for value in filter(None, row.values()):
+                float(value)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        reason = f"{type(error).__name__}: {shown(error)}"
+        raise UserError(
+            f"{path}: not a table of numbers with a column 'step' ({reason})"
+        ) from error
+    return rows
+
+
 class MetricsCSV(Logger):
     """A logger that appends to one CSV file.
 
@@ -41,6 +66,9 @@ class MetricsCSV(Logger):
     Args:
         path: of the file; an existing one is continued.
         last_step: of a run that goes on; later rows, and one that a crash cut off, are removed.
+
+    Raises:
+        UserError: as of ``read_rows``.
     """
 
     def __init__(self, path: Path, last_step: int | None = None) -> None:
@@ -125,9 +153,4 @@ class MetricsCSV(Logger):
         write_atomically(self.path, content.getvalue().encode("utf-8"))
 
     def _read(self) -> list[dict[str, Any]]:
-        """The rows; a last line that has no end is none."""
-        if not self.path.exists():
-            return []
-        with self.path.open(newline="") as file:
-            lines = [line for line in file if line.endswith("\n")]
-        return list(csv.DictReader(lines))
+        return list(read_rows(self.path)) if self.path.exists() else []

@@ -35,12 +35,13 @@ def weight_sheet(parameters: Iterable[Tensor]) -> np.ndarray | None:
     mid-grey is 0 or not finite, black and white are ± the largest weight.
 
     Args:
-        parameters: of a network, in order; the first with two or more axes is taken.
+        parameters: of a network, in order; the first with two or more axes is taken, but for the
+            lengths of its units where weight normalisation keeps them apart.
 
     Returns:
         uint8 (H, W, 3), or None where the weights do not look at images.
     """
-    weight = next((p for p in parameters if p.ndim > 1), None)
+    weight = next((p for p in parameters if p.ndim > 1 and p[0].numel() > 1), None)
     if weight is None:
         return None
     array = weight.detach()[:SHOWN].float().nan_to_num(0, 0, 0).cpu().numpy()

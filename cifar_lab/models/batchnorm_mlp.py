@@ -8,7 +8,9 @@ from math import prod
 
 from torch import Tensor, nn
 
+from cifar_lab.data.datamodule import CIFAR10DataModule
 from cifar_lab.data.image_set import IMAGE_SHAPE
+from cifar_lab.errors import UserError
 from cifar_lab.layers import batch_norm
 from cifar_lab.layers.linear import Linear
 from cifar_lab.models.classifier import ImageClassifier
@@ -71,3 +73,14 @@ class BatchNormMLP(ImageClassifier):
             weight_decay=weight_decay,
         )
         self.save_hyperparameters()
+
+    def setup(self, stage: str) -> None:
+        """Refuses batches of one image, which have no variance.
+
+        Raises:
+            UserError: the data give such batches; else as of ImageClassifier.
+        """
+        data = self.trainer.datamodule
+        if stage == "fit" and isinstance(data, CIFAR10DataModule) and data.batch_size < 2:
+            raise UserError("batch_size 1: batch normalization needs two images or more")
+        super().setup(stage)

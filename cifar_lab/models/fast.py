@@ -55,6 +55,12 @@ class FastClassifier(ReplayedClassifier):
         for name, share in (("momentum", momentum), ("warmup", warmup)):
             if not 0 <= share < 1:
                 raise UserError(f"{name} {share}: expected at least 0 and below 1")
+        weight_decay = settings.get("weight_decay", 0.0)
+        if self.optimizer_name != "adamw" and weight_decay >= 1 - momentum:
+            raise UserError(
+                f"weight_decay {weight_decay}: with {self.optimizer_name} a share of the weights "
+                f"at each step; expected less than {1 - momentum:g}, 1 - momentum"
+            )
         self.bias_lr, self.head_lr = bias_lr, head_lr
         self.momentum, self.warmup = momentum, warmup
 

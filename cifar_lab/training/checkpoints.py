@@ -19,6 +19,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only
 
 from cifar_lab.atomic import sync_folder, write_atomically
+from cifar_lab.checkpoint_file import read_checkpoint
 from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.training.loop_state import settle
 from cifar_lab.training.not_finite import check_finite
@@ -64,6 +65,7 @@ class Checkpoints(Callback):
         seconds_before: of training that the checkpoint, from which this process went on, took.
         stepped: whether the last batch ended an optimizer step.
         saved_step: of the last checkpoint.
+        selected_since: the step from which points can be the best one; see ``forget_lost_best``.
     """
 
     def __init__(self, folder: RunFolder, split: str, minutes: float = 2.0) -> None:
@@ -71,7 +73,7 @@ class Checkpoints(Callback):
         self.points: list[Point] = []
         self.seconds = self.seconds_before = 0.0
         self.stepped = False
-        self._step = self.saved_step = 0
+        self._step = self.saved_step = self.selected_since = 0
         self._evaluation_is_due = False
         self._interval = 60 * minutes
         self._began = self._saved_at = time.monotonic()
@@ -83,8 +85,9 @@ class Checkpoints(Callback):
 
     @property
     def best(self) -> Point:
-        """The first of the points with the highest accuracy."""
-        return max(self.points, key=lambda point: point["accuracy"])
+        """The first of the points with the highest accuracy, of those that can be selected."""
+        points = [point for point in self.points if point["step"] >= self.selected_since]
+        return max(points or self.points[-1:], key=lambda point: point["accuracy"])
 
     # --- when ---------------------------------------------------------------------------------
 
@@ -98,6 +101,7 @@ class Checkpoints(Callback):
         self._step = self.saved_step = trainer.global_step
         if self._step == 0 and not trainer.fast_dev_run:
             self.save(trainer)
+        self.forget_lost_best()
         self.keep_if_best(self._step)
 
     def on_train_batch_end(
@@ -176,6 +180,18 @@ class Checkpoints(Callback):
         settle(checkpoint, trainer.num_training_batches, self._evaluation_is_due)
 
     @rank_zero_only
+    def forget_lost_best(self) -> None:
+        """Selects among the points to come where ``best.ckpt`` is not that of the best so far.
+
+        So it is when a run went back to an older checkpoint: a later one had replaced the file.
+        """
+        if self.split != "val" or not self.points or self.best["step"] >= self._step:
+            return
+        best = self.folder.best_checkpoint
+        if not best.exists() or read_checkpoint(best)["global_step"] != self.best["step"]:
+            self.selected_since = self._step
+
+    @rank_zero_only
     def keep_if_best(self, step: int) -> None:
         """Makes ``last.ckpt`` of a step ``best.ckpt`` too, if its point is there and the best."""
         if self.split != "val" or not self.points or self._is_kept():
@@ -197,11 +213,13 @@ class Checkpoints(Callback):
         return best.exists() and os.path.samefile(best, last)
 
     def state_dict(self) -> dict[str, Any]:
-        """The points and the time so far."""
+        """The points, which of them can be selected, and the time so far."""
         seconds = self.seconds_before + time.monotonic() - self._began
-        return {"points": self.points, "seconds": seconds}
+        state = {"points": self.points, "seconds": seconds}
+        return {**state, "selected_since": self.selected_since}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on behind the points of a checkpoint."""
         self.points = list(state_dict["points"])
+        self.selected_since = state_dict.get("selected_since", 0)
         self.seconds_before = state_dict.get("seconds", 0.0)

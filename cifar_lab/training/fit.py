@@ -16,12 +16,13 @@ from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import distributed
 
+from cifar_lab.command_line import tell
 from cifar_lab.dashboards.metrics_csv import MetricsCSV
 from cifar_lab.dashboards.progress import make_progress
 from cifar_lab.dashboards.tensorboard import Dashboard
 from cifar_lab.dashboards.text import code_block, table
 from cifar_lab.data.datamodule import CIFAR10DataModule
-from cifar_lab.errors import UserError, first_line
+from cifar_lab.errors import FAILED, UserError, first_line, is_out_of_memory
 from cifar_lab.models import REGISTRY
 from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.parsing import FitPlan
@@ -31,7 +32,7 @@ from cifar_lab.training.endings import ending
 from cifar_lab.training.final_evaluation import FinalEvaluation
 from cifar_lab.training.interrupt import Interrupt
 from cifar_lab.training.memory import kept_memory
-from cifar_lab.training.not_finite import FiniteCheck
+from cifar_lab.training.not_finite import FiniteCheck, NotFiniteError
 from cifar_lab.training.open_run import OpenRun, finished, open_run, settings_of
 from cifar_lab.training.random_state import RandomState
 from cifar_lab.training.run_folder import RunFolder
@@ -68,15 +69,31 @@ def run_fit(plan: FitPlan) -> int:
     trainer = build_trainer(settings_of(plan), cpu_only=model.cpu_only)
     model.check_trainer(trainer)
     if plan.settings.fast_dev_run:
-        trainer.fit(model, datamodule=data)
-        print("fast_dev_run: one step and one evaluation passed; nothing was written.")
-        status = 0
+        status = _try_once(model, data, trainer)
     else:
         with open_run(plan, data, trainer) as run:
             status = _Fit(plan, data, model, trainer, run, start).run()
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()  # whose threads else end with an abort now and then
     return status
+
+
+def _try_once(model: ImageClassifier, data: CIFAR10DataModule, trainer: Trainer) -> int:
+    """One step and one evaluation; gives the exit status.
+
+    Raises:
+        UserError: Lightning refuses the settings.
+    """
+    trainer.callbacks += [FiniteCheck()]
+    try:
+        trainer.fit(model, datamodule=data)
+    except MisconfigurationException as error:
+        raise UserError(first_line(error)) from error
+    except NotFiniteError as error:
+        tell(f"fit.py: fast_dev_run: {error}")
+        return FAILED
+    print("fast_dev_run: one step and one evaluation passed; nothing was written.")
+    return 0
 
 
 @dataclass(frozen=True)
@@ -144,7 +161,7 @@ class _Fit:
         last_step = self.opened.step if self.opened.checkpoint else None
         if rank_zero_only.rank != 0:
             last_step = None
-        curves = MetricsCSV(folder.path / "metrics.csv", last_step)
+        curves = MetricsCSV(folder.metrics, last_step)
         dashboard = _open_dashboard(self.plan, self.data, folder, last_step)
         progress = make_progress(self.plan.settings.progress)
         callbacks = [FinalEvaluation(), FiniteCheck(), RandomState()]
@@ -178,8 +195,17 @@ def build_data(plan: FitPlan) -> CIFAR10DataModule:
 
 
 def build_model(plan: FitPlan, data: CIFAR10DataModule) -> ImageClassifier:
-    """The model that the settings describe, for the number of classes of the data."""
-    return REGISTRY[plan.recipe.model](**plan.model_settings, num_classes=data.num_classes)
+    """The model that the settings describe, for the number of classes of the data.
+
+    Raises:
+        UserError: settings out of their range, or of sizes that have no room in any memory.
+    """
+    try:
+        return REGISTRY[plan.recipe.model](**plan.model_settings, num_classes=data.num_classes)
+    except (RuntimeError, OverflowError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise UserError(f"{plan.recipe.model}: cannot be built ({first_line(error)})") from error
 
 
 def _accuracies(

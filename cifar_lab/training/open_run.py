@@ -17,6 +17,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from cifar_lab.atomic import write_atomically
 from cifar_lab.checkpoint_file import read_checkpoint
 from cifar_lab.config_file import read_config
+from cifar_lab.dashboards.metrics_csv import read_rows
 from cifar_lab.data.datamodule import CIFAR10DataModule
 from cifar_lab.devices import device_kind
 from cifar_lab.errors import UserError
@@ -127,6 +128,8 @@ def _reopen(plan: FitPlan, data: CIFAR10DataModule, trainer: Trainer) -> OpenRun
     assert plan.checkpoint is not None
     folder = folder_of(plan.checkpoint)
     step = _step(plan, data, trainer)
+    if folder.metrics.exists():
+        read_rows(folder.metrics)  # before anything is changed
     if plan.checkpoint.name != folder.last_checkpoint.name:
         write_atomically(folder.last_checkpoint, plan.checkpoint.read_bytes())
     folder.summary.unlink(missing_ok=True)

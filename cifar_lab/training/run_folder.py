@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cifar_lab.errors import UserError
+from cifar_lab.files import shown
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class RunFolder:
         return self.path / "hparams.yaml"
 
     @property
+    def metrics(self) -> Path:
+        """The curves, as a table."""
+        return self.path / "metrics.csv"
+
+    @property
     def summary(self) -> Path:
         """What came out, as JSON."""
         return self.path / "summary.json"
@@ -64,13 +70,25 @@ class RunFolder:
         return self.path / "checkpoints" / "last.ckpt"
 
 
+def folder_of_runs(log_dir: str) -> Path:
+    """The folder of all runs, with ``~`` written out.
+
+    Raises:
+        UserError: that is the home of nobody.
+    """
+    try:
+        return Path(log_dir).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"log_dir {shown(log_dir)}: {error}") from error
+
+
 def claim(log_dir: str, name: str) -> RunFolder:
     """Creates the next free version; two runs that start together get different ones.
 
     Raises:
         UserError: the folder cannot be written.
     """
-    parent = Path(log_dir).expanduser() / name
+    parent = folder_of_runs(log_dir) / name
     try:
         parent.mkdir(parents=True, exist_ok=True)
         number = 1 + max((version_number(entry.name) for entry in os.scandir(parent)), default=-1)
@@ -80,9 +98,10 @@ def claim(log_dir: str, name: str) -> RunFolder:
                 break
             except FileExistsError:
                 number += 1
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the second, of a name that no folder can have
+        reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"log_dir {log_dir}: cannot be written ({error.strerror}). Give another --log_dir."
+            f"log_dir {shown(log_dir)}: cannot be written ({reason}). Give another --log_dir."
         ) from error
     return RunFolder(parent.parent, name, f"version_{number}")
 
@@ -99,7 +118,7 @@ def versions(log_dir: Path, name: str) -> list[RunFolder]:
 
 def placeholder(log_dir: str, name: str) -> RunFolder:
     """A folder for the processes that write nothing: all but the first."""
-    return RunFolder(Path(log_dir).expanduser(), name, "version_of_first_process")
+    return RunFolder(folder_of_runs(log_dir), name, "version_of_first_process")
 
 
 def version_number(name: str) -> int:

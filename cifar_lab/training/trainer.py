@@ -34,6 +34,30 @@ class NoProfiler(Profiler):
         """Does nothing."""
 
 
+def hardware_of(settings: FitSettings, cpu_only: bool) -> tuple[str, str]:
+    """The accelerator and the precision that settings mean.
+
+    Args:
+        settings: of the run.
+        cpu_only: as for ``build_trainer``.
+
+    Returns:
+        Both by Lightning's names; the accelerator may be "auto" still. Several processes on CPUs
+        get float32 of an "auto", which each of them would decide by a timing of its own.
+
+    Raises:
+        UserError: hardware that is not there.
+    """
+    accelerator, precision = settings.accelerator, settings.precision
+    if cpu_only and accelerator == "auto":
+        accelerator = "cpu"
+    device = device_kind(accelerator)
+    several = settings.num_nodes > 1 or settings.devices not in ("auto", "1")
+    if precision == "auto" and (cpu_only or (device == "cpu" and several)):
+        return accelerator, "32-true"
+    return accelerator, resolve_precision(precision, device)
+
+
 def build_trainer(settings: FitSettings, *, cpu_only: bool) -> Trainer:
     """Gives a Trainer without callbacks and loggers; those need the run folder, which comes later.
 
@@ -44,24 +68,21 @@ def build_trainer(settings: FitSettings, *, cpu_only: bool) -> Trainer:
     Raises:
         UserError: hardware that is not there, or a combination that Lightning refuses.
     """
-    accelerator, precision = settings.accelerator, settings.precision
-    if cpu_only:
-        accelerator = "cpu" if accelerator == "auto" else accelerator
-        precision = "32-true" if precision == "auto" else precision
-    # A run needs its callbacks, which stay in the processes that these make.
-    lost = ("spawn", "fork", "notebook")
+    accelerator, precision = hardware_of(settings, cpu_only)
+    # A run needs its callbacks, which stay in the processes that the first three make; the others
+    # are for hardware that --accelerator does not name.
+    without = ("spawn", "fork", "notebook", "xla", "tpu")
     known = StrategyRegistry.available_strategies()
-    strategies = ["auto", *(name for name in known if not any(word in name for word in lost))]
+    strategies = ["auto", *(name for name in known if not any(word in name for word in without))]
     if settings.strategy not in strategies:
         raise UserError(unknown("--strategy", settings.strategy, strategies))
-    device = device_kind(accelerator)
     try:
         return Trainer(
             accelerator=accelerator,
             devices=_devices(settings.devices),
             strategy=settings.strategy,
             num_nodes=settings.num_nodes,
-            precision=resolve_precision(precision, device),
+            precision=precision,  # type: ignore[arg-type]  # Lightning checks it
             max_steps=settings.max_steps or -1,
             max_epochs=settings.max_epochs or -1,
             # Batches, counted across epochs; an optimizer step takes several when accumulating.
@@ -83,7 +104,7 @@ def build_trainer(settings: FitSettings, *, cpu_only: bool) -> Trainer:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-    except (MisconfigurationException, ValueError, RuntimeError, TypeError) as error:
+    except (MisconfigurationException, ValueError, RuntimeError, TypeError, ImportError) as error:
         raise UserError(first_line(error)) from error
 
 

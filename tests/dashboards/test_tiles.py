@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cifar_lab.dashboards.tiles import GAP, TILE, batch_sheet, weight_sheet
-from cifar_lab.models import CNN, MLP, NumpyMLP
+from cifar_lab.models import CNN, MLP, DeepMLP, NumpyMLP
 
 
 def test_a_batch_is_laid_out_row_by_row_with_its_own_pixels() -> None:
@@ -25,7 +25,7 @@ def test_zero_is_grey_and_the_largest_weight_white_or_black() -> None:
     assert [int(v) for v in (sheet[0, 0, 0], sheet[0, 2, 0], sheet[0, 4, 0])] == [255, 63, 127]
 
 
-@pytest.mark.parametrize(("model", "side"), [(MLP, 64), (NumpyMLP, 64), (CNN, 63)])
+@pytest.mark.parametrize(("model", "side"), [(MLP, 64), (DeepMLP, 64), (NumpyMLP, 64), (CNN, 63)])
 def test_the_first_layer_of_a_model_is_drawn(model: type, side: int) -> None:
     sheet = weight_sheet(model().network.parameters())
     assert sheet is not None

@@ -74,7 +74,7 @@ def test_adamw_trains_all_with_one_rate(fit) -> None:
 
 
 def test_muon_makes_weights_orthogonal_but_not_the_head(fit) -> None:
-    model = FastMLP(width=8, blocks=1, num_classes=3, optimizer="muon", lr=0.05)
+    model = FastMLP(width=8, blocks=1, num_classes=3, optimizer="muon", lr=0.05, weight_decay=0.01)
     trainer = fit(model)
     optimizer = trainer.optimizers[0]
     assert isinstance(optimizer, Muon)

@@ -250,6 +250,7 @@ def test_a_monitor_of_lightning_can_follow_our_metrics(tree: Path) -> None:
         (MLP, {"lr": 0.0}, "lr 0.0"),
         (MLP, {"lr": float("nan")}, "lr nan"),
         (MLP, {"weight_decay": -1.0}, "weight_decay -1.0"),
+        (FastMLP, {"optimizer": "muon"}, "weight_decay 0.5: with muon a share of the weights"),
         (MLP, {"optimizer": "sdg"}, "optimizer 'sdg'"),
         (MLP, {"normalization": "zca"}, "normalization 'zca'"),
         (DeepMLP, {"dropout": 1.0}, "dropout 1.0"),

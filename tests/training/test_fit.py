@@ -176,6 +176,13 @@ def test_fast_dev_run_writes_nothing(run) -> None:
     assert not Path("logs").exists()
 
 
+def test_fast_dev_run_finds_weights_that_are_not_finite(run) -> None:
+    status, out, err = run("--fast_dev_run", "--lr", "1e38")
+    assert status == 1
+    assert "fast_dev_run: step 1: weights are not finite" in err
+    assert "passed" not in out
+
+
 def test_synthetic_runs_are_named_for_it(run, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     status, out, err = run("--data_dir", str(tmp_path / "empty"), "--max_steps", "2")
@@ -200,6 +207,10 @@ def test_tensorboard_is_named_only_where_it_has_files(run) -> None:
         (["--data_dir", "missing", "--source", "cifar10"], "data_dir missing: no such folder"),
         (["--strategy", "dpp"], "--strategy dpp: unknown; did you mean ddp?"),
         (["--strategy", "ddp_spawn"], "--strategy ddp_spawn: unknown"),
+        (["--strategy", "xla"], "--strategy xla: unknown"),
+        (["--log_dir", "~nobody_of_this_name/x"], "log_dir ~nobody_of_this_name/x: "),
+        (["--model", "batchnorm_mlp", "--batch_size", "1"], "batch_size 1: batch normalization"),
+        (["--hidden_units", "1000000000000000"], "mlp: cannot be built ("),
         (["--devices", "two"], "--devices two: expected a number"),
         (["--devices", "1,", "--accelerator", "cpu"], "should be an int > 0"),
         (["--init", "zeros"], "init 'zeros': expected pytorch or report"),

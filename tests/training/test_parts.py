@@ -12,6 +12,7 @@ import torch
 from cifar_lab import atomic
 from cifar_lab.devices import device_kind
 from cifar_lab.errors import UserError
+from cifar_lab.parsing import parse_fit
 from cifar_lab.training import precision, random_state, run_folder, run_lock, trainer
 from cifar_lab.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from cifar_lab.training.random_state import RandomState
@@ -89,6 +90,23 @@ def test_auto_precision_is_bf16_only_where_the_hardware_has_it_and_gains(
     assert precision.resolve_precision("64-true", "cpu") == "64-true"
     assert precision.resolve_precision("auto", "mps") == "32-true"
     precision._cpu_speedup.cache_clear()
+
+
+def test_several_processes_on_cpus_never_decide_the_precision_by_timings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(precision, "_gains_from_bf16", lambda accelerator: True)
+    for words, expected in (
+        ("", "bf16-mixed"),
+        ("--devices 1", "bf16-mixed"),
+        ("--devices 2", "32-true"),
+        ("--num_nodes 2", "32-true"),
+        ("--devices 2 --precision bf16-mixed", "bf16-mixed"),
+    ):
+        settings = parse_fit(["--accelerator", "cpu", *words.split()]).settings
+        assert trainer.hardware_of(settings, cpu_only=False) == ("cpu", expected)
+    settings = parse_fit([]).settings
+    assert trainer.hardware_of(settings, cpu_only=True) == ("cpu", "32-true")
 
 
 def test_the_products_are_timed() -> None:

@@ -1,6 +1,7 @@
 """Which run ``--resume`` means, what may change, and what is refused."""
 
 import csv
+import json
 import os
 import shlex
 import shutil
@@ -77,6 +78,16 @@ def test_a_finished_run_goes_back_to_an_older_checkpoint_that_is_named(run) -> N
     assert _steps() == [1, 5, 10]
 
 
+def test_a_table_that_cannot_be_read_stops_it_before_anything_changes(run) -> None:
+    for content in (b"step;epoch\n1;0\n", b"step,lr\n1,high\n", b"\xff\n", b"step\n1,2\n"):
+        (RUN / "metrics.csv").write_bytes(content)
+        before = {path: path.read_bytes() for path in RUN.rglob("*") if path.is_file()}
+        status, _, err = run("--resume", str(RUN), "--max_steps", "12")
+        assert status == 2
+        assert f"{RUN}/metrics.csv: not a table of numbers" in err
+        assert {path: path.read_bytes() for path in before} == before
+
+
 def test_a_summary_that_says_nothing_of_steps_ends_nothing(run) -> None:
     (RUN / "summary.json").write_text("[]")
     assert "goes on from step 10" in run("--resume", str(RUN), "--max_steps", "12")[1]
@@ -103,6 +114,19 @@ def test_an_older_checkpoint_takes_the_curves_back(run) -> None:
     words = ["--resume", str(RUN / "checkpoints/kept.ckpt"), "--max_steps", "12"]
     assert run(*words)[0] == 0
     assert _steps() == [1, 5, 10, 12]
+
+
+def test_weights_that_a_later_step_replaced_are_not_taken_for_the_best(run) -> None:
+    checkpoints = RUN / "checkpoints"
+    shutil.copy(checkpoints / "last.ckpt", checkpoints / "kept.ckpt")
+    later = torch.load(checkpoints / "best.ckpt", weights_only=True)
+    assert later["global_step"] == 5  # the best so far, and kept.ckpt is of step 10
+    (checkpoints / "best.ckpt").unlink()
+    torch.save({**later, "global_step": 15}, checkpoints / "best.ckpt")
+    assert run("--resume", str(checkpoints / "kept.ckpt"), "--max_steps", "12")[0] == 0
+    told = json.loads((RUN / "summary.json").read_text())["accuracy"]["test"]
+    best = torch.load(checkpoints / "best.ckpt", weights_only=True)
+    assert best["global_step"] == told["of_best_checkpoint_step"] in (10, 12)
 
 
 def test_a_run_keeps_the_precision_that_auto_meant(run, monkeypatch: pytest.MonkeyPatch) -> None:
