@@ -104,7 +104,7 @@ def _check_origin(path: Path, content: Any) -> None:
     origin = content.get("cifar_lab")
     if not isinstance(origin, dict):
         raise UserError(
-            f"{path}: not a checkpoint of cifar_lab, or one from before its format {1}; "
+            f"{path}: not a checkpoint of cifar_lab, or one from before its format 1; "
             "train the model again with scripts/fit.py"
         )
     found = origin.get("format")

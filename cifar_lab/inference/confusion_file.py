@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import tempfile
 import warnings
 from pathlib import Path
 
+from cifar_lab.atomic import write_atomically
 from cifar_lab.dashboards.confusion import confusion_figure
 from cifar_lab.errors import UserError
 from cifar_lab.inference.evaluation import Evaluation
@@ -36,8 +38,8 @@ def open_folder(output: Path | None, checkpoint: Path) -> Path:
     return folder
 
 
-def write_figure(evaluation: Evaluation, class_names: tuple[str, ...], path: Path) -> Path:
-    """Draws the confusion matrix into a PNG file.
+def write_figure(evaluation: Evaluation, class_names: tuple[str, ...], path: Path) -> None:
+    """Draws the confusion matrix into a PNG file, which is written whole or not at all.
 
     Raises:
         UserError: it cannot be written.
@@ -45,11 +47,12 @@ def write_figure(evaluation: Evaluation, class_names: tuple[str, ...], path: Pat
     # The first run of matplotlib on a machine tells of the font cache it builds.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     figure = confusion_figure(evaluation.confusion, class_names)
+    drawn = io.BytesIO()
+    with warnings.catch_warnings():
+        # A class's name in letters that the font lacks is drawn as boxes; its row is known.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(drawn, format="png", dpi=FIGURE_DPI)
     try:
-        with warnings.catch_warnings():
-            # A class's name in letters that the font lacks is drawn as boxes; its row is known.
-            warnings.filterwarnings("ignore", message="Glyph .* missing")
-            figure.savefig(path, dpi=FIGURE_DPI)
+        write_atomically(path, drawn.getbuffer())
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error
-    return path

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from cifar_lab.command_flags import Parser, add_checkpoint, add_data, add_device, add_output
 from cifar_lab.command_line import command
+from cifar_lab.errors import UserError
 
 SPLITS = ("test", "val", "train")
 TTA = ("none", "flip", "flip_shift", "flip_grid")
@@ -18,7 +19,7 @@ DESCRIPTION = """\
 Evaluates a checkpoint: accuracy, loss, expected calibration error (15 bins), accuracy and precision
 of each class, and the confusion matrix as a figure. Each image of the split counts once; all is
 computed in float32. Settings, classes and normalisation come from the checkpoint.
-Exit status: 0 done, 2 wrong input, 130 interrupted."""
+Exit status: 0 done, 1 out of memory, 2 wrong input, 130 interrupted."""
 
 
 @command("evaluate.py")
@@ -55,7 +56,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add_device(parser)
     add_data(
         parser,
-        auto="the model's own kind, else stop",
+        auto="images of the model's own kind",
         folder="$CIFAR_LAB_DATA, else that of the run, else ./data",
     )
     add_output(parser, "confusion_SPLIT.png")
@@ -74,12 +75,18 @@ def _run(options: argparse.Namespace) -> None:
     path = find_checkpoint(options.checkpoint)
     model = load_classifier(path, options.accelerator)
     data_dir = options.data_dir or data_dir_of_run(path)
-    known = load_split(model, options.split, data_dir, options.source)
+    known = load_split(model, options.split, data_dir, options.source or "auto")
     folder = open_folder(options.output, path)
     start = time.perf_counter()
     evaluation = evaluate_logits(*split_logits(model, known, options.batch_size, options.tta))
     seconds = time.perf_counter() - start
     names = known.image_set.class_names
-    figure = write_figure(evaluation, names, folder / f"confusion_{options.split}.png")
+    figure, failed = folder / f"confusion_{options.split}.png", None
+    try:
+        write_figure(evaluation, names, figure)
+    except UserError as error:  # the numbers are there all the same
+        figure, failed = None, error
     report = Report(path, model, options.split, options.tta, evaluation, known, figure, seconds)
     print(report.as_json() if options.json else report.as_text())
+    if failed:
+        raise failed

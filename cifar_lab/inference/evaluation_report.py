@@ -24,7 +24,7 @@ class Report:
         tta: test-time augmentation; "none" for none.
         evaluation: the result.
         known: the images.
-        figure: file of the confusion matrix.
+        figure: file of the confusion matrix; None where it could not be written.
         seconds: of the evaluation, without reading the checkpoint and the data.
     """
 
@@ -34,7 +34,7 @@ class Report:
     tta: str
     evaluation: Evaluation
     known: KnownSplit
-    figure: Path
+    figure: Path | None
     seconds: float
 
     @property
@@ -60,7 +60,7 @@ class Report:
             "calibration_bins": CALIBRATION_BINS,
             "classes": [asdict(row) for row in result.classes(data.class_names)],
             "confusion": result.confusion.tolist(),
-            "figure": str(self.figure),
+            "figure": str(self.figure) if self.figure else None,
             "seconds": self.seconds,
             "data": {
                 "source": data.source,
@@ -86,8 +86,7 @@ class Report:
                 f"  loss               {result.loss:8.4f}",
                 "",
                 *_class_table(result.classes(data.class_names)),
-                "",
-                f"confusion matrix: {self.figure}",
+                *(["", f"confusion matrix: {self.figure}"] if self.figure else []),
             ]
         )
 

@@ -64,8 +64,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "They are turned upright as EXIF says, converted to RGB, transparent parts over white,\n"
         "cropped to the square in their middle and resized to 32×32 pixels (bicubic,\n"
         "antialiased). 32×32 images are taken as they are; of animations, the first frame.\n\n"
-        "Exit status: 0 done, 2 an image could not be read (the others are still predicted) or\n"
-        "other wrong input.",
+        "Exit status: 0 done, 1 out of memory, 2 an image could not be read (the others are\n"
+        "still predicted) or other wrong input.",
     )
     add_checkpoint(parser)
     parser.add_argument(

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from cifar_lab.errors import UserError
+from cifar_lab.inference.exact import whole_float32
 from cifar_lab.inference.images import read_image
 from cifar_lab.models.classifier import ImageClassifier
 
@@ -71,7 +72,8 @@ def _classes(
     if not images:
         return []
     batch = torch.from_numpy(np.stack(images)).to(model.device)
-    found = model.predict_step(batch, 0)
+    with whole_float32():
+        found = model.predict_step(batch, 0)
     if not found.isfinite().all():
         raise UserError("the model's answers are not finite; its weights may be too large")
     probabilities, labels = found.sort(dim=1, descending=True, stable=True)

@@ -83,7 +83,7 @@ def _soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
     words = ["--model", options.model, "--max_steps", str(options.max_steps), "--progress", "none"]
     words += ["--checkpoint_minutes", str(options.checkpoint_seconds / 60), "--source"]
-    words += [options.source, *_split(options.flags)]
+    words += [options.source or "auto", *_split(options.flags)]
     words += ["--data_dir", options.data_dir] if options.data_dir else []
     seconds, start_up = run_undisturbed(words, folder / "whole")
     print(f"undisturbed: {seconds:.0f} s, {start_up:.0f} s of it before the first step", flush=True)

@@ -242,9 +242,24 @@ def test_the_figure_is_beside_the_checkpoint_or_where_it_is_wanted(
 
 def test_names_that_the_font_cannot_draw_are_no_reason_to_complain() -> None:
     result = Evaluation(np.eye(2, dtype=np.int64), 0.0, 0.0)
-    assert write_figure(result, ("鳥", "cat"), Path("x.png")).stat().st_size > 1000
+    write_figure(result, ("鳥", "cat"), Path("x.png"))
+    assert Path("x.png").stat().st_size > 1000
     with pytest.raises(UserError, match=r"none/x\.png: cannot be written"):
         write_figure(result, ("bird", "cat"), Path("none/x.png"))
+
+
+def test_a_figure_that_cannot_be_written_costs_no_numbers(
+    checkpoint: Path, tree: Path, capsys: Capture
+) -> None:
+    Path("out/confusion_test.png").mkdir(parents=True)
+    words = [str(checkpoint), "--data_dir", str(tree), "--output", "out"]
+    assert main(words) == 2
+    printed = capsys.readouterr()
+    assert "accuracy" in printed.out
+    assert "confusion matrix" not in printed.out
+    assert "out/confusion_test.png: cannot be written" in printed.err
+    assert main([*words, "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["figure"] is None
 
 
 def test_help_imports_nothing_heavy() -> None:
