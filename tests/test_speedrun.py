@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from matplotlib.axes import Axes
 
@@ -109,6 +110,23 @@ def test_a_file_of_an_older_version_keeps_its_timings(run, left_out: tuple[str, 
     (row,) = json.loads(out)["rows"]
     assert row["convolution_gflops"] == [[3, 5]]
     assert row["accuracies_of_views"][0] <= 1
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"accuracies_of_views": 1}'])
+def test_a_damaged_file_is_named(run, content: str) -> None:
+    run("--max_epochs", "1", "--seeds", "0")
+    (path,) = Path("logs").rglob(speedrun.EXTRA_FILE)
+    path.write_text(content)
+    status, _, told = run("--max_epochs", "1", "--seeds", "0")
+    assert status == 2
+    assert f"{path}: damaged" in told
+
+
+def test_what_a_configuration_says_of_the_hardware_holds(run) -> None:
+    Path("my.yaml").write_text("precision: 64-true\n")
+    status, out, told = run("--max_epochs", "1", "--seeds", "0", "--config", "my.yaml", "--json")
+    assert status == 0, told
+    assert json.loads(out)["rows"][0]["hardware"][0].endswith("64-true")
 
 
 def test_any_other_flag_goes_to_every_run(run) -> None:
@@ -252,15 +270,29 @@ def test_a_gpu_takes_a_short_run_of_the_recipe_first(monkeypatch) -> None:
         speedrun._warm_up(words, parse_fit(words).settings)
 
 
-def test_the_convolution_is_that_of_what_the_model_computes_on(
+def test_the_convolution_is_that_of_what_the_model_computes_on_and_in(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(speedrun, "device_kind", lambda accelerator: "cuda")
-    monkeypatch.setattr(speedrun, "resolve_precision", lambda wanted, kind: f"{wanted}-{kind}")
-    timed: list[str] = []
+    def on_gpu(accelerator: str) -> str:
+        return "cpu" if accelerator == "cpu" else "cuda"
+
+    monkeypatch.setattr(speedrun, "device_kind", on_gpu)
+    monkeypatch.setattr("cifar_lab.training.trainer.device_kind", on_gpu)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **given: True)
+    timed: list[tuple[str, torch.dtype]] = []
     monkeypatch.setattr(
-        speedrun, "peak", lambda work, device, dtype: timed.append(str(device)) or 1
+        speedrun, "peak", lambda work, device, dtype: timed.append((str(device), dtype)) or 1
     )
-    for model in ("numpy_mlp", "mlp"):
-        speedrun._convolution_gflops(parse_fit(["--model", model]))
-    assert timed == ["cpu", "cuda"]
+    for words in (
+        "--model numpy_mlp",
+        "--model mlp",
+        "--model mlp --precision 16-mixed",
+        "--model mlp --accelerator cpu --precision 64-true",
+    ):
+        speedrun._convolution_gflops(parse_fit(words.split()))
+    assert timed == [
+        ("cpu", torch.float32),
+        ("cuda", torch.bfloat16),
+        ("cuda", torch.float16),
+        ("cpu", torch.float64),
+    ]

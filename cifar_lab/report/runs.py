@@ -7,10 +7,9 @@ taken.
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,15 @@ import numpy as np
 
 from cifar_lab.checkpoint_file import read_checkpoint
 from cifar_lab.config_file import read_config
+from cifar_lab.dashboards.metrics_csv import read_rows
 from cifar_lab.errors import TrainingEndedError, UserError
 from cifar_lab.parsing import FitPlan
 from cifar_lab.settings import FitSettings
 from cifar_lab.training.console import quiet
 from cifar_lab.training.fit import build_data, run_fit
-from cifar_lab.training.run_folder import version_number
+from cifar_lab.training.run_folder import folder_of_runs, version_number
 from cifar_lab.training.run_lock import is_locked
+from cifar_lab.training.summary import Summary
 from cifar_lab.training.trainer import build_trainer
 
 # What decides neither the numbers of a run nor the points of its curves. Where images come from
@@ -62,15 +63,18 @@ class Run:
         return images in (None, self.summary["data"]["fingerprint"])
 
     def curve(self, tag: str) -> tuple[np.ndarray, np.ndarray]:
-        """Steps int64 (N,) and values float64 (N,) of a scalar, where it was written."""
+        """Steps int64 (N,) and values float64 (N,) of a scalar, where it was written.
+
+        Raises:
+            UserError: the run has no metrics.csv, or a damaged one.
+        """
         points = [(int(row["step"]), float(row[tag])) for row in self._rows if row.get(tag)]
         steps, values = zip(*points, strict=True) if points else ((), ())
         return np.array(steps, dtype=np.int64), np.array(values, dtype=np.float64)
 
     @cached_property
     def _rows(self) -> list[dict[str, str]]:
-        with (self.path / "metrics.csv").open(newline="") as file:
-            return list(csv.DictReader(file))
+        return read_rows(self.path / "metrics.csv")
 
 
 def images_of(plan: FitPlan) -> str:
@@ -112,9 +116,10 @@ def find(plan: FitPlan, images: str | None = None) -> Run | None:
 
 
 def decisive(config: dict[str, Any]) -> dict[str, str]:
-    """The settings that decide the numbers, as text; what an older run does not know is default.
+    """The settings that decide the numbers, as text: 1 and 1.0 differ, one batch and all of them.
 
-    As text, because 1 and 1.0 differ: one batch and all of them.
+    Settings of a run that an older one does not know are default; those of a model are not, as
+    they came with another model.
     """
     whole = {**vars(FitSettings()), **config}
     return {name: repr(value) for name, value in whole.items() if name not in HARMLESS}
@@ -197,7 +202,7 @@ def _checkpoint_of(plan: FitPlan, images: str) -> Path | None:
 
 def _folders(plan: FitPlan) -> list[Path]:
     """The folders of runs in the log folder of a plan, of each model the newest first."""
-    found = Path(plan.settings.log_dir).expanduser().glob("*/version_*")
+    found = folder_of_runs(plan.settings.log_dir).glob("*/version_*")
     folders = [folder for folder in found if version_number(folder.name) >= 0]
     return sorted(folders, key=lambda folder: version_number(folder.name), reverse=True)
 
@@ -205,7 +210,10 @@ def _folders(plan: FitPlan) -> list[Path]:
 def _read(folder: Path) -> Run:
     try:
         config = read_config(str(folder / "config.yaml"))
-        summary = json.loads((folder / "summary.json").read_text("utf-8"))
-        return Run(folder, config, dict(summary))
+        summary = dict(json.loads((folder / "summary.json").read_text("utf-8")))
+        missing = {field.name for field in fields(Summary)} - summary.keys()
+        if missing or not isinstance(summary["data"], dict):
+            raise ValueError(f"summary.json without {', '.join(sorted(missing)) or 'its data'}")
+        return Run(folder, config, summary)
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{folder}: a damaged run ({error}); remove it to train it anew") from error

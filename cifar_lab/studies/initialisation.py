@@ -113,7 +113,7 @@ def _run_once(path: Path, plan: FitPlan, variant: Variant, images: str) -> Probe
     """The run of these settings on these images: from the file, else trained and written to it."""
     config = {**plan.as_config(), "small_layers": list(variant.small_layers)}
     if path.exists():
-        found = json.loads(path.read_text("utf-8"))
+        found = _read_run(path)
         same = decisive(found["config"]) == decisive(config)
         if same and found["data"]["fingerprint"] == images:
             return found
@@ -122,6 +122,17 @@ def _run_once(path: Path, plan: FitPlan, variant: Variant, images: str) -> Probe
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, run, indent=None)
     return run
+
+
+def _read_run(path: Path) -> ProbedRun:
+    try:
+        found = dict(json.loads(path.read_text("utf-8")))
+        missing = {"config", "data", "losses", "points", "curvature"} - found.keys()
+        if missing:
+            raise ValueError(f"without {', '.join(sorted(missing))}")
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: damaged ({error}); remove it to train it anew") from error
+    return found
 
 
 def train(plan: FitPlan, small_layers: Sequence[int] = ()) -> ProbedRun:

@@ -19,7 +19,7 @@ from cifar_lab.errors import UserError
 
 EARLY_STEPS = (0, 1, 2, 5, 10, 20, 50)  # looked at besides the steps of the evaluations
 # Every fourth test image, and for the curvature a fifth of those. They may be sorted by class.
-LOOK_EVERY, BEND_EVERY = 4, 5
+LOOK_EVERY, CURVATURE_EVERY = 4, 5
 CURVATURE_ITERATIONS = 20
 
 
@@ -47,7 +47,7 @@ class Probe(Callback):
         self.inputs = pl_module.normalize(self.images).flatten(1)
         self.first = weights_of(pl_module)[0]
         self._look(trainer, pl_module)
-        self._bend(pl_module)
+        self._measure_curvature(pl_module)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -64,7 +64,7 @@ class Probe(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measures the curvature at the end."""
-        self._bend(pl_module)
+        self._measure_curvature(pl_module)
 
     def _look(self, trainer: Trainer, module: LightningModule) -> None:
         weights = weights_of(module)
@@ -72,8 +72,8 @@ class Probe(Callback):
         seen["learned"] = learned(self.first, weights[0], self.inputs)
         self.points.append({"step": trainer.global_step, **seen})
 
-    def _bend(self, module: LightningModule) -> None:
-        sample = self.inputs[::BEND_EVERY], self.labels[::BEND_EVERY]
+    def _measure_curvature(self, module: LightningModule) -> None:
+        sample = self.inputs[::CURVATURE_EVERY], self.labels[::CURVATURE_EVERY]
         self.curvature.append(largest_curvature(weights_of(module), *sample))
 
 

@@ -33,13 +33,19 @@ from cifar_lab.report.runs import Run, find, images_of, train
 from cifar_lab.report.table import line
 from cifar_lab.settings import FitSettings
 from cifar_lab.training.fit import run_fit
-from cifar_lab.training.precision import resolve_precision
+from cifar_lab.training.trainer import hardware_of
 
 EVALUATION_BATCH = 500  # images; no number depends on it
 WARM_UP = 20  # steps
 NEVER = 1_000_000  # steps; the end is evaluated in any case
 # At a point of its curves a run waits for the device: there are few.
 PROTOCOL = ["--val_size", "0", "--eval_every", str(NEVER), "--log_every", "100"]
+DTYPES = {  # of Lightning's precisions
+    "64": torch.float64,
+    "32": torch.float32,
+    "16": torch.float16,
+    "bf16": torch.bfloat16,
+}
 EXTRA_FILE = "speedrun.json"  # in the folder of a run: what its summary does not say
 COLUMNS = (
     "recipe",
@@ -141,7 +147,7 @@ def _run(plan: FitPlan, images: str, tta: str) -> Run:
     path, steps = run.path / EXTRA_FILE, run.summary["steps"]
     extra = {"steps": steps, "convolution_gflops": peaks, "accuracies_of_views": {}}
     if path.exists():
-        found = json.loads(path.read_text("utf-8"))
+        found = _read_extra(path)
         # A run that was made longer since then has other weights. Files of an older version know
         # one kind of views and may not know the steps.
         if found.get("steps", steps) == steps:
@@ -152,12 +158,23 @@ def _run(plan: FitPlan, images: str, tta: str) -> Run:
     return run
 
 
+def _read_extra(path: Path) -> dict[str, Any]:
+    kinds = {"convolution_gflops": list, "accuracies_of_views": dict}
+    try:
+        found = dict(json.loads(path.read_text("utf-8")))
+        for name, kind in kinds.items():
+            if not isinstance(found.get(name, kind()), kind):
+                raise ValueError(f"{name}: no {kind.__name__}")
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: damaged ({error}); remove it to try the views anew") from error
+    return found
+
+
 def _convolution_gflops(plan: FitPlan) -> float:
-    cpu_only = REGISTRY[plan.recipe.model].cpu_only
-    kind = "cpu" if cpu_only else device_kind(plan.settings.accelerator)
-    in_bf16 = resolve_precision(plan.settings.precision, kind).startswith("bf16")
-    dtype = torch.bfloat16 if in_bf16 else torch.float32
-    return round(peak(convolution, torch.device(kind), dtype) / 1e9, 1)
+    """What the machine reaches now, on the device and in the precision of a run."""
+    accelerator, precision = hardware_of(plan.settings, REGISTRY[plan.recipe.model].cpu_only)
+    dtype = DTYPES[precision.partition("-")[0]]
+    return round(peak(convolution, torch.device(device_kind(accelerator)), dtype) / 1e9, 1)
 
 
 def _accuracy_of_views(run: Run, plan: FitPlan, tta: str) -> float:
@@ -171,7 +188,7 @@ def _accuracy_of_views(run: Run, plan: FitPlan, tta: str) -> float:
 def _row(runs: list[Run], tta: str) -> dict[str, Any]:
     """One number of epochs."""
     summaries = [run.summary for run in runs]
-    extras = [json.loads((run.path / EXTRA_FILE).read_text("utf-8")) for run in runs]
+    extras = [_read_extra(run.path / EXTRA_FILE) for run in runs]
     devices = dict.fromkeys(map(hardware, summaries))
     return {
         "recipe": summaries[0]["recipe"],

@@ -52,14 +52,14 @@ def _results(runs: list[ProbedRun]) -> list[str]:
 def _inside(runs: list[ProbedRun]) -> list[str]:
     return [
         _number([run["points"][0]["logit"] for run in runs]),
-        _steepness(runs),
+        _rate_times_curvature(runs),
         " / ".join(_number([run["points"][end]["first"] for run in runs]) for end in (0, -1)),
         _number([100 * run["points"][-1]["learned"] for run in runs]),
         _number([mean(run["losses"][-250:]) for run in runs]),
     ]
 
 
-def _steepness(runs: list[ProbedRun]) -> str:
+def _rate_times_curvature(runs: list[ProbedRun]) -> str:
     """Rate times curvature at both ends; Adam's steps do not go by it."""
     config = runs[0]["config"]
     if config.get("optimizer", "sgd") != "sgd":  # numpy_mlp knows SGD only

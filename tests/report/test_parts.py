@@ -1,6 +1,7 @@
 """The pieces of the report: matching runs, means, tables."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from cifar_lab.report import systems
 from cifar_lab.report.results import mean_and_deviation, versions_of
 from cifar_lab.report.runs import find
 from cifar_lab.report.table import markdown
+from cifar_lab.training.summary import Summary
 
 
 def _finish(flags: str, name: str = "mlp/version_0", images: str = "a", **changes: object) -> Path:
@@ -22,7 +24,9 @@ def _finish(flags: str, name: str = "mlp/version_0", images: str = "a", **change
     config = {**parse_fit(flags.split()).as_config(), **changes}
     kept = {key: value for key, value in config.items() if value != "unknown"}
     (folder / "config.yaml").write_text(yaml.safe_dump(kept))
-    (folder / "summary.json").write_text(json.dumps({"data": {"fingerprint": images}}))
+    summary = {field.name: 0 for field in fields(Summary)}
+    summary["data"] = {"fingerprint": images}
+    (folder / "summary.json").write_text(json.dumps(summary))
     return folder
 
 

@@ -197,11 +197,21 @@ def test_what_is_no_run_is_passed_over(report: Command) -> None:
     assert len(_versions()) == 2
 
 
-def test_a_damaged_run_is_named(report: Command, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("summary.json", "{", "version_0: a damaged run"),
+        ("summary.json", '{"data": {}}', "version_0: a damaged run (summary.json without accuracy"),
+        ("metrics.csv", "step;epoch\n1;0\n", "version_0/metrics.csv: not a table of numbers"),
+    ],
+)
+def test_a_damaged_run_is_named(
+    report: Command, name: str, content: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     report("--systems", "1", "--seeds", "0")
-    (_versions()[0] / "summary.json").write_text("{")
+    (_versions()[0] / name).write_text(content)
     assert report("--systems", "1", "--seeds", "0") == 2
-    assert "version_0: a damaged run" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flag", ["--output", "--reference"])
