@@ -9,8 +9,8 @@ that begin near the identity, batch normalization without scale, whose bias is t
 rate than the filters, alternating flips, and a linear fall of all rates. From its successor Muon
 for the filters (optimizers/muon.py) and logits that begin near 0. Small images first are from
 "Progressive resizing" in fast.ai's DAWNBench entry
-(https://www.fast.ai/posts/2018-04-30-dawnbench-fastai.html). docs/speed.md says how the settings
-were chosen, and what each part is worth.
+(https://www.fast.ai/posts/2018-04-30-dawnbench-fastai.html). docs/speed.md says what each part
+is worth, docs/speed_trials.md how the settings were chosen.
 """
 
 from __future__ import annotations

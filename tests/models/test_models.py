@@ -18,20 +18,16 @@ from cifar_lab.models.meter import TrainingMeter
 from cifar_lab.optimizers.muon import Muon
 
 MODELS = pytest.mark.parametrize("name", REGISTRY)
+SMALL: dict[str, object] = {"hidden_units": [12, 8], "widths": [8, 8], "width": 8, "blocks": 2}
 
 
 def _small(name: str, **settings) -> ImageClassifier:
     """A model of three classes, small where it can be."""
-    model = REGISTRY[name]
-    parameters = inspect.signature(model).parameters
-    if "widths" in parameters:
-        settings = {"widths": [8, 8], **settings}
-    if "blocks" in parameters:
-        settings = {"width": 8, "blocks": 2, **settings}
-    if "hidden_units" in parameters:
-        # Weights of 0.0001 pass next to nothing through a second hidden layer.
-        settings = {"hidden_units": [12] if name == "numpy_mlp" else [12, 8], **settings}
-    return model(num_classes=3, **settings)
+    known = inspect.signature(REGISTRY[name]).parameters
+    small = {setting: value for setting, value in SMALL.items() if setting in known}
+    if name == "numpy_mlp":  # weights of 0.0001 pass next to nothing through a second hidden layer
+        small["hidden_units"] = [12]
+    return REGISTRY[name](**{"num_classes": 3, **small, **settings})
 
 
 def _trainer(**options) -> Trainer:
