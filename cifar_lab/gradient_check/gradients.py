@@ -23,7 +23,7 @@ TOLERANCES = {
 """By dtype, the largest error against autograd and against central differences."""
 
 CANCELS_BELOW = 1e-3
-"""A gradient below this part of its terms is measured by the terms: their rounding is all it has.
+"""A gradient below this part of its terms is measured by the terms, whose rounding it inherits.
 
 Such is the gradient of batch normalization with two samples, about ε/σ² of its terms.
 """

@@ -21,7 +21,7 @@ class Conv3x3(Layer):
     Args:
         in_channels: C, at least 1.
         out_channels: K, at least 1.
-        std: of the first weights, above 0, or None for PyTorch's default.
+        std: of the first weights, at least 0, or None for PyTorch's default.
         rng: a NumPy generator, a seed, or None for a new one.
         dtype: of the parameters, float32 or float64; inputs must have the same.
 

@@ -3,8 +3,10 @@
 `forward(x)` computes the output and keeps what the backward pass needs. `backward(dout)` takes the
 gradient of the loss with respect to that output, **overwrites** `grads` with the gradients of the
 parameters, and returns the gradient with respect to `x`. Nothing accumulates, and neither `x` nor
-`dout` is changed. Layers compute in the dtype of their input, float32 or float64; `params` is read
-anew at every call, so an array in it may be changed in place or replaced.
+`dout` is changed. Layers compute in the dtype of their input, float32 or float64; every other input
+is a TypeError. `params` is read anew at every call, so between two steps an array in it may be
+changed in place or replaced. Between `forward` and its `backward` neither `params` nor `x`, which is
+kept as it is and not copied, may be changed.
 """
 
 from cifar_lab.numpy_reference.checks import Array

@@ -17,7 +17,7 @@ class Linear(Layer):
     Args:
         in_features: M, at least 1.
         out_features: N, at least 1.
-        std: of the first weights, above 0, or None.
+        std: of the first weights, at least 0, or None.
         rng: a NumPy generator, a seed, or None for a new one.
         dtype: of the parameters, float32 or float64; inputs must have the same.
 

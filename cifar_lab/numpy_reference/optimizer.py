@@ -49,7 +49,7 @@ class Optimizer:
 class SGD(Optimizer):
     """Stochastic gradient descent with (heavy-ball) momentum.
 
-    `v ← μ v + g; w ← w − lr v`, PyTorch's convention: v starts at 0, g is not damped by 1 − μ, and
+    `v ← κ v + g; θ ← θ − η v` with η = `lr`, PyTorch's convention: v starts at 0, g is not damped by 1 − κ, and
     a change of `lr` acts at once. Source: Sutskever et al., "On the importance of initialization
     and momentum in deep learning", https://proceedings.mlr.press/v28/sutskever13.html (there the
     learning rate is inside v).
@@ -57,7 +57,7 @@ class SGD(Optimizer):
     Args:
         network: a network, or its layers.
         lr: the learning rate, at least 0.
-        momentum: μ, in [0, 1).
+        momentum: κ, in [0, 1).
 
     Raises:
         ValueError: `lr` or `momentum` is out of range.
@@ -78,7 +78,7 @@ class SGD(Optimizer):
                 param -= self.lr * grad
             return
         for param, grad, (velocity,) in self._parameters(1):
-            velocity *= self.momentum  # v ← μ v + g
+            velocity *= self.momentum  # v ← κ v + g
             velocity += grad
             param -= self.lr * velocity
 

@@ -125,7 +125,8 @@ def learned(initial: Tensor, weight: Tensor, inputs: Tensor) -> float:
     """How much of what a layer computes it has learned: a fraction from 0 to 1.
 
     With ``change = weight - initial`` it is V(change) / (V(change) + V(initial)), V(W) being the
-    variance of ``W x`` over the inputs, summed over the units. Norms of the weights would mislead:
+    variance of ``W x`` over the inputs, summed over the units; the covariance of the two is left
+    out. Norms of the weights would mislead:
     neighbouring pixels are alike, so a smooth change tells in the sum, a rough start averages out.
 
     Args:
@@ -141,6 +142,8 @@ def learned(initial: Tensor, weight: Tensor, inputs: Tensor) -> float:
 
 def largest_curvature(weights: list[Tensor], inputs: Tensor, labels: Tensor) -> float:
     """The largest absolute eigenvalue of the loss's Hessian in the weights, by power iteration.
+
+    An estimate from below.
 
     Gradient descent with a rate ``lr`` leaves a minimum, instead of approaching it, along a
     direction whose curvature is above ``2 / lr``.
