@@ -6,13 +6,16 @@ followed: reading through one gives away nothing that the user may not read.
 
 from __future__ import annotations
 
+import json
 import os
 import reprlib
 import stat
 from pathlib import Path
+from typing import Any
 
 from cifar_lab.errors import UserError
 
+JSON_LIMIT = 2**26  # bytes; what a study keeps of a run takes some 100,000
 CONTAINERS = (list, tuple, dict, set, frozenset)
 
 
@@ -43,6 +46,21 @@ def read_file(path: str | Path, limit: int) -> bytes:
     size = check_file(path, limit)
     with open(path, "rb") as file:
         return file.read(size)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        UserError: as ``check_file``, or it is no JSON.
+        OSError: as ``check_file``.
+    """
+    try:
+        return json.loads(read_file(path, JSON_LIMIT))
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not a JSON file ({shown(error)})") from error
 
 
 class _Short(reprlib.Repr):

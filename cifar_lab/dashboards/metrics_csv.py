@@ -17,8 +17,9 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from cifar_lab.atomic import write_atomically
 from cifar_lab.errors import UserError
-from cifar_lab.files import shown
+from cifar_lab.files import read_file, shown
 
+FILE_LIMIT = 2**26  # bytes; a row takes about 100
 COLUMNS = [
     "step",
     "epoch",
@@ -40,12 +41,12 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         UserError: it cannot be read, or holds something else.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(line for line in file if line.endswith("\n")))
+        text = io.StringIO(read_file(path, FILE_LIMIT).decode("utf-8"), newline="")
+        rows = list(csv.DictReader(line for line in text if line.endswith("\n")))
         for row in rows:
-            int(row["step"])
-            for value in filter(None, row.values()):
-                float(value)
+            _check_row(row)
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, csv.Error) as error:
@@ -54,6 +55,18 @@ def read_rows(path: Path) -> list[dict[str, str]]:
             f"{path}: not a table of numbers with a column 'step' ({reason})"
         ) from error
     return rows
+
+
+def _check_row(row: dict[str, str]) -> None:
+    """Refuses a row that is not of numbers.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is so.
+    """
+    if not 0 <= int(row["step"]) < 2**63:
+        raise ValueError("a step out of its range")
+    for value in filter(None, row.values()):
+        float(value)
 
 
 class MetricsCSV(Logger):

@@ -57,8 +57,8 @@ class BatchNormFunction(torch.autograd.Function):
             float32, or float64 for a float64 input, also where ``x`` has half precision.
 
         Raises:
-            ValueError: if ``x`` is not (B, C, ...) of floats with C above 0, or the shapes of ``x``,
-                ``gamma`` and ``beta`` do not fit each other.
+            ValueError: if ``x`` is not (B, C, ...) of floats with C above 0, or the shapes of
+                ``x``, ``gamma`` and ``beta`` do not fit each other.
         """
         check_input(x)
         check_channels(x, gamma=gamma, beta=beta)

@@ -20,8 +20,8 @@ class BatchNorm(Layer):
     """`y = γ x̂ + β` with `x̂ = (x − μ) / √(σ² + ε)`.
 
     While `training`, μ and σ² are the batch's own, σ² divided by N (biased); they also move the
-    running statistics, `ρ ← (1 − λ) ρ + λ ρ_batch`, for which σ² is divided by N − 1. In evaluation the
-    running statistics take their place and count as constants. The same conventions as
+    running statistics, `ρ ← (1 − λ) ρ + λ ρ_batch`, for which σ² is divided by N − 1. In evaluation
+    the running statistics take their place and count as constants. The same conventions as
     `torch.nn.BatchNorm1d`, with one difference: a channel with a single value (B = 1, no pixels) is
     no error. Its x̂ and its gradient are 0, the output is β, and the running variance, which N − 1
     leaves undefined, stays as it is. A constant channel has x̂ = 0 too, exactly.

@@ -5,8 +5,8 @@ gradient of the loss with respect to that output, **overwrites** `grads` with th
 parameters, and returns the gradient with respect to `x`. Nothing accumulates, and neither `x` nor
 `dout` is changed. Layers compute in the dtype of their input, float32 or float64; every other input
 is a TypeError. `params` is read anew at every call, so between two steps an array in it may be
-changed in place or replaced. Between `forward` and its `backward` neither `params` nor `x`, which is
-kept as it is and not copied, may be changed.
+changed in place or replaced. Between `forward` and its `backward` neither `params` nor `x`, which
+is not copied, may be changed.
 """
 
 from cifar_lab.numpy_reference.checks import Array

@@ -49,10 +49,10 @@ class Optimizer:
 class SGD(Optimizer):
     """Stochastic gradient descent with (heavy-ball) momentum.
 
-    `v ← κ v + g; θ ← θ − η v` with η = `lr`, PyTorch's convention: v starts at 0, g is not damped by 1 − κ, and
-    a change of `lr` acts at once. Source: Sutskever et al., "On the importance of initialization
-    and momentum in deep learning", https://proceedings.mlr.press/v28/sutskever13.html (there the
-    learning rate is inside v).
+    `v ← κ v + g; θ ← θ − η v` with η = `lr`, PyTorch's convention: v starts at 0, g is not damped
+    by 1 − κ, and a change of `lr` acts at once. Source: Sutskever et al., "On the importance of
+    initialization and momentum in deep learning",
+    https://proceedings.mlr.press/v28/sutskever13.html (there the learning rate is inside v).
 
     Args:
         network: a network, or its layers.

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cifar_lab.errors import UserError
 from cifar_lab.recipes import recipes
 from cifar_lab.report.band import plot_band
 from cifar_lab.report.runs import Run
@@ -78,6 +79,8 @@ def _add(axes: Axes, runs: list[Run], tag: str, colour: str, label: str, factor:
     curves = [dict(zip(*run.curve(tag), strict=True)) for run in runs]
     # A run that went on has points where it had ended, too.
     steps = sorted(set(curves[0]).intersection(*curves))
+    if not steps:
+        raise UserError(f"{runs[0].path}: no {tag} in metrics.csv, or none that all runs have")
     values = factor * np.array([[curve[step] for step in steps] for curve in curves])
     seeds = f", mean and range of {len(runs)} seeds" if len(runs) > 1 else ""
     plot_band(axes, steps, values, colour, label=label + seeds)

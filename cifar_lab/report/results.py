@@ -5,13 +5,13 @@ Written as ``results.json``; the tables are rendered from it.
 
 from __future__ import annotations
 
-import json
 import statistics
 from pathlib import Path
 from typing import Any
 
 from cifar_lab.atomic import write_json
 from cifar_lab.errors import UserError
+from cifar_lab.files import read_json
 from cifar_lab.recipes import recipes
 from cifar_lab.report.runs import Run
 from cifar_lab.report.systems import System
@@ -86,7 +86,7 @@ def read(path: Path) -> Results:
         UserError: it is not there or damaged.
     """
     try:
-        return dict(json.loads(path.read_text("utf-8")))
+        return dict(read_json(path))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
 

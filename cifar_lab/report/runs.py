@@ -7,7 +7,6 @@ taken.
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -20,6 +19,7 @@ from cifar_lab.checkpoint_file import read_checkpoint
 from cifar_lab.config_file import read_config
 from cifar_lab.dashboards.metrics_csv import read_rows
 from cifar_lab.errors import TrainingEndedError, UserError
+from cifar_lab.files import read_json
 from cifar_lab.parsing import FitPlan
 from cifar_lab.settings import FitSettings
 from cifar_lab.training.console import quiet
@@ -210,10 +210,11 @@ def _folders(plan: FitPlan) -> list[Path]:
 def _read(folder: Path) -> Run:
     try:
         config = read_config(str(folder / "config.yaml"))
-        summary = dict(json.loads((folder / "summary.json").read_text("utf-8")))
+        summary = dict(read_json(folder / "summary.json"))
         missing = {field.name for field in fields(Summary)} - summary.keys()
-        if missing or not isinstance(summary["data"], dict):
-            raise ValueError(f"summary.json without {', '.join(sorted(missing)) or 'its data'}")
+        missing |= {"source", "location", "fingerprint"} - dict(summary.get("data", {})).keys()
+        if missing:
+            raise ValueError(f"summary.json without {', '.join(sorted(missing))}")
         return Run(folder, config, summary)
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{folder}: a damaged run ({error}); remove it to train it anew") from error

@@ -79,7 +79,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
 
 def _soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from cifar_lab.soak.comparison import differences
-    from cifar_lab.soak.killed_run import KilledRun, run_undisturbed
+    from cifar_lab.soak.killed_run import KilledRun, precision_of, run_undisturbed
 
     words = ["--model", options.model, "--max_steps", str(options.max_steps), "--progress", "none"]
     words += ["--checkpoint_minutes", str(options.checkpoint_seconds / 60), "--source"]
@@ -87,7 +87,8 @@ def _soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     words += ["--data_dir", options.data_dir] if options.data_dir else []
     seconds, start_up = run_undisturbed(words, folder / "whole")
     print(f"undisturbed: {seconds:.0f} s, {start_up:.0f} s of it before the first step", flush=True)
-    killed = KilledRun(words, folder / "killed")
+    # Decided once: a run that is killed at its start would decide "auto" anew.
+    killed = KilledRun([*words, "--precision", precision_of(folder / "whole")], folder / "killed")
     moments = random.Random(options.seed)
     for number in range(options.kills):
         share = (seconds - start_up) / options.kills

@@ -35,6 +35,13 @@ def run_undisturbed(words: list[str], log_dir: Path) -> tuple[float, float]:
     return time.monotonic() - start, start_up
 
 
+def precision_of(log_dir: Path) -> str:
+    """That of the run in a log folder, by Lightning's name."""
+    checkpoint = _checkpoint(log_dir)
+    assert checkpoint is not None
+    return str(read_checkpoint(checkpoint)["cifar_lab"]["precision"])
+
+
 class KilledRun:
     """A run that is killed and resumed.
 

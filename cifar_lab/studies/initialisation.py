@@ -8,7 +8,6 @@ same numbers as that command, but for those that make one layer alone small. The
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from torch import nn
 
 from cifar_lab.atomic import write_json
 from cifar_lab.errors import UserError
+from cifar_lab.files import read_json
 from cifar_lab.models.mlp import REPORT_STD
 from cifar_lab.parsing import FitPlan, parse_fit, refuse_seed
 from cifar_lab.report.runs import decisive, images_of
@@ -126,7 +126,7 @@ def _run_once(path: Path, plan: FitPlan, variant: Variant, images: str) -> Probe
 
 def _read_run(path: Path) -> ProbedRun:
     try:
-        found = dict(json.loads(path.read_text("utf-8")))
+        found = dict(read_json(path))
         missing = {"config", "data", "losses", "points", "curvature"} - found.keys()
         if missing:
             raise ValueError(f"without {', '.join(sorted(missing))}")

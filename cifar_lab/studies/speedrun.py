@@ -7,7 +7,6 @@ machine seconds mean little without it. On a GPU a run of a few steps comes firs
 
 from __future__ import annotations
 
-import json
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -21,6 +20,7 @@ from cifar_lab.atomic import write_json
 from cifar_lab.benchmark.peak import convolution, peak
 from cifar_lab.devices import device_kind
 from cifar_lab.errors import TrainingEndedError, UserError
+from cifar_lab.files import read_json
 from cifar_lab.inference.evaluation import evaluate_logits
 from cifar_lab.inference.known_data import load_split
 from cifar_lab.inference.logits import split_logits
@@ -161,7 +161,7 @@ def _run(plan: FitPlan, images: str, tta: str) -> Run:
 def _read_extra(path: Path) -> dict[str, Any]:
     kinds = {"convolution_gflops": list, "accuracies_of_views": dict}
     try:
-        found = dict(json.loads(path.read_text("utf-8")))
+        found = dict(read_json(path))
         for name, kind in kinds.items():
             if not isinstance(found.get(name, kind()), kind):
                 raise ValueError(f"{name}: no {kind.__name__}")

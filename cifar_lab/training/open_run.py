@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from cifar_lab.dashboards.metrics_csv import read_rows
 from cifar_lab.data.datamodule import CIFAR10DataModule
 from cifar_lab.devices import device_kind
 from cifar_lab.errors import UserError
+from cifar_lab.files import read_json
 from cifar_lab.parsing import FitPlan
 from cifar_lab.settings import FitSettings
 from cifar_lab.training import run_folder
@@ -71,9 +71,9 @@ def finished(plan: FitPlan) -> str | None:
     assert plan.checkpoint is not None
     folder, settings = folder_of(plan.checkpoint), plan.settings
     try:
-        summary = json.loads(folder.summary.read_text("utf-8"))
+        summary = read_json(folder.summary)
         steps, epochs = int(summary["steps"]), read_config(str(folder.config)).get("max_epochs")
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
     checkpoint = read_checkpoint(plan.checkpoint)
     if int(checkpoint["global_step"]) < steps:

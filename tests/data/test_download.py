@@ -178,6 +178,8 @@ def small_and_local(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "ARCHIVE_MD5", hashlib.md5(ARCHIVE).hexdigest())
     monkeypatch.setattr(download, "MIRRORS", ("http://127.0.0.1:9/closed",))
     monkeypatch.setattr(download, "ANSWER_SECONDS", 3.0)
+    for module in (download, mirror):
+        monkeypatch.setattr(module, "CHUNK_BYTES", 7_000)  # the archive is of several
     monkeypatch.setattr(mirror, "STALL_SECONDS", 0.8)
     monkeypatch.setattr(mirror, "SPEED_WINDOW_SECONDS", 0.12)
     monkeypatch.setattr(mirror, "MIN_BYTES_PER_SECOND", 300_000)

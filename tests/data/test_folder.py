@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cifar_lab.data import cache
+from cifar_lab.data import cache, folder
 from cifar_lab.data.folder import decode_image, read_tree
 from cifar_lab.data.image_set import ImageSet
 from cifar_lab.errors import UserError
@@ -34,6 +34,18 @@ def test_a_tree_gives_its_pixels_by_class_and_name(tree: Path) -> None:
     expected = np.asarray(Image.open(tree / "train" / "cat" / "0003.png")).transpose(2, 0, 1)
     assert np.array_equal(images.train_images[43], expected)
     assert (images.source, len(images.test_labels)) == ("folder", 45)
+
+
+def test_every_image_of_a_tree_is_decoded(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder, "_BLOCK", 7)  # images a task
+    images, _ = _read(tree)
+    for split, pixels in (("train", images.train_images), ("test", images.test_images)):
+        files = [
+            file for name in images.class_names for file in sorted((tree / split / name).iterdir())
+        ]
+        assert len(files) == len(pixels)
+        for file, found in zip(files, pixels, strict=True):
+            assert np.array_equal(np.asarray(Image.open(file)).transpose(2, 0, 1), found), file
 
 
 def test_a_tree_is_decoded_once(tree: Path) -> None:

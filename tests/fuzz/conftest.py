@@ -35,7 +35,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_memory_is_filled() -> Iterator[None]:
-    before = _peak_megabytes(anew=True)
+    try:
+        before = _peak_megabytes(anew=True)
+    except OSError:  # a sandbox that hides this part of /proc
+        yield
+        return
     yield
     assert _peak_megabytes() - before < MEGABYTES
 

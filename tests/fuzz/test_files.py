@@ -7,9 +7,11 @@ reaches what is behind it.
 import contextlib
 import gzip
 import io
+import json
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from cifar_lab.dashboards.metrics_csv import read_rows
 from cifar_lab.data import cache, original
 from cifar_lab.data.folder import read_tree
 from cifar_lab.data.image_set import ImageSet
@@ -28,6 +31,9 @@ from cifar_lab.inference.images import read_image
 from cifar_lab.inference.restore import load_classifier
 from cifar_lab.models import REGISTRY
 from cifar_lab.models.classifier import CHECKPOINT_FORMAT
+from cifar_lab.parsing import parse_fit
+from cifar_lab.report.runs import Run, find
+from cifar_lab.training.summary import Summary
 
 pytestmark = [pytest.mark.fuzz, pytest.mark.timeout(3000)]
 T = TypeVar("T")
@@ -150,6 +156,22 @@ def test_an_image_of_a_tree(
 
 
 @FUZZ
+@given(data=st.data(), kind=st.sampled_from(["GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA", "ICNS"]))
+def test_a_picture_to_predict(data: st.DataObject, kind: str, mutated: Mutated) -> None:
+    encoded = io.BytesIO()
+    pixels = np.random.RandomState(0).randint(0, 256, (40, 50, 3)).astype(np.uint8)
+    try:
+        Image.fromarray(pixels).save(encoded, kind)
+    except (KeyError, OSError):  # a Pillow that was built without
+        return
+    path = Path(f"picture.{kind.lower()}")
+    path.write_bytes(data.draw(mutated(encoded.getvalue())))
+    found = _read(lambda: read_image(path), path)
+    if found is not None:
+        assert (found.shape, found.dtype) == ((3, 32, 32), np.uint8)
+
+
+@FUZZ
 @given(data=st.data(), verify=st.booleans())
 def test_a_cache(data: st.DataObject, verify: bool, mutated: Mutated, small_tree: Path) -> None:
     path = cache.cache_path(small_tree)
@@ -222,6 +244,37 @@ def small_checkpoint(tmp_path: Path) -> Path:
     }
     torch.save(content, tmp_path / "small.ckpt")
     return tmp_path / "small.ckpt"
+
+
+# --- what a run leaves ------------------------------------------------------------------------
+
+
+@FUZZ
+@given(data=st.data())
+def test_a_table_of_curves(data: st.DataObject, mutated: Mutated) -> None:
+    table = b"step,epoch,loss/train,acc/val\n1,0.0,2.5,\n20,1.0,2.25,0.5\n30,1.0,2.0,0.75\n"
+    path = Path("metrics.csv")
+    path.write_bytes(data.draw(mutated(table)))
+    rows = _read(lambda: read_rows(path), path)
+    if rows is not None:
+        for tag in ("loss/train", "acc/val"):
+            steps, values = Run(Path(), {}, {}).curve(tag)
+            assert (steps.dtype, values.dtype, len(steps)) == (np.int64, np.float64, len(values))
+
+
+@FUZZ
+@given(data=st.data())
+def test_a_summary(data: st.DataObject, mutated: Mutated) -> None:
+    plan = parse_fit(["--model", "mlp", "--log_dir", "logs"])
+    folder = Path("logs/mlp/version_0")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(plan.as_yaml())
+    known = {field.name: 0 for field in fields(Summary)}
+    known["data"] = {"source": "folder", "location": "x", "fingerprint": "a"}
+    nested = b'{"steps": 1e999, "data": ' + 2000 * b"[" + 2000 * b"]" + b"}"
+    content = data.draw(mutated(json.dumps(known).encode()) | st.just(nested))
+    (folder / "summary.json").write_bytes(content)
+    _read(lambda: find(plan, "a"), folder)
 
 
 def _rezip(path: Path, ending: str, change: Callable[[bytes], bytes]) -> None:

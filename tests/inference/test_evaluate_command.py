@@ -27,6 +27,7 @@ from cifar_lab.inference.restore import load_classifier
 
 Capture = pytest.CaptureFixture[str]
 FLAGS = "--hidden_units 8 --batch_size 12 --max_steps 16 --eval_every 4 --progress none"
+FLAGS += " --precision 32-true"  # as evaluate.py computes
 
 
 @pytest.fixture

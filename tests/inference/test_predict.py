@@ -19,6 +19,7 @@ from cifar_lab.inference import images
 from cifar_lab.inference.predict_command import main
 from cifar_lab.inference.prediction import predict
 from cifar_lab.inference.restore import load_classifier
+from cifar_lab.models import MLP
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ("bird", "cat", "frog")
@@ -44,6 +45,20 @@ def _expected(checkpoint: Path, paths: list[str]) -> np.ndarray:
         (state[f"network.{n}.weight"].double(), state[f"network.{n}.bias"].double()) for n in (1, 3)
     )
     return F.linear(F.linear(x, *first).relu(), *second).softmax(1).numpy()
+
+
+def test_it_computes_in_whole_float32(pictures: list[str]) -> None:
+    seen = []
+
+    class Noting(MLP):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            seen.append(torch.backends.cudnn.allow_tf32)
+            return super().forward(images)
+
+    before = torch.backends.cudnn.allow_tf32
+    list(predict(Noting(hidden_units=[4], num_classes=3).eval(), [Path(path) for path in pictures]))
+    assert seen == [False]
+    assert torch.backends.cudnn.allow_tf32 == before
 
 
 def _json(flags: list[str], capsys: pytest.CaptureFixture[str], status: int = 0) -> Any:

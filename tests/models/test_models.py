@@ -191,11 +191,13 @@ def test_evaluation_counts_every_image_once_and_predicts_in_order(tree: Path) ->
     model, trainer = _small("mlp"), _trainer()
     trainer.fit(model, data)
     trainer.test(model, data, verbose=False)
-    counted = trainer.callback_metrics["acc/test"].item()
+    counted, loss = (trainer.callback_metrics[f"{name}/test"].item() for name in ("acc", "loss"))
     probabilities = torch.cat(trainer.predict(model, data))
     torch.testing.assert_close(probabilities.sum(1), torch.ones(45))
     right = (probabilities.argmax(1).numpy() == data.image_set.test_labels).mean()
     assert counted == pytest.approx(right, abs=1e-6)
+    expected = F.nll_loss(probabilities.log(), torch.from_numpy(data.image_set.test_labels))
+    assert loss == pytest.approx(expected.item(), rel=1e-4)  # also of a smaller last batch
 
 
 def test_the_loss_of_an_evaluation_is_a_mean_in_float32_also_in_bf16(tree: Path) -> None:

@@ -2,11 +2,13 @@
 
 import copy
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 import torch
 from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.strategies import SingleDeviceStrategy
 
 from cifar_lab.models import FastCNN, FastMLP, replayed
 from cifar_lab.models.fast import FastClassifier
@@ -95,6 +97,47 @@ def test_a_second_training_is_recorded_anew_even_if_the_first_one_broke_off(
     fit(model)
     assert len(_Unrecorded.made) == 2
     assert model._replay is None
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, True),
+        ({"accumulate_grad_batches": 2}, False),
+        ({"gradient_clip_val": 1.0}, False),
+        ({"precision": "16-mixed"}, False),
+        ({"strategy": object()}, False),
+        ({"cuda_graphs": False}, False),
+        ({"device": torch.device("cpu")}, False),
+        ({"anomalies": True}, False),
+        ({"configure_gradient_clipping": lambda *given: None}, False),
+    ],
+    ids=lambda value: next(iter(value), "as it is") if isinstance(value, dict) else "",
+)
+def test_what_a_graph_cannot_do_is_not_replayed(
+    change: dict[str, Any], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = {
+        "accumulate_grad_batches": 1,
+        "gradient_clip_val": None,
+        "precision": "bf16-mixed",
+        "strategy": SingleDeviceStrategy(device="cpu"),
+        "device": torch.device("cuda"),
+        "cuda_graphs": True,
+        "anomalies": False,
+        **change,
+    }
+    device = facts["device"]
+
+    class Model(FastMLP):
+        trainer = SimpleNamespace(**facts)
+
+    monkeypatch.setattr(Model, "device", device)
+    for name in {"configure_gradient_clipping"} & change.keys():
+        monkeypatch.setattr(Model, name, change[name])
+    model = Model(num_classes=3, cuda_graphs=facts["cuda_graphs"], **SMALL[FastMLP])  # type: ignore[arg-type]
+    with torch.autograd.set_detect_anomaly(facts["anomalies"]):
+        assert model.replays is expected
 
 
 def test_a_trainer_that_changes_its_mind_is_followed(fit, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,14 +5,17 @@ from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import yaml
+from matplotlib.axes import Axes
 
+from cifar_lab.errors import UserError
 from cifar_lab.parsing import parse_fit
 from cifar_lab.recipes import recipes
-from cifar_lab.report import systems
+from cifar_lab.report import figures, systems
 from cifar_lab.report.results import mean_and_deviation, versions_of
-from cifar_lab.report.runs import find
+from cifar_lab.report.runs import Run, find
 from cifar_lab.report.table import markdown
 from cifar_lab.training.summary import Summary
 
@@ -24,8 +27,8 @@ def _finish(flags: str, name: str = "mlp/version_0", images: str = "a", **change
     config = {**parse_fit(flags.split()).as_config(), **changes}
     kept = {key: value for key, value in config.items() if value != "unknown"}
     (folder / "config.yaml").write_text(yaml.safe_dump(kept))
-    summary = {field.name: 0 for field in fields(Summary)}
-    summary["data"] = {"fingerprint": images}
+    summary: dict[str, object] = {field.name: 0 for field in fields(Summary)}
+    summary["data"] = {"source": "folder", "location": "x", "fingerprint": images}
     (folder / "summary.json").write_text(json.dumps(summary))
     return folder
 
@@ -132,3 +135,29 @@ def test_what_is_not_cifar_10_or_not_whole_is_said() -> None:
 def test_versions_that_differ_are_all_named() -> None:
     runs = [SimpleNamespace(summary={"versions": {"torch": v}}) for v in ("2.11", "2.14", "2.11")]
     assert versions_of(runs) == {"torch": "2.11, 2.14"}  # type: ignore[arg-type]
+
+
+def test_figures_draw_the_curves_that_they_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = _finish("--model mlp")
+    table = ["step,loss/train,acc/train,loss/test,acc/test"]
+    table += ["1,2.5,0.125,2.25,0.25", "9,1.5,0.5,1.75,0.375", ""]
+    (folder / "metrics.csv").write_text("\n".join(table))
+    run = Run(folder, {}, {"report_accuracy": None})
+    drawn: list[tuple[str, list[int], list[list[float]]]] = []
+
+    def note(axes: Axes, steps: list[int], values: np.ndarray, colour: str, label: str) -> None:
+        drawn.append((label, steps, values.tolist()))
+        axes.plot(steps, values[0], label=label)
+
+    monkeypatch.setattr(figures, "plot_band", note)
+    figures._accuracy([run], "accuracy")
+    figures._loss([run], "loss")
+    assert drawn == [
+        ("training batches", [1, 9], [[12.5, 50.0]]),
+        ("test images", [1, 9], [[25.0, 37.5]]),
+        ("training batches", [1, 9], [[2.5, 1.5]]),
+        ("test images", [1, 9], [[2.25, 1.75]]),
+    ]
+    (folder / "metrics.csv").write_text("step\n")
+    with pytest.raises(UserError, match="version_0: no acc/train in"):
+        figures._accuracy([Run(folder, {}, {})], "accuracy")

@@ -2,9 +2,11 @@
 
 import json
 import os
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -52,6 +54,58 @@ def test_a_failed_save_leaves_the_old_checkpoint(monkeypatch: pytest.MonkeyPatch
         io.save_checkpoint({"step": lambda: 2}, "last.ckpt")  # no pickle of a lambda
     assert torch.load("last.ckpt", weights_only=True) == {"step": 1}
     assert [path.name for path in Path().iterdir()] == ["last.ckpt"]
+
+
+def test_a_file_is_synced_then_renamed_then_its_folder_is_synced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def note_sync(number: int) -> None:
+        done.append("folder" if stat.S_ISDIR(os.fstat(number).st_mode) else "file")
+        fsync(number)
+
+    def note_rename(source: Path, target: Path) -> None:
+        done.append("rename")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "replace", note_rename)
+    atomic.write_atomically(Path("x"), b"content")
+    assert done == ["file", "rename", "folder"]
+    folder = RunFolder(Path("logs"), "mlp", "version_0")
+    folder.last_checkpoint.parent.mkdir(parents=True)
+    folder.last_checkpoint.write_bytes(b"weights")
+    checkpoints = Checkpoints(folder, "val")
+    checkpoints.points = [{"step": 4, "accuracy": 0.5, "loss": 1.0}]
+    checkpoints.keep_if_best(4)
+    assert done[3:] == ["rename", "folder"]
+
+
+def test_the_clock_saves_every_two_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = SimpleNamespace(seconds=0.0)
+    clock = SimpleNamespace(monotonic=lambda: now.seconds)
+    monkeypatch.setattr("cifar_lab.training.checkpoints.time", clock)
+    saved: list[float] = []
+    minutes = parse_fit([]).settings.checkpoint_minutes
+    checkpoints = Checkpoints(RunFolder(Path("logs"), "mlp", "version_0"), "val", minutes)
+    monkeypatch.setattr(checkpoints, "save", lambda trainer: saved.append(now.seconds))
+    loop = SimpleNamespace(total_batch_idx=0)
+    run = SimpleNamespace(
+        world_size=1, global_step=0, should_stop=False, val_check_batch=1000, fit_loop=loop
+    )
+    for now.seconds in (60.0, 119.0, 120.0):
+        run.global_step += 1
+        loop.total_batch_idx += 1
+        checkpoints.on_train_batch_end(run, None, None, None, 0)  # type: ignore[arg-type]
+    assert saved == [120.0]
+    now.seconds = 125.0
+    assert checkpoints.state_dict()["seconds"] == 125.0
+    other = Checkpoints(checkpoints.folder, "val")
+    other.load_state_dict(checkpoints.state_dict())
+    now.seconds = 130.0
+    assert other.state_dict()["seconds"] == 130.0  # 125 before, 5 since
 
 
 def test_the_best_point_is_the_first_of_the_highest() -> None:
@@ -138,6 +192,24 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
             device_kind(name)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert device_kind("auto") == device_kind("gpu") == "cuda"
+
+
+def test_every_flag_of_the_hardware_and_for_a_trial_reaches_the_trainer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trainer, "Trainer", lambda **given: SimpleNamespace(**given))
+    words = "--accelerator cpu --devices 2 --num_nodes 3 --strategy ddp --precision 64-true"
+    words += " --max_epochs 7 --eval_every 5 --accumulate_grad_batches 4 --log_every 6"
+    words += " --gradient_clip_val 0.5 --deterministic --profiler simple --fast_dev_run"
+    words += " --overfit_batches 0.25 --limit_train_batches 8 --limit_val_batches 0.75"
+    found: Any = trainer.build_trainer(parse_fit(words.split()).settings, cpu_only=False)
+    expected = {"accelerator": "cpu", "devices": 2, "num_nodes": 3, "strategy": "ddp"}
+    expected |= {"precision": "64-true", "max_epochs": 7, "max_steps": -1}
+    expected |= {"val_check_interval": 20, "accumulate_grad_batches": 4, "log_every_n_steps": 6}
+    expected |= {"gradient_clip_val": 0.5, "deterministic": True, "profiler": "simple"}
+    expected |= {"fast_dev_run": True, "overfit_batches": 0.25}
+    expected |= {"limit_train_batches": 8, "limit_val_batches": 0.75}
+    assert {name: getattr(found, name) for name in expected} == expected
 
 
 @pytest.mark.parametrize(

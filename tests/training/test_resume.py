@@ -110,7 +110,7 @@ def test_an_older_checkpoint_takes_the_curves_back(run) -> None:
     best = torch.load(RUN / "checkpoints/kept.ckpt", weights_only=True)["global_step"]
     assert best == 5  # or this would prove nothing
     with (RUN / "metrics.csv").open("a") as file:
-        file.write("12,0.5")  # what a crash leaves
+        file.write("4,0.5")  # what a crash leaves of a row, its end missing
     words = ["--resume", str(RUN / "checkpoints/kept.ckpt"), "--max_steps", "12"]
     assert run(*words)[0] == 0
     assert _steps() == [1, 5, 10, 12]

@@ -22,6 +22,7 @@ def words(tree: Path, *more: str, model: str = "mlp", log_dir: str = "logs") -> 
     given = {"--data_dir": str(tree), "--model": model, "--log_dir": log_dir, "--max_steps": "13"}
     given |= {"--batch_size": "20", "--eval_every": "4", "--log_every": "3", "--progress": "none"}
     given |= {"--checkpoint_minutes": "1e-6", "--dashboard": "scalars"}
+    given |= {"--precision": "32-true"}  # which each process would decide by a timing
     given = {flag: value for flag, value in given.items() if flag not in more}
     return [word for pair in given.items() for word in pair] + list(more)
 
