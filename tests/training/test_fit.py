@@ -412,3 +412,32 @@ def test_two_processes_share_the_images_and_one_run_folder(tree: Path) -> None:
     correct = summary["accuracy"]["test"]["of_best_checkpoint"] * 45
     assert correct == pytest.approx(round(correct), abs=1e-3)
     assert done.stdout.count("cifar_lab ") == 1
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_where_they_were(tree: Path) -> None:
+    script = str(Path(__file__).parents[2] / "scripts" / "fit.py")
+    words = f"--model mlp --data_dir '{tree}' --batch_size 10 --log_every 3 --eval_every 6"
+    words += " --accelerator cpu --devices 2 --strategy ddp --dashboard off --progress none"
+
+    def run_two(more: str) -> None:
+        done = subprocess.run(
+            [sys.executable, script, *shlex.split(more)],
+            capture_output=True,
+            text=True,
+            timeout=240,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        assert done.returncode == 0, done.stderr
+
+    run_two(f"{words} --log_dir whole --max_steps 12")
+    run_two(f"{words} --log_dir logs --max_steps 6")
+    run_two(f"--resume {RUN} --max_steps 12")
+    whole = Path("whole/mlp/version_0")
+    for name, value in _weights(whole).items():
+        assert torch.equal(_weights(RUN)[name], value), name
+    tables = [_table(folder) for folder in (whole, RUN)]
+    for row in (row for table in tables for row in table):
+        del row["speed/images_per_second"]
+    assert [row["step"] for row in tables[0]] == ["1", "3", "6", "9", "12"]
+    assert tables[0] == tables[1]
