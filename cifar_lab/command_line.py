@@ -13,7 +13,7 @@ import io
 import json
 import os
 import sys
-import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -112,7 +112,9 @@ def check_writable(flag: str, path: Path | None) -> None:
         with writing(flag, path):
             if path.exists() and not path.is_file():
                 raise UserError(f"{flag} {path}: not a file")
-            tempfile.TemporaryFile(dir=path.parent).close()
+            part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:4]}")  # as long as NAME.part
+            part.open("xb").close()
+            part.unlink()
 
 
 def tell(text: str) -> None:

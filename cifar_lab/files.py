@@ -10,6 +10,7 @@ import json
 import os
 import reprlib
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,19 +49,30 @@ def read_file(path: str | Path, limit: int) -> bytes:
         return file.read(size)
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file.
+def read_json(path: Path, kinds: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:
+    """The content of a JSON file that holds an object.
+
+    Args:
+        path: of the file.
+        kinds: of the values that it must have.
 
     Raises:
-        UserError: as ``check_file``, or it is no JSON.
-        OSError: as ``check_file``.
+        UserError: it cannot be read, is no such object, or lacks one of the values.
     """
     try:
-        return json.loads(read_file(path, JSON_LIMIT))
+        found = json.loads(read_file(path, JSON_LIMIT))
     except UserError:
         raise
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not a JSON file ({shown(error)})") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: damaged (no object)")
+    for name, kind in kinds.items():
+        if not isinstance(found.get(name), kind):
+            raise UserError(f"{path}: damaged (no {name}, or not one of its kind)")
+    return found
 
 
 class _Short(reprlib.Repr):

@@ -93,7 +93,9 @@ def test_study_prints_a_row_for_each_variant_and_goes_on_where_it_was(tree, caps
     for content in ("{", "[]", '{"config": {}}'):
         Path("runs/default/seed_0.json").write_text(content)
         assert main(words) == 2
-        assert "runs/default/seed_0.json: damaged" in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert "runs/default/seed_0.json: " in error
+        assert "; remove it to train it anew\n" in error
 
 
 def test_tables_give_mean_and_deviation_over_the_seeds_and_the_step_of_the_peak():

@@ -19,7 +19,7 @@ from cifar_lab.atomic import write_atomically
 from cifar_lab.errors import UserError
 from cifar_lab.files import read_file, shown
 
-FILE_LIMIT = 2**26  # bytes; a row takes about 100
+FILE_LIMIT = 2**30  # bytes; a row takes about 100
 COLUMNS = [
     "step",
     "epoch",

@@ -109,7 +109,7 @@ def _download(part: Path, urls: list[str], report: Report) -> None:
             except MirrorError as error:
                 failures[url] = f"{urllib.parse.urlsplit(url).hostname}: {error}"
                 report(failures[url])
-        if _size(part) == before:  # less is a damaged one that was removed
+        if _size(part) in (0, before):  # less is what replaces a damaged one, so far
             break
     raise DownloadError(
         f"no mirror delivered {ARCHIVE_NAME} ({'; '.join(failures.values())}).\n"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cifar_lab.command_flags import Parser, add_checkpoint, add_data, add_device, add_output
 from cifar_lab.command_line import command
@@ -81,12 +81,19 @@ def _run(options: argparse.Namespace) -> None:
     evaluation = evaluate_logits(*split_logits(model, known, options.batch_size, options.tta))
     seconds = time.perf_counter() - start
     names = known.image_set.class_names
-    figure, failed = folder / f"confusion_{options.split}.png", None
-    try:
-        write_figure(evaluation, names, figure)
-    except UserError as error:  # the numbers are there all the same
-        figure, failed = None, error
-    report = Report(path, model, options.split, options.tta, evaluation, known, figure, seconds)
+    figure = folder / f"confusion_{options.split}.png"
+    failed = _write(lambda: write_figure(evaluation, names, figure))
+    drawn = None if failed else figure
+    report = Report(path, model, options.split, options.tta, evaluation, known, drawn, seconds)
     print(report.as_json() if options.json else report.as_text())
     if failed:
         raise failed
+
+
+def _write(write: Callable[[], None]) -> UserError | None:
+    """Writes a figure; gives the error if that fails, as the numbers are there all the same."""
+    try:
+        write()
+    except UserError as error:
+        return error
+    return None

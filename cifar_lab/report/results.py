@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from cifar_lab.atomic import write_json
-from cifar_lab.errors import UserError
 from cifar_lab.files import read_json
 from cifar_lab.recipes import recipes
 from cifar_lab.report.runs import Run
@@ -85,10 +84,7 @@ def read(path: Path) -> Results:
     Raises:
         UserError: it is not there or damaged.
     """
-    try:
-        return dict(read_json(path))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from error
+    return read_json(path, {"systems": list})
 
 
 def mean_and_deviation(values: list[float]) -> str:

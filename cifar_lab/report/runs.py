@@ -8,7 +8,7 @@ taken.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,13 @@ from cifar_lab.checkpoint_file import read_checkpoint
 from cifar_lab.config_file import read_config
 from cifar_lab.dashboards.metrics_csv import read_rows
 from cifar_lab.errors import TrainingEndedError, UserError
-from cifar_lab.files import read_json
 from cifar_lab.parsing import FitPlan
 from cifar_lab.settings import FitSettings
 from cifar_lab.training.console import quiet
 from cifar_lab.training.fit import build_data, run_fit
 from cifar_lab.training.run_folder import folder_of_runs, version_number
 from cifar_lab.training.run_lock import is_locked
-from cifar_lab.training.summary import Summary
+from cifar_lab.training.summary import read_summary
 from cifar_lab.training.trainer import build_trainer
 
 # What decides neither the numbers of a run nor the points of its curves. Where images come from
@@ -210,11 +209,6 @@ def _folders(plan: FitPlan) -> list[Path]:
 def _read(folder: Path) -> Run:
     try:
         config = read_config(str(folder / "config.yaml"))
-        summary = dict(read_json(folder / "summary.json"))
-        missing = {field.name for field in fields(Summary)} - summary.keys()
-        missing |= {"source", "location", "fingerprint"} - dict(summary.get("data", {})).keys()
-        if missing:
-            raise ValueError(f"summary.json without {', '.join(sorted(missing))}")
-        return Run(folder, config, summary)
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{folder}: a damaged run ({error}); remove it to train it anew") from error
+        return Run(folder, config, read_summary(folder / "summary.json"))
+    except UserError as error:
+        raise UserError(f"a damaged run: {error}; remove {folder} to train it anew") from error

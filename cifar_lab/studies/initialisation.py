@@ -115,7 +115,7 @@ def _run_once(path: Path, plan: FitPlan, variant: Variant, images: str) -> Probe
     if path.exists():
         found = _read_run(path)
         same = decisive(found["config"]) == decisive(config)
-        if same and found["data"]["fingerprint"] == images:
+        if same and found["data"].get("fingerprint") == images:
             return found
     print(f"running {path.parent.name}, seed {plan.settings.seed}", flush=True)
     run = {"config": config, **train(plan, variant.small_layers)}
@@ -125,14 +125,11 @@ def _run_once(path: Path, plan: FitPlan, variant: Variant, images: str) -> Probe
 
 
 def _read_run(path: Path) -> ProbedRun:
+    kinds = {"config": dict, "data": dict, "losses": list, "points": list, "curvature": list}
     try:
-        found = dict(read_json(path))
-        missing = {"config", "data", "losses", "points", "curvature"} - found.keys()
-        if missing:
-            raise ValueError(f"without {', '.join(sorted(missing))}")
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: damaged ({error}); remove it to train it anew") from error
-    return found
+        return read_json(path, kinds)
+    except UserError as error:
+        raise UserError(f"{error}; remove it to train it anew") from error
 
 
 def train(plan: FitPlan, small_layers: Sequence[int] = ()) -> ProbedRun:

@@ -20,6 +20,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from cifar_lab.atomic import sync_folder, write_atomically
 from cifar_lab.checkpoint_file import read_checkpoint
+from cifar_lab.errors import UserError
 from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.training.loop_state import settle
 from cifar_lab.training.not_finite import check_finite
@@ -187,8 +188,11 @@ class Checkpoints(Callback):
         """
         if self.split != "val" or not self.points or self.best["step"] >= self._step:
             return
-        best = self.folder.best_checkpoint
-        if not best.exists() or read_checkpoint(best)["global_step"] != self.best["step"]:
+        try:
+            kept = read_checkpoint(self.folder.best_checkpoint)["global_step"]
+        except UserError:  # it is not there, or damaged
+            kept = None
+        if kept != self.best["step"]:
             self.selected_since = self._step
 
     @rank_zero_only

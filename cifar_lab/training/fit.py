@@ -22,7 +22,7 @@ from cifar_lab.dashboards.progress import make_progress
 from cifar_lab.dashboards.tensorboard import Dashboard
 from cifar_lab.dashboards.text import code_block, table
 from cifar_lab.data.datamodule import CIFAR10DataModule
-from cifar_lab.errors import FAILED, UserError, first_line, is_out_of_memory
+from cifar_lab.errors import FAILED, UserError, first_line
 from cifar_lab.models import REGISTRY
 from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.parsing import FitPlan
@@ -202,9 +202,9 @@ def build_model(plan: FitPlan, data: CIFAR10DataModule) -> ImageClassifier:
     """
     try:
         return REGISTRY[plan.recipe.model](**plan.model_settings, num_classes=data.num_classes)
-    except (RuntimeError, OverflowError) as error:
-        if is_out_of_memory(error):
-            raise
+    except UserError:
+        raise
+    except (MemoryError, OverflowError, RuntimeError, ValueError) as error:
         raise UserError(f"{plan.recipe.model}: cannot be built ({first_line(error)})") from error
 
 

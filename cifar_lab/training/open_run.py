@@ -71,9 +71,9 @@ def finished(plan: FitPlan) -> str | None:
     assert plan.checkpoint is not None
     folder, settings = folder_of(plan.checkpoint), plan.settings
     try:
-        summary = read_json(folder.summary)
-        steps, epochs = int(summary["steps"]), read_config(str(folder.config)).get("max_epochs")
-    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        steps = int(read_json(folder.summary, {"steps": int})["steps"])
+        epochs = read_config(str(folder.config)).get("max_epochs")
+    except UserError:
         return None
     checkpoint = read_checkpoint(plan.checkpoint)
     if int(checkpoint["global_step"]) < steps:

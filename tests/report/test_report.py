@@ -200,8 +200,8 @@ def test_what_is_no_run_is_passed_over(report: Command) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("summary.json", "{", "version_0: a damaged run"),
-        ("summary.json", '{"data": {}}', "version_0: a damaged run (summary.json without accuracy"),
+        ("summary.json", "{", "version_0/summary.json: not a JSON file"),
+        ("summary.json", '{"model": 1}', "version_0/summary.json: damaged (no model"),
         ("metrics.csv", "step;epoch\n1;0\n", "version_0/metrics.csv: not a table of numbers"),
     ],
 )

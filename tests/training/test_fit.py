@@ -211,6 +211,8 @@ def test_tensorboard_is_named_only_where_it_has_files(run) -> None:
         (["--log_dir", "~nobody_of_this_name/x"], "log_dir ~nobody_of_this_name/x: "),
         (["--model", "batchnorm_mlp", "--batch_size", "1"], "batch_size 1: batch normalization"),
         (["--hidden_units", "1000000000000000"], "mlp: cannot be built ("),
+        (["--hidden_units", "1000000000000"], "mlp: cannot be built ("),
+        (["--model", "numpy_mlp", "--hidden_units", "1000000000000000"], "mlp: cannot be built ("),
         (["--devices", "two"], "--devices two: expected a number"),
         (["--devices", "1,", "--accelerator", "cpu"], "should be an int > 0"),
         (["--init", "zeros"], "init 'zeros': expected pytorch or report"),

@@ -201,13 +201,13 @@ def test_every_flag_of_the_hardware_and_for_a_trial_reaches_the_trainer(
     words = "--accelerator cpu --devices 2 --num_nodes 3 --strategy ddp --precision 64-true"
     words += " --max_epochs 7 --eval_every 5 --accumulate_grad_batches 4 --log_every 6"
     words += " --gradient_clip_val 0.5 --deterministic --profiler simple --fast_dev_run"
-    words += " --overfit_batches 0.25 --limit_train_batches 8 --limit_val_batches 0.75"
+    words += " --overfit_batches 2 --limit_train_batches 8 --limit_val_batches 0.75"
     found: Any = trainer.build_trainer(parse_fit(words.split()).settings, cpu_only=False)
     expected = {"accelerator": "cpu", "devices": 2, "num_nodes": 3, "strategy": "ddp"}
     expected |= {"precision": "64-true", "max_epochs": 7, "max_steps": -1}
     expected |= {"val_check_interval": 20, "accumulate_grad_batches": 4, "log_every_n_steps": 6}
     expected |= {"gradient_clip_val": 0.5, "deterministic": True, "profiler": "simple"}
-    expected |= {"fast_dev_run": True, "overfit_batches": 0.25}
+    expected |= {"fast_dev_run": True, "overfit_batches": 2}
     expected |= {"limit_train_batches": 8, "limit_val_batches": 0.75}
     assert {name: getattr(found, name) for name in expected} == expected
 

@@ -116,6 +116,16 @@ def test_an_older_checkpoint_takes_the_curves_back(run) -> None:
     assert _steps() == [1, 5, 10, 12]
 
 
+def test_a_damaged_best_checkpoint_is_replaced(run) -> None:
+    best = RUN / "checkpoints" / "best.ckpt"
+    best.unlink()
+    best.write_bytes(b"damaged")
+    assert run("--resume", str(RUN), "--max_steps", "12")[0] == 0
+    told = json.loads((RUN / "summary.json").read_text())["accuracy"]["test"]
+    step = torch.load(best, weights_only=True)["global_step"]
+    assert step == told["of_best_checkpoint_step"] in (10, 12)
+
+
 def test_weights_that_a_later_step_replaced_are_not_taken_for_the_best(run) -> None:
     checkpoints = RUN / "checkpoints"
     shutil.copy(checkpoints / "last.ckpt", checkpoints / "kept.ckpt")
