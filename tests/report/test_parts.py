@@ -1,6 +1,5 @@
 """The pieces of the report: matching runs, means, tables."""
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
