@@ -175,7 +175,8 @@ class ImageClassifier(CurvesModule):
         images, labels = batch
         logits = self(images).float()
         self.eval_accuracy.update(logits, labels)
-        self.eval_loss.update(F.cross_entropy(logits, labels), weight=len(labels))
+        # One by one: where it does not look for NaN, MeanMetric ignores weights (torchmetrics 1.9).
+        self.eval_loss.update(F.cross_entropy(logits, labels, reduction="none"))
         return logits
 
     def _reset_metrics(self) -> None:
