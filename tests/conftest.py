@@ -5,6 +5,7 @@ so that the tests are the same everywhere; ``CIFAR_LAB_TEST_GPU=1`` shows it, fo
 need one (``-m gpu``).
 """
 
+import functools
 import os
 import pickle
 import shlex
@@ -34,7 +35,8 @@ def _no_network_no_traces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     monkeypatch.setenv("CIFAR_LAB_MIRROR", "http://127.0.0.1:9/cifar-10-python.tar.gz")
     monkeypatch.delenv("CIFAR_LAB_DATA", raising=False)
     if not GPU:
-        monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+        # With a __wrapped__, as torch's own has: torch._dynamo asks for it when it is imported.
+        monkeypatch.setattr("torch.backends.mps.is_available", functools.cache(lambda: False))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
