@@ -16,6 +16,7 @@ from cifar_lab.recipes import Recipe, recipes
 from cifar_lab.report.results import mean_and_deviation, read
 from cifar_lab.report.table import markdown
 from cifar_lab.settings import FitSettings
+from cifar_lab.studies import ablation
 from cifar_lab.studies.speedrun import table, views_of
 
 ROOT = Path(__file__).parents[1]
@@ -171,6 +172,15 @@ def test_the_table_of_accuracy_against_time_is_that_of_the_measured_runs() -> No
     assert found
     assert found[1] == table(rows)
     assert len({row["epochs"] for row in rows}) == len(rows) >= 4
+
+
+def test_the_table_of_the_ablation_is_that_of_the_measured_runs() -> None:
+    page = (ROOT / "docs" / "speed.md").read_text("utf-8")
+    found = re.search(r"<!-- ablation -->\n(.*?)\n<!-- end -->", page, re.DOTALL)
+    assert found
+    assert found[1] == ablation.table(
+        json.loads((ROOT / "docs/ablation_fast_mlp.json").read_text())
+    )
 
 
 def test_the_recipes_made_for_speed_say_the_same_as_their_table() -> None:
