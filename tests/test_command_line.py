@@ -1,6 +1,8 @@
 """What the small commands share: flags, errors, exit statuses."""
 
+import argparse
 import io
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -128,6 +130,34 @@ def test_a_closed_output_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None
     sys.stdout.close()
 
 
+def test_a_missing_error_stream_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    assert _ends(UserError("no"))([]) == 2
+    assert sys.stderr is not None  # for bars, which write to it
+    sys.stderr.close()
+
+
+def test_json_is_json_whatever_the_output_can_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(shown, encoding="ascii"))
+
+    @command_line.command("tool.py")
+    def main(argv: Sequence[str]) -> int:
+        command_line.print_json(argparse.Namespace(json=True), lambda: {"folder": "données"})
+        return 0
+
+    assert main([]) == 0
+    sys.stdout.flush()
+    assert json.loads(shown.getvalue()) == {"folder": "données"}
+
+
+def test_trying_a_file_touches_none_of_those_beside_it() -> None:
+    Path("r.json.part").write_text("notes")
+    command_line.check_writable("--output", Path("r.json"))
+    assert [path.name for path in Path().iterdir()] == ["r.json.part"]
+    assert Path("r.json.part").read_text() == "notes"
+
+
 def test_a_closed_error_stream_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
     class Unread(io.StringIO):
         def write(self, text: str) -> int:
@@ -145,9 +175,10 @@ def test_behind_two_dashes_words_are_left_as_they_are() -> None:
     assert command_flags.underscored(words) == ["--batch_size", "2", "--", "--my-photo.png"]
 
 
-def test_no_path_is_not_the_present_folder() -> None:
+@pytest.mark.parametrize("words", [[""], ["a.ckpt", "--output", ""]])
+def test_no_path_is_not_the_present_folder(words: list[str]) -> None:
     with pytest.raises(UserError, match="expected a path, got nothing"):
-        _parser().parse([""])
+        _parser().parse(words)
 
 
 def test_an_output_is_tried_as_it_will_be_written(tmp_path: Path) -> None:

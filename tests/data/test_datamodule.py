@@ -143,6 +143,11 @@ def test_values_out_of_range_are_refused(tree: Path, options: dict, message: str
         _data(tree, **options)
 
 
+def test_a_misspelt_source_is_refused_before_anything_is_read() -> None:
+    with pytest.raises(UserError, match="source 'cifar-10': expected one of auto, cifar10"):
+        CIFAR10DataModule(source="cifar-10")  # type: ignore[arg-type]
+
+
 def test_real_data_are_read_whole(real_data: str) -> None:
     data = _data(Path(real_data), val_size=None, eval_batch_size=333)
     assert data.sizes == {"train": 45_000, "val": 5_000, "test": 10_000}
