@@ -123,3 +123,28 @@ def checkpoint(tree: Path) -> Path:
     status = fit([*shlex.split(flags), "--eval_every", "10", "--progress", "none"])
     assert status == 0
     return Path("lightning_logs/mlp/version_0/checkpoints/best.ckpt").resolve()
+
+
+@pytest.fixture
+def write_summary() -> Callable[..., None]:
+    """Writes the ``summary.json`` of a finished run of ``mlp`` into a folder."""
+    from cifar_lab.training.summary import Summary
+
+    def write(folder: Path, images: str = "a") -> None:
+        summary = Summary(
+            model="mlp",
+            recipe="mlp",
+            accuracy={"test": {"best": 0.5, "best_step": 9, "last": 0.25, "last_step": 12}},
+            report_accuracy=None,
+            steps=12,
+            seconds={"train": 1.0, "fit": 2.0, "total": 3.0},
+            images_per_second=9.0,
+            data={"source": "folder", "location": "x", "fingerprint": images},
+            seed=0,
+            device={"name": "a CPU", "precision": "32-true"},
+            versions={"torch": "2"},
+            command="fit.py",
+        )
+        summary.write(folder / "summary.json")
+
+    return write

@@ -35,7 +35,7 @@ from cifar_lab.layers.weight_norm import WeightNormLinear
 from cifar_lab.models.classifier import OPTIMIZERS, ImageClassifier
 from cifar_lab.parsing import parse_fit
 from cifar_lab.training.fit import build_data, build_model, run_fit
-from cifar_lab.training.precision import resolve_precision
+from cifar_lab.training.trainer import hardware_of
 
 PRECISIONS = ("32-true", "bf16-mixed")
 
@@ -61,9 +61,8 @@ class Setting:
         self.data: CIFAR10DataModule = build_data(self.plan)
         self.data.prepare_data()
         self.data.setup()
-        kind = device_kind(self.plan.settings.accelerator)
-        self.device = torch.device(kind)
-        self.precision = resolve_precision(self.plan.settings.precision, kind)
+        accelerator, self.precision = hardware_of(self.plan.settings, cpu_only=False)
+        self.device = torch.device(device_kind(accelerator))
         if self.precision not in PRECISIONS:
             wanted = f"expected auto, {' or '.join(PRECISIONS)}, which the plain loop has too"
             raise UserError(f"--precision {self.precision}: {wanted}")

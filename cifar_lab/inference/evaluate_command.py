@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 from cifar_lab.command_flags import Parser, add_checkpoint, add_data, add_device, add_output
 from cifar_lab.command_line import command
@@ -82,18 +83,11 @@ def _run(options: argparse.Namespace) -> None:
     seconds = time.perf_counter() - start
     names = known.image_set.class_names
     figure = folder / f"confusion_{options.split}.png"
-    failed = _write(lambda: write_figure(evaluation, names, figure))
-    drawn = None if failed else figure
-    report = Report(path, model, options.split, options.tta, evaluation, known, drawn, seconds)
-    print(report.as_json() if options.json else report.as_text())
-    if failed:
-        raise failed
-
-
-def _write(write: Callable[[], None]) -> UserError | None:
-    """Writes a figure; gives the error if that fails, as the numbers are there all the same."""
+    report = Report(path, model, options.split, options.tta, evaluation, known, figure, seconds)
     try:
-        write()
-    except UserError as error:
-        return error
-    return None
+        write_figure(evaluation, names, figure)
+    except UserError:  # the numbers are there all the same
+        report = replace(report, figure=None)
+        raise
+    finally:
+        print(report.as_json() if options.json else report.as_text())

@@ -7,11 +7,9 @@ reaches what is behind it.
 import contextlib
 import gzip
 import io
-import json
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,7 +32,6 @@ from cifar_lab.models.classifier import CHECKPOINT_FORMAT
 from cifar_lab.parsing import parse_fit
 from cifar_lab.report.results import hardware
 from cifar_lab.report.runs import Run, find
-from cifar_lab.training.summary import Summary
 
 pytestmark = [pytest.mark.fuzz, pytest.mark.timeout(3000)]
 T = TypeVar("T")
@@ -265,27 +262,17 @@ def test_a_table_of_curves(data: st.DataObject, mutated: Mutated) -> None:
 
 @FUZZ
 @given(data=st.data())
-def test_a_summary(data: st.DataObject, mutated: Mutated) -> None:
+def test_a_summary(
+    data: st.DataObject, mutated: Mutated, write_summary: Callable[..., None]
+) -> None:
     plan = parse_fit(["--model", "mlp", "--log_dir", "logs"])
     folder = Path("logs/mlp/version_0")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(plan.as_yaml())
-    summary = Summary(
-        model="mlp",
-        recipe="mlp",
-        accuracy={"test": {"best": 0.5, "best_step": 9, "last": 0.25, "last_step": 12}},
-        report_accuracy=None,
-        steps=12,
-        seconds={"train": 1.0, "fit": 2.0, "total": 3.0},
-        images_per_second=9.0,
-        data={"source": "folder", "location": "x", "fingerprint": "a"},
-        seed=0,
-        device={"name": "a CPU", "precision": "32-true"},
-        versions={"torch": "2"},
-        command="fit.py",
-    )
+    write_summary(folder)
+    whole = (folder / "summary.json").read_bytes()
     nested = b'{"steps": 1e999, "data": ' + 2000 * b"[" + 2000 * b"]" + b"}"
-    content = data.draw(mutated(json.dumps(asdict(summary)).encode()) | st.just(nested))
+    content = data.draw(mutated(whole) | st.just(nested))
     (folder / "summary.json").write_bytes(content)
     run = _read(lambda: find(plan, "a"), folder)
     if run is not None:

@@ -1,5 +1,6 @@
 """The pieces of the report: matching runs, means, tables."""
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,32 +16,24 @@ from cifar_lab.report import figures, systems
 from cifar_lab.report.results import mean_and_deviation, versions_of
 from cifar_lab.report.runs import Run, find
 from cifar_lab.report.table import markdown
-from cifar_lab.training.summary import Summary
 
 
-def _finish(flags: str, name: str = "mlp/version_0", images: str = "a", **changes: object) -> Path:
-    """Writes what a finished run leaves."""
-    folder = Path("logs") / name
-    folder.mkdir(parents=True)
-    config = {**parse_fit(flags.split()).as_config(), **changes}
-    kept = {key: value for key, value in config.items() if value != "unknown"}
-    (folder / "config.yaml").write_text(yaml.safe_dump(kept))
-    summary = Summary(
-        model="mlp",
-        recipe="mlp",
-        accuracy={"test": {"best": 0.5, "best_step": 9, "last": 0.25, "last_step": 12}},
-        report_accuracy=None,
-        steps=12,
-        seconds={"train": 1.0, "fit": 2.0, "total": 3.0},
-        images_per_second=9.0,
-        data={"source": "folder", "location": "x", "fingerprint": images},
-        seed=0,
-        device={"name": "a CPU", "precision": "32-true"},
-        versions={"torch": "2"},
-        command="fit.py",
-    )
-    summary.write(folder / "summary.json")
-    return folder
+@pytest.fixture
+def finish(write_summary: Callable[..., None]) -> Callable[..., Path]:
+    """Writes what a finished run leaves; gives its folder."""
+
+    def write(
+        flags: str, name: str = "mlp/version_0", images: str = "a", **changes: object
+    ) -> Path:
+        folder = Path("logs") / name
+        folder.mkdir(parents=True)
+        config = {**parse_fit(flags.split()).as_config(), **changes}
+        kept = {key: value for key, value in config.items() if value != "unknown"}
+        (folder / "config.yaml").write_text(yaml.safe_dump(kept))
+        write_summary(folder, images)
+        return folder
+
+    return write
 
 
 PLAN = parse_fit(["--model", "mlp", "--log_dir", "logs"])
@@ -77,23 +70,27 @@ def test_quick_is_short_and_evaluated() -> None:
         ("--model numpy_mlp", False),
     ],
 )
-def test_a_run_is_found_whose_deciding_settings_are_the_same(flags: str, matches: bool) -> None:
-    _finish(flags)
+def test_a_run_is_found_whose_deciding_settings_are_the_same(
+    finish: Callable[..., Path], flags: str, matches: bool
+) -> None:
+    finish(flags)
     assert (find(PLAN) is not None) == matches
 
 
-def test_the_newest_of_equal_runs_is_found_also_without_newer_settings() -> None:
-    _finish("--model mlp", "mlp/version_9")
+def test_the_newest_of_equal_runs_is_found_also_without_newer_settings(
+    finish: Callable[..., Path],
+) -> None:
+    finish("--model mlp", "mlp/version_9")
     # As if written before that setting was there.
-    new = _finish("--model mlp", "mlp/version_10", log_every="unknown")
+    new = finish("--model mlp", "mlp/version_10", log_every="unknown")
     found = find(PLAN)
     assert found is not None
     assert found.path == new
 
 
-def test_a_run_is_found_by_its_images() -> None:
-    real = _finish("--model mlp", images="real")
-    _finish("--model mlp", "mlp-synthetic/version_3", images="synthetic")
+def test_a_run_is_found_by_its_images(finish: Callable[..., Path]) -> None:
+    real = finish("--model mlp", images="real")
+    finish("--model mlp", "mlp-synthetic/version_3", images="synthetic")
     found = find(PLAN, "real")
     assert found is not None
     assert found.path == real
@@ -147,8 +144,10 @@ def test_versions_that_differ_are_all_named() -> None:
     assert versions_of(runs) == {"torch": "2.11, 2.14"}  # type: ignore[arg-type]
 
 
-def test_figures_draw_the_curves_that_they_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = _finish("--model mlp")
+def test_figures_draw_the_curves_that_they_name(
+    finish: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = finish("--model mlp")
     table = ["step,loss/train,acc/train,loss/test,acc/test"]
     table += ["1,2.5,0.125,2.25,0.25", "9,1.5,0.5,1.75,0.375", ""]
     (folder / "metrics.csv").write_text("\n".join(table))
