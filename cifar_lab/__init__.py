@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cifar_lab.data.datamodule import CIFAR10DataModule
+    from cifar_lab.plan import Plan
+    from cifar_lab.run.run import Run, runs
+    from cifar_lab.training.fit import fit
 
 __version__ = "0.1.0"
-__all__ = ["CIFAR10DataModule"]
+__all__ = ["CIFAR10DataModule", "Plan", "Run", "fit", "runs"]
+
+_HOMES = {
+    "CIFAR10DataModule": "cifar_lab.data.datamodule",
+    "Plan": "cifar_lab.plan",
+    "Run": "cifar_lab.run.run",
+    "fit": "cifar_lab.training.fit",
+    "runs": "cifar_lab.run.run",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # Looked up on demand, so that `import cifar_lab.cli` does without torch and --help is quick.
-    if name == "CIFAR10DataModule":
-        from cifar_lab.data.datamodule import CIFAR10DataModule
-
-        return CIFAR10DataModule
+    # Imported on demand, so that the command line does without torch and --help is quick.
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,36 +1,36 @@
-"""How a command ends that is not done: its exit statuses, and the exceptions that lead to them."""
+"""The exit statuses of the commands, and the exceptions that lead to them."""
 
 FAILED, WRONG_INPUT = 1, 2
-# 128 and the number of the signal: of Ctrl-C, of a pipe without a reader, of SIGTERM.
+# 128 and the number of the signal: Ctrl-C, a closed output pipe, SIGTERM.
 INTERRUPTED, PIPE_CLOSED, TERMINATED = 130, 141, 143
-
-
-def first_line(error: BaseException) -> str:
-    """What an exception says, in a line; its kind if it says nothing."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Of the device (torch.OutOfMemoryError is a RuntimeError) or of the CPU, in torch's words."""
-    words = ("out of memory", "not enough memory", "can't allocate memory")
-    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
 
 
 class UserError(ValueError):
     """Wrong input by the user: a flag, a file or a folder.
 
-    The command line prints the message without a traceback and exits with status 2. The message
-    says what came, what was expected, and which flag or path to change, in one or two lines.
+    The commands print the message without a traceback and exit with status 2. The message says
+    what was given, what was expected, and which flag or path to change, in one or two lines.
     """
 
 
-class TrainingEndedError(Exception):
-    """A training that a command needs was not finished; it said why.
+class TrainingEndedError(RuntimeError):
+    """A training run failed, or it was stopped while something else needed it to finish.
 
     Attributes:
         status: exit status of the training, not 0.
     """
 
-    def __init__(self, status: int) -> None:
-        super().__init__(f"a training ended with exit status {status}")
+    def __init__(self, message: str, status: int = FAILED) -> None:
+        super().__init__(message)
         self.status = status
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message, or its type's name if it has none."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether the memory of the CPU or of a GPU was exhausted."""
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)

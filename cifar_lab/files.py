@@ -1,82 +1,131 @@
-"""Reading files that are not trusted: plain ones only, and no more of one than was expected.
+"""Reading files that are not trusted, and writing files that survive a crash.
 
-A pipe may never say a word and a device never end, whatever their names promise. Links are
-followed: reading through one gives away nothing that the user may not read.
+Only plain files of an expected size are read: a pipe may never end, whatever its name promises.
+Links are followed when reading. A file is written beside its place (``NAME.part``), synced, and
+renamed over the old one; the folder is synced too, since a power cut could undo the renaming.
 """
 
-from __future__ import annotations
-
+import contextlib
+import errno
 import json
 import os
 import reprlib
+import shutil
 import stat
-from collections.abc import Mapping
+import sys
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from cifar_lab.errors import UserError
 
-JSON_LIMIT = 2**26  # bytes; what a study keeps of a run takes some 100,000
-CONTAINERS = (list, tuple, dict, set, frozenset)
+JSON_LIMIT = 2**26  # bytes; the results of a study take some 100,000 for each run
+YAML_LIMIT = 2**16  # bytes; all settings of a run take about 1,000
+RENAME_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6)  # seconds between attempts on Windows
 
 
-def check_file(path: str | Path, limit: int) -> int:
-    """Refuses what is no plain file or too large, before it is opened.
+@contextlib.contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Raise a UserError instead of an error of the system or of a path.
 
-    Args:
-        path: of the file.
-        limit: most bytes.
+    Its message is ``what``, such as ``x.csv: cannot be read``, and the reason in brackets.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    # RuntimeError: "~" of an unknown user. ValueError: a name that no file can have; no UTF-8.
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or shown(error)
+        raise UserError(f"{what} ({reason})") from error
 
-    Returns:
-        Its size in bytes.
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def check_file(path: str | Path, limit: int, name: str = "") -> int:
+    """Return the size of a plain file in bytes, without opening it.
+
+    An error message calls the file by its ``name``, or else by its path.
 
     Raises:
-        UserError: a folder, a pipe, a device, or more than ``limit`` bytes.
-        OSError: no such file, a loop of links, or it may not be looked at.
+        UserError: The path is a folder, a pipe or a device, or the file is larger than the limit.
+        OSError: There is no such file, or it cannot be examined.
     """
-    status = os.stat(path)
+    status, name = os.stat(path), name or str(path)
     if not stat.S_ISREG(status.st_mode):
-        raise UserError(f"{path}: not a file, but a folder, pipe or device")
+        raise UserError(f"{name}: not a file, but a folder, pipe or device")
     if status.st_size > limit:
-        raise UserError(f"{path}: too large ({status.st_size:,} bytes; at most {limit:,} are read)")
+        raise UserError(f"{name}: too large ({status.st_size:,} bytes; at most {limit:,} are read)")
     return status.st_size
 
 
-def read_file(path: str | Path, limit: int) -> bytes:
-    """The content of a file that ``check_file`` lets pass; raises the same."""
-    size = check_file(path, limit)
+def read_file(path: str | Path, limit: int, name: str = "") -> bytes:
+    """Return the content of a file that :func:`check_file` accepts; raise what it raises."""
+    size = check_file(path, limit, name)
     with open(path, "rb") as file:
         return file.read(size)
 
 
-def read_json(path: Path, kinds: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:
-    """The content of a JSON file that holds an object.
-
-    Args:
-        path: of the file.
-        kinds: of the values that it must have.
+def read_json(path: Path, types: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the object in a JSON file, which must have values of these names and types.
 
     Raises:
-        UserError: it cannot be read, is no such object, or lacks one of the values.
+        UserError: The file cannot be read or does not hold such an object.
     """
+    with explained(f"{path}: cannot be read"):
+        content = read_file(path, JSON_LIMIT)
     try:
-        found = json.loads(read_file(path, JSON_LIMIT))
-    except UserError:
-        raise
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        found = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not a JSON file ({shown(error)})") from error
     if not isinstance(found, dict):
         raise UserError(f"{path}: damaged (no object)")
-    for name, kind in kinds.items():
+    for name, kind in types.items():
         if not isinstance(found.get(name), kind):
-            raise UserError(f"{path}: damaged (no {name}, or not one of its kind)")
+            raise UserError(f"{path}: damaged (no {name}, or not one of its type)")
     return found
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """A safe loader without aliases, with which a few lines could stand for billions of values."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.MarkedYAMLError(problem="aliases (*) are not read", problem_mark=mark)
+        return super().compose_node(parent, index)
+
+
+def read_yaml(path: str | Path, flag: str = "") -> dict[str, Any]:
+    """Return the settings in a YAML file, unchecked; ``flag`` is the flag that named the file.
+
+    Raises:
+        UserError: The file cannot be read, or is not a list of settings.
+    """
+    name = f"{flag} {shown(path)}".strip()
+    with explained(f"{name}: cannot be read"):
+        text = read_file(Path(path).expanduser(), YAML_LIMIT, name).decode("utf-8")
+    return parse_yaml(text, name)
+
+
+def parse_yaml(text: str, name: str) -> dict[str, Any]:
+    """Return the settings in a YAML text; ``name`` is what an error message calls it."""
+    try:
+        content = yaml.load(text, _PlainLoader)
+    except Exception as error:  # values such as 0x or 2001-99-99 raise more than YAML errors
+        reason = shown(error) or type(error).__name__
+        raise UserError(f"{name}: not a YAML file ({reason})") from error
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise UserError(f"{name}: expected lines of the form 'setting: value'")
+    return content
+
+
 class _Short(reprlib.Repr):
-    """Looks a few items wide and deep; of what it does not know it tells the kind."""
+    """Shows a few items of containers, and only the type of values that it does not know."""
 
     def repr_instance(self, x: object, level: int) -> str:
         plain = x is None or isinstance(x, bool | float | bytes)
@@ -84,12 +133,85 @@ class _Short(reprlib.Repr):
 
 
 def shown(value: object, longest: int = 100) -> str:
-    """A foreign value in a message: on one line, printable and not too long."""
+    """Return a foreign value as it may stand in a message: printable, short and on one line."""
     try:
-        # Of a container no more than is shown is put into words: nested, it may have no end.
-        text = _Short().repr(value) if isinstance(value, CONTAINERS) else str(value)
+        # Only the start of a container is formatted: a nested one may have no end.
+        text = (
+            _Short().repr(value)
+            if isinstance(value, list | tuple | dict | set | frozenset)
+            else str(value)
+        )
         text = " ".join(text.split())
     except (ValueError, RecursionError):  # an integer of too many digits; a list in itself
         return f"(a value of type {type(value).__name__})"
     text = text if text.isprintable() else ascii(text)
     return text if len(text) <= longest else text[:longest] + "…"
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+def write_atomically(path: Path, content: bytes | memoryview) -> None:
+    """Write a file whole or not at all; only one process at a time may write it.
+
+    Raises:
+        OSError: The file could not be written. The old one is unchanged, and nothing lies beside
+            it, unless a link stood there, which is not followed.
+    """
+    part = path.with_name(f"{path.name}.part")
+    if part.is_symlink():
+        raise FileExistsError(errno.EEXIST, "a link stands in its place; remove it", str(part))
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        _rename(part, path)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
+    """Write plain values as a JSON file, as :func:`write_atomically` does."""
+    text = json.dumps(content, indent=indent, ensure_ascii=False) + "\n"
+    write_atomically(path, text.encode(errors="backslashreplace"))  # names that are not UTF-8
+
+
+def link_or_copy(file: Path, other: Path) -> None:
+    """Give a file another path too, in the place of an older file.
+
+    Files of a run are replaced, never written into, so a link is as good as a copy.
+    """
+    if other.exists() and os.path.samefile(file, other):
+        return
+    part = other.with_name(f"{other.name}.part")
+    part.unlink(missing_ok=True)
+    try:
+        os.link(file.resolve(), part)
+    except OSError:  # a file system without links
+        shutil.copyfile(file, part)
+    os.replace(part, other)
+    _sync_folder(other.parent)
+
+
+def _rename(part: Path, path: Path) -> None:
+    """Rename a file; on Windows wait for a program that still reads the old one."""
+    for seconds in RENAME_PAUSES if sys.platform == "win32" else ():
+        try:
+            os.replace(part, path)
+            return
+        except PermissionError:
+            time.sleep(seconds)
+    os.replace(part, path)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut, where the system can do that."""
+    with contextlib.suppress(OSError):  # Windows opens no folders
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

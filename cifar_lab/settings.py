@@ -1,13 +1,23 @@
-"""The settings of a run that do not belong to a model: each field is a flag and a key of a recipe.
+"""How a setting is declared, and how its values are checked.
 
-Light to import: the command line builds its help from here, without torch.
+A setting is a field of a dataclass made by :func:`setting`; the field's annotation is its type.
+Everything else follows from this declaration: the flag on the command line, its help, the key in
+a configuration file, and the keyword in Python. jsonargparse converts and checks values; this
+module accepts comma-separated lists and explains what is wrong in one line.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+import difflib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from types import NoneType
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
+from jsonargparse import ArgumentParser
 from jsonargparse.typing import (
     NonNegativeFloat,
     NonNegativeInt,
@@ -16,73 +26,189 @@ from jsonargparse.typing import (
     restricted_number_type,
 )
 
+from cifar_lab.errors import UserError
+from cifar_lab.files import shown
+
 if TYPE_CHECKING:
     Seed = int
     Share = float
 else:
     Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)])
     Share = restricted_number_type("Share", float, [(">", 0), ("<=", 1)])
-Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"]
+
+MOST_NUMBERS = 10_000  # numbers that a range such as 0..4 may stand for
+RANGES = (list[Seed], list[PositiveInt], list[NonNegativeInt])  # types that accept such a range
+# Names of the course whose report this package reproduces.
+ALIASES = {"dnn_hidden_units": "hidden_units", "learning_rate": "lr", "eval_freq": "eval_every"}
+EXPECTED = {
+    int: "an integer",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    Path: "a path",
+    PositiveInt: "a positive integer",
+    NonNegativeInt: "an integer of at least 0",
+    Share: "a share, above 0.0 and at most 1.0",
+    PositiveFloat: "a number above 0",
+    NonNegativeFloat: "a number of at least 0",
+    Seed: "an integer from 0 to 4294967295",
+    list[int]: "integers separated by commas",
+    list[float]: "numbers separated by commas",
+    list[str]: "names separated by commas",
+}
 
 
-def _flag(group: str, help: str, default: Any = None) -> Any:
+@dataclass(frozen=True)
+class Setting:
+    """One setting."""
+
+    name: str  # of the field, the flag and the key
+    type: Any  # type that its values are checked against
+    default: Any  # MISSING if a value is required
+    help: str
+    group: str = "options"  # heading under which the help lists it
+    resumable: bool = False  # whether it may change when a run is resumed
+    decisive: bool = True  # whether it decides the numbers of a run
+
+
+def setting(default: Any, help: str, group: str = "options", **flags: bool) -> Any:
+    """Declare a setting as a field of a dataclass; the arguments are those of ``Setting``."""
+    about = {"help": help, "group": group, **flags}
     if isinstance(default, list):
-        return field(default_factory=default.copy, metadata={"group": group, "help": help})
-    return field(default=default, metadata={"group": group, "help": help})
+        return field(default_factory=default.copy, metadata=about)
+    return field(default=default, metadata=about)
 
 
-@dataclass
-class FitSettings:
-    """What ``scripts/fit.py`` is told, apart from the model's own settings."""
+@cache
+def settings_of(declared: type) -> dict[str, Setting]:
+    """Return the settings that a dataclass declares, by name."""
+    types = get_type_hints(declared)
+    found = {}
+    for entry in fields(declared):
+        factory: Any = entry.default_factory
+        default = factory() if entry.default is MISSING else entry.default
+        found[entry.name] = Setting(entry.name, types[entry.name], default, **entry.metadata)
+    return found
 
-    model: str = _flag("run", "what to train", "cnn")
-    recipe: str | None = _flag("run", "recipe to start from (the model's own)")
-    max_steps: PositiveInt | None = _flag("run", "optimizer steps; overrides max_epochs")
-    max_epochs: PositiveInt | None = _flag("run", "epochs; overrides the recipe's max_steps")
-    eval_every: PositiveInt = _flag("run", "steps between evaluations", 500)
-    batch_size: PositiveInt = _flag("run", "training images a step, for each process", 128)
-    accumulate_grad_batches: PositiveInt = _flag("run", "batches to one optimizer step", 1)
-    gradient_clip_val: NonNegativeFloat | None = _flag("run", "largest gradient norm; 0: any")
-    seed: Seed = _flag("run", "of weights, batches, augmentation and dropout", 0)
-    deterministic: bool = _flag("run", "deterministic algorithms, for a GPU; slower", False)
 
-    accelerator: Literal["auto", "cpu", "gpu", "mps"] = _flag(
-        "hardware", "auto: the best there is", "auto"
-    )
-    devices: str = _flag("hardware", "how many: 2; which: 0,1 or 1, alone; auto: all", "1")
-    strategy: str = _flag("hardware", "of Lightning, such as ddp", "auto")
-    num_nodes: PositiveInt = _flag("hardware", "machines", 1)
-    precision: Precision = _flag("hardware", "auto: bf16 if faster", "auto")
+def canonical(name: str) -> str:
+    """Return the one spelling of the name of a flag or a key."""
+    name = name.replace("-", "_")
+    return ALIASES.get(name, name)
 
-    data_dir: str | None = _flag("data", "default: $CIFAR_LAB_DATA, else ./data")
-    source: Literal["auto", "cifar10", "synthetic"] = _flag(
-        "data", "auto: find, else download, else synthetic", "auto"
-    )
-    mirror: list[str] = _flag(
-        "data", "where to download from (default: $CIFAR_LAB_MIRROR, else known ones)", []
-    )
-    val_size: NonNegativeInt | None = _flag(
-        "data", "images held out to select on (a tenth); 0: the report's protocol"
-    )
-    augment: list[str] = _flag("data", "some of flip,alternating_flip,crop,cutout, or none", [])
-    crop_padding: NonNegativeInt = _flag("data", "pixels that crop shifts by at most", 4)
-    verify_data: bool = _flag("data", "compare an image tree with its cache by content", False)
 
-    log_dir: str = _flag("output", "folder of the runs", "lightning_logs")
-    log_every: PositiveInt = _flag("output", "steps between points of the training curves", 20)
-    progress: Literal["auto", "bar", "line", "none"] = _flag(
-        "output", "auto: a bar on a terminal, else lines", "auto"
-    )
-    dashboard: Literal["full", "scalars", "off"] = _flag(
-        "output", "TensorBoard; full: with pictures", "full"
-    )
-    profiler: Literal["simple", "advanced"] | None = _flag("output", "time Lightning's hooks")
-    resume: str | None = _flag("output", "go on with a run: its folder or checkpoint, or last")
-    checkpoint_minutes: PositiveFloat = _flag(
-        "output", "between checkpoints; one at each evaluation too", 2.0
-    )
+def check_values(
+    values: Mapping[str, Any], settings: Mapping[str, Setting], origin: str
+) -> dict[str, Any]:
+    """Convert values, text or plain values of any kind, to the types of their settings.
 
-    fast_dev_run: bool = _flag("trial", "one step and one evaluation, nothing written", False)
-    overfit_batches: NonNegativeInt = _flag("trial", "train on this many batches alone", 0)
-    limit_train_batches: PositiveInt | Share | None = _flag("trial", "batches an epoch; 0.1: share")
-    limit_val_batches: PositiveInt | Share | None = _flag("trial", "the same of a validation")
+    Raises:
+        UserError: A value does not have the type of its setting; ``origin``, such as ``--``, stands
+            before its name.
+    """
+    return {name: _convert(settings[name], value, origin) for name, value in values.items()}
+
+
+def _convert(wanted: Setting, value: Any, origin: str) -> Any:
+    kind = wanted.type
+    if Share in get_args(kind) and (isinstance(value, float) or "." in shown(value)):
+        kind = Share  # 1.0 is everything, 1 is one batch
+    if kind == str | None and isinstance(value, str):
+        return None if value == "null" else value  # YAML would take "~" for null too
+    try:
+        typed = _plain(_typed(_prepare(value, kind), kind))
+        if typed is None and NoneType not in get_args(kind):
+            raise ValueError("jsonargparse accepts null for every type")
+        return typed
+    except Exception:  # strange values raise more than the errors of the parser
+        told = shown(value) or "''"
+        raise UserError(f"{origin}{wanted.name} {told}: expected {expected(kind)}") from None
+
+
+def _typed(value: Any, kind: Any) -> Any:
+    """Return a value as jsonargparse converts it to a type, or raise an exception of any type."""
+    if value is None:
+        return None
+    if kind in (Path, Path | None):
+        if not str(value):
+            raise ValueError("an empty path would be the current folder")
+        return Path(value).expanduser()
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--value", type=kind)
+    if isinstance(value, str):
+        return parser.parse_args([f"--value={value}"]).value
+    return parser.parse_object({"value": value}).value
+
+
+def _prepare(value: Any, kind: Any) -> Any:
+    """Split comma-separated lists, and make text of a number where text is wanted."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if kind not in (str, list[str], Path, Path | None) and isinstance(value, str) and ":" in value:
+        raise ValueError("YAML reads 1:30 as 90")
+    is_list = any(get_origin(part) is list for part in (kind, *get_args(kind)))
+    if is_list and isinstance(value, str | int) and value != "null":
+        text = str(value).strip("[] ")
+        if kind in RANGES:
+            return _integers(text)
+        return [] if text in ("", "none") else [part.strip() for part in text.split(",")]
+    if isinstance(value, list | tuple | range):
+        return list(value)  # a copy: jsonargparse changes it
+    if kind is str and isinstance(value, int | float):
+        return str(value)  # YAML reads `devices: 2` as a number
+    return value
+
+
+def _integers(text: str) -> list[int]:
+    """Return the distinct integers of a list such as "0,1,2" or "0..2,7"."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, dots, last = part.partition("..")
+        found = range(int(first), int(last) + 1) if dots else [int(part)]
+        if not 0 < len(found) <= MOST_NUMBERS - len(numbers):
+            raise ValueError("too many numbers")
+        numbers += found
+    return list(dict.fromkeys(numbers))
+
+
+def _plain(value: Any) -> Any:
+    """Return plain numbers instead of the subclasses that jsonargparse makes of checked ones."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ValueError("more bits than torch and NumPy have room for")
+    plain = next((kind for kind in (bool, int, float) if isinstance(value, kind)), None)
+    return plain(value) if plain else value
+
+
+def choices(kind: Any) -> list[str]:
+    """Return the names that a ``Literal`` type allows; none for another type."""
+    if get_origin(kind) is list:
+        return []
+    parts = [part for part in get_args(kind) if part is not NoneType]
+    if all(isinstance(part, str) for part in parts):
+        return parts
+    return [name for part in parts for name in choices(part)]
+
+
+def expected(kind: Any) -> str:
+    """Return what a value of this type looks like, in words."""
+    if kind in EXPECTED:
+        return EXPECTED[kind]
+    if names := choices(kind):
+        return "one of " + ", ".join(names)
+    if kind in RANGES:
+        return f"integers separated by commas, or a range 0..4; at most {MOST_NUMBERS:,}"
+    if get_origin(kind) is list:
+        return f"values separated by commas, each {expected(get_args(kind)[0])}"
+    parts = [part for part in get_args(kind) if part is not NoneType]
+    return " or ".join(map(expected, parts)) if parts else getattr(kind, "__name__", str(kind))
+
+
+def unknown(what: str, name: object, known: Iterable[str]) -> str:
+    """Return what to say about an unknown name: the nearest one that is known, and all of them."""
+    known = list(known)
+    name = shown(name)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"{what} {name}: unknown{hint} (known: {', '.join(known)})"

@@ -1,8 +1,8 @@
-"""Measures what each part of a fast recipe is worth; see ``--help``."""
+"""Measure the parts of a fast recipe: the command ``cifar-lab ablate``; see ``--help``."""
 
 import sys
 
-from cifar_lab.studies.ablate_command import main
+from cifar_lab.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["ablate", *sys.argv[1:]]))

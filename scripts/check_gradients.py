@@ -1,8 +1,8 @@
-"""Checks the gradients that are written by hand: a table, and exit status 1 if one is wrong."""
+"""Check the gradients written by hand: ``cifar-lab check-gradients``; see ``--help``."""
 
 import sys
 
-from cifar_lab.gradient_check.command import main
+from cifar_lab.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["check-gradients", *sys.argv[1:]]))

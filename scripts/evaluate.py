@@ -1,8 +1,8 @@
-"""Evaluates a checkpoint: accuracy, loss, calibration and confusion; see ``--help``."""
+"""Evaluate a checkpoint: the command ``cifar-lab evaluate``; see ``--help``."""
 
 import sys
 
-from cifar_lab.inference.evaluate_command import main
+from cifar_lab.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["evaluate", *sys.argv[1:]]))

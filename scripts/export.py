@@ -1,8 +1,8 @@
-"""Exports a trained model, to ONNX and for torch: ``python scripts/export.py CKPT``."""
+"""Export a trained model: the command ``cifar-lab export``; see ``--help``."""
 
 import sys
 
-from cifar_lab.inference.export_command import main
+from cifar_lab.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["export", *sys.argv[1:]]))

@@ -1,8 +1,8 @@
-"""Trains a model on CIFAR-10: ``python scripts/fit.py --model cnn``; ``--help`` lists the flags."""
+"""Train a model: the command ``cifar-lab fit``; see ``--help``."""
 
 import sys
 
-from cifar_lab.cli import fit
+from cifar_lab.cli import main
 
 if __name__ == "__main__":
-    sys.exit(fit())
+    sys.exit(main(["fit", *sys.argv[1:]]))

@@ -1,8 +1,8 @@
-"""Says what a trained model sees in image files: ``python scripts/predict.py CKPT IMAGE …``."""
+"""Classify image files: the command ``cifar-lab predict``; see ``--help``."""
 
 import sys
 
-from cifar_lab.inference.predict_command import main
+from cifar_lab.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["predict", *sys.argv[1:]]))

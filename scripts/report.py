@@ -1,8 +1,8 @@
-"""Reproduces the lab report: systems, figures, table; see ``--help``."""
+"""Train and compare the systems of the report: the command ``cifar-lab report``; see ``--help``."""
 
 import sys
 
-from cifar_lab.report.command import main
+from cifar_lab.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["report", *sys.argv[1:]]))

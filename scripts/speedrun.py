@@ -1,8 +1,8 @@
-"""Measures what accuracy a recipe reaches in what time; see ``--help``."""
+"""Measure accuracy against training time: the command ``cifar-lab speedrun``; see ``--help``."""
 
 import sys
 
-from cifar_lab.studies.speedrun_command import main
+from cifar_lab.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["speedrun", *sys.argv[1:]]))

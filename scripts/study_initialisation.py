@@ -1,8 +1,8 @@
-"""Measures how the initialisation of the report's MLP decides its accuracy; see ``--help``."""
+"""Compare two initialisations: ``cifar-lab study-initialisation``; see ``--help``."""
 
 import sys
 
-from cifar_lab.studies.command import main
+from cifar_lab.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["study-initialisation", *sys.argv[1:]]))

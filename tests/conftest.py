@@ -9,6 +9,7 @@ import functools
 import os
 import pickle
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,8 +24,6 @@ if not GPU:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks
     os.environ["DISABLE_MPS"] = "1"  # which Lightning looks at
 REAL_DATA = os.environ.get("CIFAR_LAB_DATA")
-CLASSES = ("bird", "cat", "frog")
-TRAIN_PER_CLASS, TEST_PER_CLASS = 40, 15
 
 
 @pytest.fixture(autouse=True)
@@ -70,9 +69,9 @@ def write_tree(tmp_path: Path) -> Callable[..., Path]:
 
     def write(
         name: str = "a tree",  # a space in paths is harmless
-        classes: tuple[str, ...] = CLASSES,
-        train: int = TRAIN_PER_CLASS,
-        test: int = TEST_PER_CLASS,
+        classes: tuple[str, ...] = ("bird", "cat", "frog"),
+        train: int = 40,
+        test: int = 15,
     ) -> Path:
         root = tmp_path / name
         for seed, (split, count) in enumerate({"train": train, "test": test}.items()):
@@ -115,20 +114,26 @@ def write_original(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
 
 
 @pytest.fixture
-def checkpoint(tree: Path) -> Path:
-    """``best.ckpt`` of a small MLP, trained for a few steps on the tree, in its run folder."""
-    from cifar_lab.cli import fit
+def checkpoint(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``best.ckpt`` of a small MLP, trained for a few steps on the tree, in its run folder.
 
-    flags = f"--model mlp --hidden_units 8 --data_dir '{tree}' --batch_size 12 --max_steps 20"
-    status = fit([*shlex.split(flags), "--eval_every", "10", "--progress", "none"])
-    assert status == 0
+    It is trained once; each test has a copy of the folder.
+    """
+    from cifar_lab.cli import main
+
+    trained = tmp_path_factory.getbasetemp() / "trained"
+    if not list(trained.glob("mlp/*/summary.json")):
+        flags = f"--model mlp --hidden_units 8 --data_dir '{tree}' --log_dir '{trained}'"
+        flags += " --batch_size 12 --max_steps 20 --eval_every 10 --progress none"
+        assert main(["fit", *shlex.split(flags)]) == 0
+    shutil.copytree(trained, "lightning_logs")
     return Path("lightning_logs/mlp/version_0/checkpoints/best.ckpt").resolve()
 
 
 @pytest.fixture
 def write_summary() -> Callable[..., None]:
     """Writes the ``summary.json`` of a finished run of ``mlp`` into a folder."""
-    from cifar_lab.training.summary import Summary
+    from cifar_lab.run.summary import Summary
 
     def write(folder: Path, images: str = "a") -> None:
         summary = Summary(

@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -12,54 +11,46 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from cifar_lab.experiments import ablation
+from cifar_lab.experiments.report_page import markdown
+from cifar_lab.experiments.speedrun_page import table, views_of
+from cifar_lab.experiments.tables import mean_and_deviation
+from cifar_lab.plan import ALIASES, RUN
 from cifar_lab.recipes import Recipe, recipes
-from cifar_lab.report.results import mean_and_deviation, read
-from cifar_lab.report.table import markdown
-from cifar_lab.settings import FitSettings
-from cifar_lab.studies import ablation
-from cifar_lab.studies.speedrun import table, views_of
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 README = (ROOT / "README.md").read_text("utf-8")
+SPEED = (ROOT / "docs" / "speed.md").read_text("utf-8")
 
 
-def _block(name: str) -> str:
-    found = re.search(rf"<!-- {name} -->\n```\n(.*?)\n```\n<!-- end -->", README, re.DOTALL)
+def _marked(name: str, page: str = README) -> str:
+    """The part of a page between its two comments."""
+    found = re.search(rf"<!-- {name} -->\n(.*?)\n<!-- end -->", page, re.DOTALL)
     assert found, name
     return found[1]
 
 
-@pytest.mark.parametrize(
-    ("name", "end"),
-    [("train", "scripts/fit.py --model cnn"), ("test", "python -m pytest")],
-)
-def test_a_command_is_one_line_with_its_own_virtual_environment(name: str, end: str) -> None:
-    command = _block(name)
-    assert "\n" not in command
-    assert command.startswith("python3 -m venv .venv && .venv/bin/pip install -e ")
-    assert command.endswith(end)
+def _measured(name: str) -> Any:
+    """What a program wrote about its runs."""
+    return json.loads((ROOT / "docs" / name).read_text("utf-8"))
 
 
-def help_of(script: Path) -> str:
-    """What ``--help`` prints."""
-    words = [sys.executable, str(script), "--help"]
-    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+def _header(recipe: str) -> str:
+    """The comment at the top of a recipe."""
+    text = (ROOT / "cifar_lab" / "recipes" / f"{recipe}.yaml").read_text("utf-8")
+    return " ".join(text.partition("\ntitle:")[0].replace("#", "").split())
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
-def test_every_script_is_named_and_helps_without_anything_heavy(script: Path) -> None:
-    assert f"scripts/{script.name}" in README
-    assert "usage: " in help_of(script)
-    loaded = subprocess.run(
-        [sys.executable, "-X", "importtime", str(script), "--help"],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stderr
-    assert "cifar_lab.command_line" in loaded or "cifar_lab.cli" in loaded
-    for heavy in ("torch", "numpy", "matplotlib", "pytorch_lightning"):
-        assert not re.search(rf"\| +{heavy}\n", loaded), heavy
+def test_a_command_is_one_line_with_its_own_virtual_environment() -> None:
+    start = r"```\npython3 -m venv \.venv && \.venv/bin/pip install -e "
+    for name, end in (("train", r"scripts/fit\.py --model cnn"), ("test", "python -m pytest")):
+        assert re.fullmatch(rf"{start}.*{end}\n```", _marked(name))
+
+
+def test_every_script_is_named() -> None:
+    for script in SCRIPTS:
+        assert f"scripts/{script.name}" in README
 
 
 def _row(recipe: Recipe) -> str:
@@ -81,13 +72,13 @@ def test_the_table_of_models_is_that_of_the_recipes(name: str) -> None:
 
 
 def test_the_flags_that_it_names_exist() -> None:
-    known = {field.name for field in fields(FitSettings)}
-    known |= {name for recipe in recipes().values() for name in recipe.settings}
-    known |= {"help", "config", "print_config", "logdir"}
-    known |= {"dnn_hidden_units", "learning_rate", "eval_freq"}
+    known = {*RUN, *ALIASES} | {name for recipe in recipes().values() for name in recipe.settings}
+    known |= {"help", "config", "print_config", "logdir", "version"}
     known |= {"no", "find"}  # pip's --no-index and --find-links
-    for script in SCRIPTS:
-        known |= set(re.findall(r"--([a-z_]+)", help_of(script)))
+    for program in (*SCRIPTS, ROOT / "benchmarks/benchmark.py", ROOT / "benchmarks/soak.py"):
+        words = [sys.executable, str(program), "--help"]
+        text = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+        known |= set(re.findall(r"--([a-z_]+)", text))
     assert set(re.findall(r"--([a-z_]+)", README)) <= known
 
 
@@ -96,13 +87,11 @@ def test_the_files_that_it_names_exist() -> None:
         assert link.startswith("http") or (ROOT / link).exists(), link
 
 
-RESULTS = read(ROOT / "docs" / "results.json")
+RESULTS = _measured("results.json")
 
 
 def test_the_table_of_results_is_that_of_the_measured_runs() -> None:
-    found = re.search(r"<!-- results -->\n(.*?)\n<!-- end -->", README, re.DOTALL)
-    assert found
-    assert found[1] == markdown(RESULTS)
+    assert _marked("results") == markdown(RESULTS)
 
 
 @pytest.mark.parametrize("system", RESULTS["systems"], ids=lambda system: system["recipe"])
@@ -134,76 +123,55 @@ def test_the_example_in_python_runs(tree: Path) -> None:
 
 @pytest.mark.parametrize("system", RESULTS["systems"], ids=lambda system: system["recipe"])
 def test_a_recipe_says_the_same_as_the_table(system: dict[str, Any]) -> None:
-    path = ROOT / "cifar_lab" / "recipes" / f"{system['recipe']}.yaml"
-    header = " ".join(path.read_text("utf-8").partition("\ntitle:")[0].replace("#", "").split())
     best, last = (mean_and_deviation(system[point]) for point in ("best", "last"))
-    assert f"Here: {best} % (best point), {last} % (last)" in header
+    assert f"Here: {best} % (best point), {last} % (last)" in _header(system["recipe"])
 
 
 # Of scripts/speedrun.py --output, a file a recipe.
-SPEEDRUNS = [json.loads(path.read_text()) for path in sorted((ROOT / "docs").glob("speedrun_*"))]
+SPEEDRUNS = [path.name for path in sorted((ROOT / "docs").glob("speedrun_*"))]
+SPEEDRUN_ROWS = [row for name in SPEEDRUNS for row in _measured(name)["rows"]]
+GPU_ROWS = [row for speedrun in _measured("gpu_speedruns.json") for row in speedrun["rows"]]
+CURVE_ROWS = _measured("curve_fast_mlp.json")["rows"]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/speed.md"])
-def test_the_table_of_the_fast_recipes_is_that_of_the_measured_runs(page: str) -> None:
-    found = re.search(
-        r"<!-- speedrun -->\n(.*?)\n<!-- end -->", (ROOT / page).read_text("utf-8"), re.DOTALL
-    )
-    assert found
-    assert found[1] == table([row for speedrun in SPEEDRUNS for row in speedrun["rows"]])
+@pytest.mark.parametrize(
+    ("page", "name", "expected"),
+    [
+        (README, "speedrun", table(SPEEDRUN_ROWS)),
+        (SPEED, "speedrun", table(SPEEDRUN_ROWS)),
+        (SPEED, "gpu", table(GPU_ROWS)),
+        (SPEED, "curve", table(CURVE_ROWS)),
+        (SPEED, "ablation", ablation.table(_measured("ablation_fast_mlp.json"))),
+    ],
+    ids=["README", "speed", "gpu", "curve", "ablation"],
+)
+def test_a_table_of_speed_is_that_of_the_measured_runs(page: str, name: str, expected: str) -> None:
+    assert _marked(name, page) == expected
 
 
-def test_the_table_of_the_gpu_is_that_of_the_measured_runs() -> None:
-    page = (ROOT / "docs" / "speed.md").read_text("utf-8")
-    found = re.search(r"<!-- gpu -->\n(.*?)\n<!-- end -->", page, re.DOTALL)
-    speedruns = json.loads((ROOT / "docs" / "gpu_speedruns.json").read_text())
-    rows = [row for speedrun in speedruns for row in speedrun["rows"]]
-    assert found
-    assert found[1] == table(rows)
-    for row in rows:
+def test_the_curve_has_at_least_four_points() -> None:
+    assert len({row["epochs"] for row in CURVE_ROWS}) == len(CURVE_ROWS) >= 4
+
+
+def test_the_text_says_the_same_as_the_table_of_the_gpu() -> None:
+    for row in GPU_ROWS:
         told = f"in {fmean(row['train_seconds']):.1f} s, to {mean_and_deviation(row['accuracies'])}"
         assert told in " ".join(README.split())
 
 
-def test_the_table_of_accuracy_against_time_is_that_of_the_measured_runs() -> None:
-    page = (ROOT / "docs" / "speed.md").read_text("utf-8")
-    found = re.search(r"<!-- curve -->\n(.*?)\n<!-- end -->", page, re.DOTALL)
-    rows = json.loads((ROOT / "docs" / "curve_fast_mlp.json").read_text())["rows"]
-    assert found
-    assert found[1] == table(rows)
-    assert len({row["epochs"] for row in rows}) == len(rows) >= 4
-
-
-def test_the_table_of_the_ablation_is_that_of_the_measured_runs() -> None:
-    page = (ROOT / "docs" / "speed.md").read_text("utf-8")
-    found = re.search(r"<!-- ablation -->\n(.*?)\n<!-- end -->", page, re.DOTALL)
-    assert found
-    assert found[1] == ablation.table(
-        json.loads((ROOT / "docs/ablation_fast_mlp.json").read_text())
-    )
-
-
 def test_the_recipes_made_for_speed_say_the_same_as_their_table() -> None:
-    rows = [row for speedrun in SPEEDRUNS for row in speedrun["rows"]]
     length = {name: recipe.settings.get("max_epochs") for name, recipe in recipes().items()}
-    own = {row["recipe"]: row for row in rows if row["epochs"] == length[row["recipe"]]}
+    own = {r["recipe"]: r for r in SPEEDRUN_ROWS if r["epochs"] == length[r["recipe"]]}
     assert set(own) == {"fast_cnn", "fast_mlp"}
     for name, row in own.items():
-        path = ROOT / "cifar_lab" / "recipes" / f"{name}.yaml"
-        header = " ".join(path.read_text("utf-8").partition("\ntitle:")[0].replace("#", "").split())
         plain, views = map(mean_and_deviation, (row["accuracies"], row["accuracies_of_views"]))
         told = f"Here: {plain} % on the test set, {views} % as the mean of {views_of(row)} views"
-        assert told in header
-        assert f"{fmean(row['train_seconds']):,.0f} s on " in header
+        assert told in _header(name)
+        assert f"{fmean(row['train_seconds']):,.0f} s on " in _header(name)
 
 
-def test_every_recipe_says_what_was_measured_on_which_data_or_that_nothing_was() -> None:
-    for path in (ROOT / "cifar_lab" / "recipes").glob("*.yaml"):
-        header = " ".join(path.read_text("utf-8").partition("\ntitle:")[0].replace("#", "").split())
-        figure, source, command = (
-            r"Here: \d\d\.\d+ ",
-            r"seed.*JPEG copy",
-            "--model .*--val_size 0",
-        )
-        measured = re.search(f"{figure}.*{source}.* (s|min) on .*{command}", header)
-        assert measured or header.endswith("Not measured here yet."), path
+@pytest.mark.parametrize("name", recipes())
+def test_a_recipe_says_what_was_measured_on_which_data_or_that_nothing_was(name: str) -> None:
+    measured = r"Here: \d\d\.\d+ .*seed.*JPEG copy.* (s|min) on .*--model .*--val_size 0"
+    header = _header(name)
+    assert re.search(measured, header) or header.endswith("Not measured here yet.")

@@ -1,18 +1,15 @@
 """The recipes: each one complete, consistent with its model's class, and documented."""
 
 import inspect
-from dataclasses import fields
 from typing import get_args, get_origin, get_type_hints
 
 import pytest
 
 from cifar_lab.models import REGISTRY
-from cifar_lab.parsing import parse_fit
+from cifar_lab.plan import RUN, Plan
 from cifar_lab.recipes import models, recipes
-from cifar_lab.settings import FitSettings
 
 RECIPES = pytest.mark.parametrize("name", recipes())
-RUN_SETTINGS = {field.name for field in fields(FitSettings)}
 
 
 def _class_settings(model: str) -> dict[str, object]:
@@ -25,12 +22,6 @@ def test_every_model_of_the_registry_has_its_own_recipe() -> None:
     assert set(models()) == set(REGISTRY)
 
 
-@RECIPES
-def test_a_recipe_holds_exactly_the_settings_of_its_model(name: str) -> None:
-    recipe = recipes()[name]
-    assert set(recipe.settings) - RUN_SETTINGS == set(_class_settings(recipe.model))
-
-
 @pytest.mark.parametrize("model", REGISTRY)
 def test_a_model_built_without_settings_is_that_of_its_recipe(model: str) -> None:
     settings = recipes()[model].settings
@@ -40,32 +31,27 @@ def test_a_model_built_without_settings_is_that_of_its_recipe(model: str) -> Non
 
 
 @RECIPES
-def test_a_setting_has_the_type_of_its_argument(name: str) -> None:
+def test_a_recipe_holds_the_settings_of_its_model_with_their_types_and_texts(name: str) -> None:
     """The flag takes the type that the recipe shows: 0 would refuse 0.1."""
     recipe = recipes()[name]
+    assert set(recipe.settings) - set(RUN) == set(recipe.own) == set(_class_settings(recipe.model))
     types = get_type_hints(REGISTRY[recipe.model].__init__)
-    for setting in _class_settings(recipe.model):
-        value = recipe.settings[setting]
-        found = type(value[0]) if isinstance(value, list) else type(value)
-        expected = (
-            types[setting] if get_origin(types[setting]) is None else get_args(types[setting])[0]
-        )
-        assert found is expected, setting
+    for setting, entry in recipe.own.items():
+        kind = types[setting]
+        expected = list[get_args(kind)[0]] if get_origin(kind) else kind
+        assert entry.type == expected, setting
+        assert entry.help, setting
+        assert entry.default == recipe.settings[setting]
 
 
 @RECIPES
 def test_a_recipe_is_read_with_the_types_of_the_flags(name: str) -> None:
-    plan = parse_fit(["--recipe", name])
+    plan = Plan.of(recipe=name)
     assert plan.recipe.name == name
     assert plan.settings.model == plan.recipe.model
     assert bool(plan.settings.max_steps) != bool(plan.settings.max_epochs)
-    assert {n: plan.as_config()[n] for n in plan.recipe.settings} == plan.recipe.settings
-
-
-@RECIPES
-def test_the_settings_of_a_model_are_explained(name: str) -> None:
-    recipe = recipes()[name]
-    assert all(recipe.comments[setting] for setting in set(recipe.settings) - RUN_SETTINGS)
+    assert plan.as_config().items() >= plan.recipe.settings.items()
+    assert Plan.from_config(plan.as_config(), "config.yaml: ") == plan
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""What a person sees of a run: curves, tables and lines."""
+"""What TensorBoard and the terminal show of a run."""

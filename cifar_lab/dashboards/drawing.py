@@ -1,40 +1,42 @@
-"""Writes the pictures of a run: the predictions of the model, a batch, and the weights."""
+"""Write pictures to TensorBoard: of an evaluation, of a training batch, and of the weights."""
 
-from __future__ import annotations
+from collections.abc import Iterable
+from math import ceil, prod, sqrt
+from pathlib import Path
 
-from collections.abc import Sequence
-
-import numpy as np
-from matplotlib.figure import Figure
-from torch import Tensor, nn
+from pytorch_lightning import Trainer
+from torch import Tensor, nn, uint8
 from torch.utils.tensorboard import SummaryWriter
+from torchvision.utils import make_grid
 
-from cifar_lab.dashboards.confusion import confusion_figure
-from cifar_lab.dashboards.figures import class_accuracy_figure, mistakes_figure, rasterise
+from cifar_lab.dashboards.figures import (
+    class_accuracy_figure,
+    confusion_figure,
+    mistakes_figure,
+    rasterise,
+)
 from cifar_lab.dashboards.predictions import Predictions
-from cifar_lab.dashboards.tiles import batch_sheet, weight_sheet
+from cifar_lab.data.image_set import IMAGE_SHAPE
+from cifar_lab.models.classifier import ImageClassifier
 
-THRESHOLDS = 127  # of a precision-recall curve
+IMAGES = {"val": "validation images", "test": "test images"}
+SHOWN = 64  # tiles of a picture
+GAP = 2  # pixels around tiles
+TILE = 64  # pixels that a tile is enlarged to
 
 
 def draw_evaluation(
-    writer: SummaryWriter,
-    predictions: Predictions,
-    class_names: Sequence[str],
-    tag: str,
-    title: str,
-    step: int,
+    writer: SummaryWriter, trainer: Trainer, model: ImageClassifier, predictions: Predictions
 ) -> None:
-    """Writes the figures of an evaluation.
+    """Write the figures and the precision-recall curves of an evaluation.
 
-    Args:
-        writer: takes them.
-        predictions: of N images.
-        class_names: of its C classes.
-        tag: that tells it from others, such as "val"; figures are ``confusion/<tag>`` and so on.
-        title: of each figure.
-        step: of the optimizer.
+    The tags of the figures are ``confusion/<split>``, ``class_accuracy/<split>`` and
+    ``mistakes/<split>``. The curves are those of each class against the rest, ``pr/<class>``, or
+    ``pr_test/<class>`` in a test.
     """
+    step, class_names = trainer.global_step, model.class_names
+    split = "test" if trainer.testing else model.evaluated_split
+    curves = "pr_test" if trainer.testing else "pr"
     matrix = predictions.confusion
     figures = {
         "confusion": confusion_figure(matrix, class_names),
@@ -42,42 +44,62 @@ def draw_evaluation(
         "mistakes": mistakes_figure(predictions.mistakes, class_names),
     }
     for name, figure in figures.items():
-        _add(writer, f"{name}/{tag}", figure, title, step)
-
-
-def draw_pr_curves(
-    writer: SummaryWriter,
-    predictions: Predictions,
-    class_names: Sequence[str],
-    group: str,
-    step: int,
-) -> None:
-    """Writes a precision-recall curve a class, ``<group>/<class>``: this class against the rest."""
+        figure.suptitle(_title(trainer, split), fontsize=11)
+        writer.add_image(f"{name}/{split}", rasterise(figure), step, dataformats="HWC")
     for number, name in enumerate(class_names):
         is_class = predictions.labels == number
         probability = predictions.probabilities[:, number]
-        writer.add_pr_curve(f"{group}/{name}", is_class, probability, step, THRESHOLDS)
+        writer.add_pr_curve(f"{curves}/{name}", is_class, probability, step)
 
 
-def draw_batch(writer: SummaryWriter, images: Tensor, step: int) -> None:
-    """Writes the images of a training batch, uint8 (B, 3, 32, 32), as ``train/batch``."""
-    writer.add_image("train/batch", batch_sheet(images), step, dataformats="HWC")
+def _title(trainer: Trainer, split: str) -> str:
+    """Return what was evaluated, and which weights."""
+    checkpoint = Path(str(trainer.ckpt_path)).name
+    weights = checkpoint if trainer.testing else f"step {trainer.global_step:,}"
+    part = f", part of process 0 of {trainer.world_size}" if trainer.world_size > 1 else ""
+    return f"{IMAGES[split]}, {weights}{part}"
 
 
-def draw_weights(writer: SummaryWriter, parameters: Sequence[Tensor], step: int) -> None:
-    """Writes the weights of the first layer as ``weights/first_layer``, if they are images."""
-    sheet = weight_sheet(parameters)
-    if sheet is not None:
-        writer.add_image("weights/first_layer", sheet, step, dataformats="HWC")
+def draw_model(writer: SummaryWriter, network: nn.Module, images: Tensor | None, step: int) -> None:
+    """Write the training batch ``train/batch``, uint8 (B, 3, 32, 32), and the network's weights.
 
-
-def draw_histograms(writer: SummaryWriter, network: nn.Module, step: int) -> None:
-    """Writes a histogram of each parameter, ``weights/<name>``."""
+    The batch is shown as it enters the model, before it is normalized. ``weights/first_layer``
+    shows the first weights if they fit the pixels of an image, and ``weights/<name>`` is a
+    histogram of each parameter.
+    """
+    if images is not None:
+        writer.add_image("train/batch", tiles(images[:SHOWN].cpu()), step)
+    weights = weight_images(network.parameters())
+    if weights is not None:
+        writer.add_image("weights/first_layer", tiles(weights), step)
     for name, parameter in network.named_parameters():
         writer.add_histogram(f"weights/{name}", parameter, step)
 
 
-def _add(writer: SummaryWriter, tag: str, figure: Figure, title: str, step: int) -> None:
-    figure.suptitle(title, fontsize=11)
-    pixels: np.ndarray = rasterise(figure)
-    writer.add_image(tag, pixels, step, dataformats="HWC")
+def weight_images(parameters: Iterable[Tensor]) -> Tensor | None:
+    """Return the weights of the first layer as images, one for each unit, uint8 (N, 3, h, w).
+
+    An image is 32×32 pixels for a linear layer and has the size of the kernel for a convolution.
+    Each has its own scale, so that weights near zero show their pattern too: mid-grey is 0 or not
+    finite, black and white are ± the largest weight.
+
+    The first parameter with two or more axes is taken, except the lengths of units of weight
+    normalization. None means that it does not fit the pixels of an image.
+    """
+    weight = next((p for p in parameters if p.ndim > 1 and p[0].numel() > 1), None)
+    if weight is None:
+        return None
+    weight = weight.detach()[:SHOWN].float().nan_to_num(0, 0, 0).cpu()
+    if weight.ndim == 2 and weight.shape[1] == prod(IMAGE_SHAPE):
+        weight = weight.reshape(-1, *IMAGE_SHAPE)
+    if weight.ndim != 4 or weight.shape[1] != IMAGE_SHAPE[0]:
+        return None
+    largest = weight.abs().amax(dim=(1, 2, 3), keepdim=True)
+    return (127.5 + 127.5 * weight / largest.where(largest > 0, 1)).to(uint8)
+
+
+def tiles(images: Tensor) -> Tensor:
+    """Return uint8 images (N, 3, h, w), enlarged, on a white square (3, H, W), row by row."""
+    zoom = max(1, TILE // images.shape[-1])
+    enlarged = images.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
+    return make_grid(enlarged, ceil(sqrt(len(images))), padding=GAP, pad_value=255)

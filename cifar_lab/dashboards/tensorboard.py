@@ -1,88 +1,212 @@
-"""What TensorBoard shows of a run, beside the scalars that the model itself writes.
+"""What TensorBoard shows of a run, besides the scalars of training and evaluation.
 
-A dashboard opens the event files, writes what is known before training and what came out, and lends
-the Trainer its callbacks. All is written by the first process. Nothing of it is in a checkpoint:
-testing the best one, which restores the callbacks, could otherwise set it back.
+The first process writes all of it. Of an evaluation that several processes share, it draws its own
+part and says so in the titles, so that no process waits for the pictures of another.
+
+No checkpoint holds anything of this: to test the best checkpoint, Lightning restores the callbacks,
+which would set the dashboard back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from pytorch_lightning import Callback
+from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor
+from torch.optim import Optimizer
 
-from cifar_lab.dashboards import hparams, layout
-from cifar_lab.dashboards.budget import Budget
-from cifar_lab.dashboards.graph import add_graph
-from cifar_lab.dashboards.norm_curves import NormCurves
-from cifar_lab.dashboards.pictures import Pictures
+from cifar_lab.dashboards import hparams
+from cifar_lab.dashboards.norms import layer_norms, read_norms, unscaled_gradients
+from cifar_lab.dashboards.predictions import PredictionRecord, Predictions
+from cifar_lab.dashboards.start import write_start
+from cifar_lab.data.datamodule import CIFAR10DataModule
+from cifar_lab.data.loader import Batch
+from cifar_lab.internals import write_summaries
 from cifar_lab.models.classifier import ImageClassifier
+from cifar_lab.models.curves import Curves
+from cifar_lab.plan import Plan
+from cifar_lab.run.folder import RunFolder
+
+SHARE = 0.02  # of the time since training began, for the dashboard
+FIRST_GUESS = 2.0  # seconds for the first pictures, including the import of matplotlib
 
 
-class Dashboard:
-    """The TensorBoard files of one run.
+def open_dashboard(
+    plan: Plan,
+    model: ImageClassifier,
+    data: CIFAR10DataModule,
+    trainer: Trainer,
+    folder: RunFolder,
+    last_step: int | None,
+    command: str,
+) -> Dashboard | None:
+    """Open the TensorBoard files of a run and write what is known before training.
 
-    Args:
-        logger: writes them.
-        with_pictures: figures, images, precision-recall curves and the graph too.
+    ``last_step`` is the step that the run is resumed from, or None for a new run. TensorBoard hides
+    what it has of later steps. ``command`` is the command or call that started the run. None is
+    returned with ``--dashboard off``.
+    """
+    kind = plan.settings.dashboard
+    if kind == "off":
+        return None
+    has_start = any(folder.path.glob("events.out.tfevents.*"))
+    logger = TensorBoardLogger(
+        folder.log_dir,
+        folder.name,
+        folder.version,
+        default_hp_metric=False,
+        purge_step=None if last_step is None else last_step + 1,
+    )
+    logger.log_hyperparams({**plan.as_config(), "data": data.image_set.description})
+    dashboard = Dashboard(logger, with_pictures=kind == "full")
+    if rank_zero_only.rank == 0:
+        with dashboard.budget.spending():
+            since = last_step if has_start else None
+            write_start(logger.experiment, plan, model, data, trainer, command, since)
+    return dashboard
 
-    Attributes:
-        logger: for the Trainer.
-        callbacks: for the Trainer.
+
+class Dashboard(Callback):
+    """Write norms of layers at the points of the training curves, and pictures of evaluations.
+
+    Pictures are drawn of the first evaluation in each quarter of a run, of the last one, and of a
+    test. All but the last two are left out where they would take too much time; see ``Budget``.
     """
 
     def __init__(self, logger: TensorBoardLogger, with_pictures: bool) -> None:
-        self.logger = logger
-        self._with_pictures = with_pictures
-        self._budget = Budget()
-        self.callbacks: list[Callback] = [NormCurves(logger, self._budget)]
-        if with_pictures:
-            self.callbacks.append(Pictures(logger, self._budget))
+        self.logger, self._with_pictures = logger, with_pictures
+        self.budget = Budget()
+        self._curves: Curves | None = None  # None where this process writes no norms
+        self._norms: dict[str, Tensor] = {}  # of a step that is not over
+        self._record: PredictionRecord | None = None  # of an evaluation that will be drawn
+        self._images: Tensor | None = None  # of the newest training batch
 
     @property
     def seconds(self) -> float:
-        """Time that was spent on it so far."""
-        return self._budget.seconds
-
-    @rank_zero_only
-    def write_start(
-        self,
-        model: ImageClassifier,
-        settings: Mapping[str, Any],
-        texts: Mapping[str, str],
-        since: int | None = None,
-    ) -> None:
-        """Writes what is known before training.
-
-        Args:
-            model: on the CPU.
-            settings: see ``hparams.summaries``.
-            texts: title to Markdown.
-            since: the step that a run goes on from, which has all this already: the texts are
-                written once more, as they are from now on.
-        """
-        with self._budget.spending():
-            declared, start, self._end = hparams.summaries(settings)
-            if since is None:
-                self._add_summaries(declared, start)
-                self.logger.experiment.add_custom_scalars(layout.LAYOUT)
-                if self._with_pictures and (reason := add_graph(self.logger.experiment, model)):
-                    texts = {**texts, "graph": f"No graph: {reason}."}
-            for title, content in texts.items():
-                self.logger.experiment.add_text(f"run/{title}", content, since or 0)
+        """Seconds that the dashboard has taken so far."""
+        return self.budget.seconds
 
     @rank_zero_only
     def write_end(self, accuracy: Mapping[str, Mapping[str, float]], step: int) -> None:
-        """Writes the final accuracies, see ``hparams.final_metrics``, and closes the files."""
-        with self._budget.spending():
+        """Write the final accuracies, see ``hparams.final_metrics``, and close the files."""
+        with self.budget.spending():
             self.logger.log_metrics(hparams.final_metrics(accuracy), step)
-            self._add_summaries(self._end)
+            write_summaries(self.logger.experiment, hparams.end_summary())
             self.logger.finalize("success")
 
-    def _add_summaries(self, *summaries: Any) -> None:
-        writer = self.logger.experiment._get_file_writer()  # there is no public way for these
-        for summary in summaries:
-            writer.add_summary(summary)
+    def on_train_start(self, trainer: Trainer, pl_module: ImageClassifier) -> None:
+        """Find the training curves, and begin the time of which pictures may take a share."""
+        # Other strategies cut layers into pieces.
+        has_layers = isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy)
+        if has_layers and trainer.is_global_zero:
+            self._curves = next(found for found in trainer.callbacks if isinstance(found, Curves))
+        self.budget.began = time.perf_counter()
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: ImageClassifier, optimizer: Optimizer
+    ) -> None:
+        """Compute the norms of a step that is due; only ``16-mixed`` waits for the device."""
+        if self._curves is not None and self._curves.is_point_due(trainer.global_step + 1):
+            with self.budget.spending():
+                gradients = unscaled_gradients(trainer, pl_module, optimizer)
+                self._norms = layer_norms(pl_module.network, gradients)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: ImageClassifier, outputs: Any, batch: Batch, *args: Any
+    ) -> None:
+        """Write the norms, here where the training curves wait for the device too."""
+        self._images = batch[0]
+        if self._norms:
+            with self.budget.spending():
+                self.logger.log_metrics(read_norms(self._norms), trainer.global_step)
+            self._norms = {}
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: ImageClassifier) -> None:
+        """Decide whether the evaluation will be drawn."""
+        self._record = PredictionRecord() if self._is_due(trainer) else None
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: ImageClassifier, outputs: Any, batch: Batch, *args: Any
+    ) -> None:
+        """Record the predictions of a batch."""
+        if self._record is not None:
+            with self.budget.spending():
+                images, labels = batch
+                self._record.update(images, outputs, labels)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: ImageClassifier) -> None:
+        """Draw the evaluation; the clock of the training speed stands still here.
+
+        A picture that fails does not end the run.
+        """
+        if self._record is not None:
+            with self.budget.spending(on_pictures=True):
+                try:
+                    self._draw(trainer, pl_module, self._record.read())
+                except Exception as error:
+                    warnings.warn(f"TensorBoard pictures left out: {error}", stacklevel=2)
+        self._record = self._images = None
+
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_batch_end = on_validation_batch_end
+    on_test_epoch_end = on_validation_epoch_end
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        if not self._with_pictures or not trainer.is_global_zero:
+            return False
+        if trainer.testing or trainer.should_stop:
+            return True
+        step, last_step = trainer.global_step, trainer.estimated_stepping_batches
+        return step >= last_step or self.budget.allows_pictures(step / last_step)
+
+    def _draw(self, trainer: Trainer, model: ImageClassifier, predictions: Predictions) -> None:
+        from cifar_lab.dashboards import drawing  # loads matplotlib, which other runs do without
+
+        writer = self.logger.experiment
+        drawing.draw_evaluation(writer, trainer, model, predictions)
+        if not trainer.testing:  # the weights of a test may be those of an earlier step
+            drawing.draw_model(writer, model.network, self._images, trainer.global_step)
+
+
+class Budget:
+    """Count the time that was spent; allow pictures once in each quarter of a run, within a share.
+
+    Pictures are expected to take as long as the slowest did before.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0  # spent so far
+        self._longest = 0.0  # seconds that pictures took at most
+        self._quarter = -1  # of the run, in which pictures were allowed last
+        self.began = time.perf_counter()  # begin of the time of which a share may be spent
+
+    def allows_pictures(self, progress: float) -> bool:
+        """Return whether pictures may be drawn now; the caller then draws them.
+
+        ``progress`` is the share of the run's steps that are done, in [0, 1).
+        """
+        elapsed = time.perf_counter() - self.began
+        expected = self.seconds + (self._longest or FIRST_GUESS)
+        if int(4 * progress) == self._quarter or expected > SHARE * elapsed:
+            return False
+        self._quarter = int(4 * progress)
+        return True
+
+    @contextmanager
+    def spending(self, on_pictures: bool = False) -> Iterator[None]:
+        """Return a context whose time is counted."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = time.perf_counter() - start
+            self.seconds += seconds
+            if on_pictures:
+                self._longest = max(self._longest, seconds)

@@ -1,1 +1,1 @@
-"""CIFAR-10: where it comes from, how it is split, and the batches that models see."""
+"""CIFAR-10: finding, downloading and reading it, its splits, and batches from memory."""

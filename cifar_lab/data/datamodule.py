@@ -1,13 +1,10 @@
-"""CIFAR10DataModule: one set of images in memory, the splits, and loaders on the training device.
+"""CIFAR10DataModule: the images in memory, their splits, and loaders on the training device.
 
-Batches are uint8 images (B, 3, 32, 32) and int64 labels (B,). Normalisation belongs to the model
-(layers/normalize.py), which takes its statistics from here.
+Batches are uint8 images (B, 3, 32, 32) and int64 labels (B,). The model normalises the images (see
+layers/normalize.py) with statistics from here.
 """
 
-from __future__ import annotations
-
 import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,42 +18,40 @@ from cifar_lab.data import sources
 from cifar_lab.data.augment import CROP_PADDING, compose
 from cifar_lab.data.image_set import ImageSet
 from cifar_lab.data.loader import Batch, BatchLoader
-from cifar_lab.data.split import split_indices
-from cifar_lab.data.statistics import (
-    CIFAR10_MEAN,
-    CIFAR10_STD,
-    channel_statistics,
-    mean_image,
-)
+from cifar_lab.data.progress import print_line
+from cifar_lab.data.split import mixed, split_indices
+from cifar_lab.data.statistics import normalization
 from cifar_lab.errors import UserError
+
+_report = rank_zero_only(print_line)
 
 
 class CIFAR10DataModule(LightningDataModule):
-    """CIFAR-10 as a LightningDataModule.
+    """CIFAR-10 as a ``LightningDataModule``.
 
     Nothing is read or downloaded before ``prepare_data`` and ``setup``.
 
     Args:
-        data_dir: where the data are or go to; default ``$CIFAR_LAB_DATA``, else ``./data``. May
-            also name the archive or the extracted folder itself.
+        data_dir: folder of the data, or the archive or extracted folder itself. The default is
+            ``$CIFAR_LAB_DATA``, else ``./data``.
         source: "auto", "cifar10" (never falls back) or "synthetic"; see sources.py.
-        batch_size: training images a batch, for each process.
-        eval_batch_size: images a batch when evaluating; changes no result but rounding.
-        val_size: training images held out for validation; None holds out a tenth. 0 is the
-            report's protocol: train on all, and validate on the test set.
-        seed: of the order of the training batches and of augmentation.
-        split_seed: of the validation split. Apart from ``seed``, so that runs with different seeds
-            are selected on the same images.
+        batch_size: number of training images in a batch of each process.
+        eval_batch_size: number of images in an evaluation batch. Results differ by rounding only.
+        val_size: number of training images held out for validation; None holds out a tenth. With 0,
+            all images are trained on, and validation runs on the test set (the report's protocol).
+        seed: seed of the order of the training batches and of augmentation.
+        split_seed: seed of the validation split. It is independent of ``seed``, so that runs with
+            different seeds are selected on the same images.
         augment: names from ``augment.AUGMENTATIONS`` in order, such as ``["flip", "crop"]``.
-        crop_padding: pixels that "crop" shifts an image by at most, each way.
-        normalize: give standardised float32 images, for models that do not normalise themselves.
-        verify_data: check an image tree's contents against its cache.
-        mirror: http(s) addresses of the archive to download from, in order; default
-            ``$CIFAR_LAB_MIRROR``, else those in download.py.
+        crop_padding: largest shift of "crop" in pixels.
+        normalize: whether images are standardised to float32, for models that do not normalise.
+        verify_data: whether to compare the contents of an image tree with its cache.
+        mirror: http(s) addresses of the archive, tried in order. The default is
+            ``$CIFAR_LAB_MIRROR``, else the addresses in download.py.
 
     Raises:
-        UserError: a value out of its range (also from ``prepare_data`` and ``setup``: data that are
-            missing or damaged, a batch larger than the split).
+        UserError: A value is out of its range. ``prepare_data`` and ``setup`` raise it if the data
+            are missing or damaged, or if a batch is larger than the split.
     """
 
     def __init__(
@@ -75,8 +70,12 @@ class CIFAR10DataModule(LightningDataModule):
         mirror: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        _require_positive(batch_size=batch_size, eval_batch_size=eval_batch_size)
-        _require_lists(augment=augment, mirror=mirror)
+        for name, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+            if size < 1:
+                raise UserError(f"{name} {size}: expected a positive integer")
+        for name, value in (("augment", augment), ("mirror", mirror)):
+            if isinstance(value, str):  # a sequence of letters
+                raise UserError(f"{name} {value!r}: expected a list, such as [{value!r}]")
         sources.check_source(source)
         if seed < 0:
             raise UserError(f"seed {seed}: expected an integer of at least 0")
@@ -89,21 +88,19 @@ class CIFAR10DataModule(LightningDataModule):
         self._tensors: dict[str, Tensor] = {}
         self._standardize: tuple[Tensor, Tensor] | None = None
 
-    # --- data ---------------------------------------------------------------------------------
-
     def prepare_data(self) -> None:
-        """Downloads the data where they are wanted and missing; runs on one process."""
+        """Download the data if they are needed and missing. Lightning calls this in one process."""
         if self._set is None:
             sources.prepare(self._folder(), self.source, _report, self.mirror)
 
     def setup(self, stage: str | None = None) -> None:
-        """Reads the data and splits them, once for all stages."""
+        """Read and split the data, once for all stages."""
         if self._set is None:
-            self._set = sources.load(
-                self._folder(), self.source, verify=self.verify_data, report=_report
-            )
+            folder, verify = self._folder(), self.verify_data
+            self._set = sources.load(folder, self.source, verify=verify, report=_report)
             split = split_indices(self._set.train_labels, self.val_size, self.split_seed)
             self.train_indices, self.val_indices = split
+            self.test_indices = np.arange(len(self._set.test_labels))
         self._check_same_everywhere()
         share = len(self.train_indices) // self._world_size
         if self.batch_size > share:
@@ -112,8 +109,13 @@ class CIFAR10DataModule(LightningDataModule):
                 + (" of each process" if self._world_size > 1 else "")
             )
 
+    def _folder(self) -> Any:
+        if self.source == "synthetic":
+            return sources.DEFAULT_FOLDER
+        return sources.resolve_folder(self.data_dir)
+
     def _check_same_everywhere(self) -> None:
-        """Refuses to train where one process downloaded the images and another could not."""
+        """Refuse to train if one process downloaded the images and another one could not."""
         if self._world_size == 1 or self.trainer is None:
             return
         strategy, own = self.trainer.strategy, self.image_set.fingerprint
@@ -125,33 +127,30 @@ class CIFAR10DataModule(LightningDataModule):
             )
 
     @property
-    def image_set(self) -> ImageSet:
-        """The images of all splits.
+    def _world_size(self) -> int:
+        return self.trainer.world_size if self.trainer else 1
 
-        Raises:
-            RuntimeError: before ``setup``.
-        """
+    @property
+    def image_set(self) -> ImageSet:
+        """The images of all splits, known after ``setup``; before it, a RuntimeError is raised."""
         if self._set is None:
             raise RuntimeError("CIFAR10DataModule holds no data before setup()")
         return self._set
 
     @property
     def num_classes(self) -> int:
-        """Number of classes of the data; known after ``setup``."""
+        """Number of classes of the data, known after ``setup``."""
         return len(self.image_set.class_names)
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Number of images of each split."""
-        return {
-            "train": len(self.train_indices),
-            "val": len(self.val_indices),
-            "test": len(self.image_set.test_labels),
-        }
+        """Number of images in each split."""
+        train, val = len(self.train_indices), len(self.val_indices)
+        return {"train": train, "val": val, "test": len(self.image_set.test_labels)}
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What was trained on, in plain values: source, fingerprint, and how it was split."""
+        """Source, fingerprint and split of the training data, in plain values."""
         return {
             "source": self.image_set.source,
             "fingerprint": self.image_set.fingerprint,
@@ -165,37 +164,16 @@ class CIFAR10DataModule(LightningDataModule):
         return self.val_size == 0
 
     def statistics(self, kind: str) -> tuple[Tensor, Tensor]:
-        """What a model subtracts and divides by, on the pixels' scale 0–255.
-
-        Args:
-            kind: "mean_image" (the mean of the training split, no division) or "standardize"
-                (channel mean and standard deviation: the published ones for the original
-                CIFAR-10, else computed from the training split).
-
-        Returns:
-            Mean and standard deviation, float32, (3, 32, 32) or (3, 1, 1).
-        """
-        images = self.image_set.train_images
-        if kind == "mean_image":
-            mean = mean_image(images, self.train_indices)
-            std = np.ones_like(mean)
-        elif self.image_set.source == "cifar10":
-            mean, std = (
-                np.float32(255) * np.array(values, dtype=np.float32).reshape(3, 1, 1)
-                for values in (CIFAR10_MEAN, CIFAR10_STD)
-            )
-        else:
-            mean, std = channel_statistics(images, self.train_indices)
+        """Return ``statistics.normalization`` of the training split as two float32 tensors."""
+        mean, std = normalization(self.image_set, self.train_indices, kind)
         return torch.from_numpy(mean), torch.from_numpy(std)
 
-    # --- loaders ------------------------------------------------------------------------------
-
     def train_dataloader(self) -> BatchLoader:
-        """Shuffled batches; the last, smaller one is dropped. Fixed order for overfit_batches."""
+        """Return shuffled batches of equal size; in a fixed order for ``overfit_batches``."""
         overfit = self.trainer is not None and self.trainer.overfit_batches > 0
         return self._loader(
             "train",
-            _mixed(self.train_indices) if overfit else self.train_indices,
+            mixed(self.train_indices) if overfit else self.train_indices,
             batch_size=self.batch_size,
             shuffle=not overfit,
             drop_last=True,
@@ -203,103 +181,61 @@ class CIFAR10DataModule(LightningDataModule):
         )
 
     def val_dataloader(self) -> BatchLoader:
-        """The validation split, or with ``val_size=0`` the test set; every image once."""
+        """Return the validation split, or with ``val_size=0`` the test set; every image once."""
         if self.evaluates_on_test:
-            return self._evaluation("test", self._test_indices, "limit_val_batches")
+            return self._evaluation("test", self.test_indices, "limit_val_batches")
         return self._evaluation("train", self.val_indices, "limit_val_batches")
 
     def test_dataloader(self) -> BatchLoader:
-        """The test set, every image once."""
-        return self._evaluation("test", self._test_indices, "limit_test_batches")
+        """Return the test set, every image once."""
+        return self._evaluation("test", self.test_indices, "limit_test_batches")
 
     def predict_dataloader(self) -> BatchLoader:
-        """The test set, in the order of its files."""
-        return self._loader("test", self._test_indices, batch_size=self.eval_batch_size)
-
-    def transfer_batch_to_device(
-        self, batch: Any, device: torch.device, dataloader_idx: int
-    ) -> Any:
-        """Leaves batches where the loader made them: on the device already."""
-        if isinstance(batch, tuple) and batch[0].device == device:
-            return batch
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
-
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Standardises the images with ``normalize=True``.
-
-        Lightning also sends a model's ``example_input_array`` through here, which is as its model
-        wants it.
-        """
-        if not self.normalize or isinstance(batch, Tensor):
-            return batch
-        images, labels = batch
-        if self._standardize is None or self._standardize[0].device != images.device:
-            mean, std = self.statistics("standardize")
-            self._standardize = mean.to(images.device), std.to(images.device)
-        mean, std = self._standardize
-        return (images.float() - mean) / std, labels
-
-    @property
-    def _test_indices(self) -> np.ndarray:
-        return np.arange(len(self.image_set.test_labels))
+        """Return the test set in the order of its files."""
+        return self._loader("test", self.test_indices, batch_size=self.eval_batch_size)
 
     def _evaluation(self, split: str, indices: np.ndarray, limit: str) -> BatchLoader:
-        """Batches in the order of the files, or mixed where the Trainer takes only some of them."""
+        """Return batches in the order of the files, or mixed if the Trainer takes a part only."""
         taken = getattr(self.trainer, limit) if self.trainer is not None else 1.0
-        whole = isinstance(taken, float) and taken == 1.0  # the integer is one batch
-        indices = indices if whole else _mixed(indices)
+        whole = isinstance(taken, float) and taken == 1.0  # the integer 1 means one batch
+        indices = indices if whole else mixed(indices)
         return self._loader(split, indices, batch_size=self.eval_batch_size)
 
     def _loader(self, split: str, indices: np.ndarray, **options: Any) -> BatchLoader:
-        if len(indices) < self._world_size:
-            raise UserError(
-                f"{len(indices)} images cannot be shared by {self._world_size} processes"
-            )
+        processes = self._world_size
+        if len(indices) < processes:
+            raise UserError(f"{len(indices)} images cannot be shared by {processes} processes")
         return BatchLoader(
             self._on_device(f"{split}_images"),
             self._on_device(f"{split}_labels"),
             torch.from_numpy(indices),
             seed=self.seed,
             rank=self.trainer.global_rank if self.trainer else 0,
-            world_size=self._world_size,
+            world_size=processes,
             **options,
         )
 
     def _on_device(self, name: str) -> Tensor:
-        """A field of the image set on the training device; copied there once."""
+        """Return a field of the image set on the training device; it is copied there once."""
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         found = self._tensors.get(name)
         if found is None or found.device != device:
             found = self._tensors[name] = torch.from_numpy(getattr(self.image_set, name)).to(device)
         return found
 
-    @property
-    def _world_size(self) -> int:
-        return self.trainer.world_size if self.trainer else 1
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """Return a batch unchanged if the loader made it on the device."""
+        if isinstance(batch, tuple) and batch[0].device == device:
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
-    def _folder(self) -> Any:
-        if self.source == "synthetic":
-            return sources.DEFAULT_FOLDER
-        return sources.resolve_folder(self.data_dir)
-
-
-def _mixed(indices: np.ndarray) -> np.ndarray:
-    """A fixed order in which the first ones are of all classes; a folder lists class by class."""
-    return np.random.RandomState(0).permutation(indices)
-
-
-@rank_zero_only
-def _report(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def _require_positive(**values: int) -> None:
-    for name, value in values.items():
-        if value < 1:
-            raise UserError(f"{name} {value}: expected a positive integer")
-
-
-def _require_lists(**values: Sequence[str]) -> None:
-    for name, value in values.items():
-        if isinstance(value, str):  # would be taken letter by letter
-            raise UserError(f"{name} {value!r}: expected a list, such as [{value!r}]")
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Standardise the images if ``normalize=True``."""
+        if not self.normalize or isinstance(batch, Tensor):  # Lightning's example_input_array
+            return batch
+        images, labels = batch
+        mean, std = self._standardize or self.statistics("standardize")
+        self._standardize = mean, std = mean.to(images.device), std.to(images.device)
+        return (images.float() - mean) / std, labels

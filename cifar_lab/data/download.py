@@ -1,24 +1,30 @@
-"""Download the original CIFAR-10 archive, whatever the line and the servers are like.
+"""Download of the original CIFAR-10 archive, with mirrors, resumption and verification.
 
-The mirrors are byte-identical, so the bytes of one are continued with those of the next, and the
-md5 of the whole decides. The bytes are collected in ``cifar-10-python.tar.gz.part``, which stays
-for the next attempt; the archive's own name appears only once its content is verified.
+The mirrors hold identical bytes, so one mirror continues where another one broke off, and the MD5
+of the whole file decides. The bytes are collected in ``cifar-10-python.tar.gz.part``, which is kept
+for the next attempt. The archive gets its own name only after its content is verified.
 """
 
+import contextlib
+import errno
 import hashlib
 import itertools
 import os
+import re
 import urllib.parse
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from cifar_lab.data.file_lock import own_part
-from cifar_lab.data.mirror import CHUNK_BYTES, Mirror, MirrorError, words
-from cifar_lab.data.progress import Progress, Report, print_line
+from filelock import FileLock, Timeout
+
+from cifar_lab.data.mirror import Mirror, MirrorError, words
+from cifar_lab.data.progress import Report, print_line, progress
 from cifar_lab.errors import UserError
 
-# Name, md5 and size are those of https://www.cs.toronto.edu/~kriz/cifar.html, "CIFAR-10 python
-# version". The other two mirrors hold the same bytes and are many times faster.
+# Name, MD5 and size are those of "CIFAR-10 python version" at
+# https://www.cs.toronto.edu/~kriz/cifar.html. The other two mirrors hold the same bytes and are
+# many times faster.
 ARCHIVE_NAME = "cifar-10-python.tar.gz"
 ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
 ARCHIVE_SIZE = 170_498_071
@@ -28,8 +34,8 @@ MIRRORS: tuple[str, ...] = (
     "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
 )
 
-ANSWER_SECONDS = 9.0  # for the answers of all mirrors together: how long "no network" takes
-MAX_ROUNDS = 4  # over the mirrors, as long as each round brings bytes
+ANSWER_SECONDS = 9.0  # for all mirrors together: how long it takes to notice a missing network
+MAX_ROUNDS = 4  # all mirrors are tried again as long as each round brings bytes
 GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -42,32 +48,29 @@ class StorageError(UserError):
 
 
 def download_archive(
-    data_dir: Path, mirrors: Sequence[str] | None = None, report: Report | None = None
+    data_dir: Path, mirrors: Sequence[str] | None = None, report: Report = print_line
 ) -> Path:
     """Return the verified archive in ``data_dir``, downloading what is missing of it.
 
-    Args:
-        data_dir: Folder of the archive; created if need be, removed again if it got nothing.
-        mirrors: http(s) addresses, tried in order; default ``$CIFAR_LAB_MIRROR``, else MIRRORS.
-        report: Takes progress and what went wrong at a mirror, a line each; default stderr.
+    The mirrors are tried in order. The default is ``$CIFAR_LAB_MIRROR``, else ``MIRRORS``.
 
     Raises:
-        DownloadError: No mirror delivered; what came so far is kept for the next attempt.
+        DownloadError: No mirror delivered the archive. The bytes that arrived are kept for the next
+            attempt.
         StorageError: The folder cannot be written.
-        UserError: A mirror is no http(s) address.
+        UserError: A mirror is not an http(s) address.
     """
-    report = report or print_line
     urls = _mirror_urls(mirrors)
     archive = data_dir / ARCHIVE_NAME
     try:
-        if not _is_verified(archive):
-            with own_part(archive, report) as part:
-                if not _is_verified(archive):  # a process that we waited for may have brought it
+        if not _is_verified(archive):  # else the folder may be read-only
+            with _own_part(archive, report) as part:
+                if not _is_verified(archive):  # another process may have downloaded it meanwhile
                     if archive.exists():
                         report(f"{archive} is damaged: downloading it anew")
                     _download(part, urls, report)
                     os.replace(part, archive)
-    except OSError as error:  # those of the network have become a MirrorError
+    except OSError as error:  # not of the network: those were turned into MirrorError
         raise StorageError(
             f"cannot store {ARCHIVE_NAME} in the folder {data_dir}: {words(error)}.\n"
             f"It needs {_mb(ARCHIVE_SIZE)} MB there: make room or choose another --data_dir."
@@ -79,7 +82,7 @@ def _mirror_urls(mirrors: Sequence[str] | None) -> list[str]:
     listed = [url.strip() for url in os.environ.get("CIFAR_LAB_MIRROR", "").split(",")]
     urls = list(dict.fromkeys(mirrors or filter(None, listed))) or list(MIRRORS)
     for url in urls:
-        if not _is_web_address(url):
+        if not re.match(r"https?://[\w.-]+(:\d+)?/", url, re.ASCII):
             raise UserError(
                 f"mirror {url!r} is not the http:// or https:// address of an archive.\n"
                 "Correct it: --mirror, or the environment variable CIFAR_LAB_MIRROR."
@@ -87,21 +90,45 @@ def _mirror_urls(mirrors: Sequence[str] | None) -> list[str]:
     return urls
 
 
-def _is_web_address(url: str) -> bool:
+@contextlib.contextmanager
+def _own_part(archive: Path, report: Report) -> Iterator[Path]:
+    """Yield the path of ``NAME.part``, which no other process writes while ``NAME.lock`` is locked.
+
+    The system's lock ends with its process, so a killed one leaves nothing to clear away by hand.
+    On a file system without locks, the part has a random name and is removed at the end.
+    """
+    part, lock_file = (archive.with_name(archive.name + end) for end in (".part", ".lock"))
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    for path in (part, lock_file):
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise FileExistsError(errno.EEXIST, f"{path.name} is a link, pipe or folder; remove it")
+    lock = FileLock(lock_file)
     try:
-        parts = urllib.parse.urlsplit(url)
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname)
+        lock.acquire(timeout=0)
+    except Timeout:
+        report(f"Waiting for another process that downloads {archive.name} ({lock_file})")
+        lock.acquire()
+    except (OSError, NotImplementedError):
+        if not lock_file.exists():  # the folder cannot be written
+            raise
+        part = archive.with_name(f"{archive.name}.{uuid.uuid4().hex}.part")
+    try:
+        yield part
+    finally:
+        if not lock.is_locked or _size(part) == 0:
+            part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # Windows keeps an open file until it is released
+            lock_file.unlink()
+        lock.release()
 
 
 def _download(part: Path, urls: list[str], report: Report) -> None:
-    """Complete and verify ``part``, going round the mirrors while that brings bytes."""
+    """Complete and verify ``part``; try all mirrors again as long as a round brings bytes."""
     failures: dict[str, str] = {}
     for round_ in range(MAX_ROUNDS):
         before = _size(part)
         for url in urls:
-            # A slow mirror is left for another, but not if that was tried: then the line is slow.
+            # A slow mirror is left for another one, unless all were tried: then the line is slow.
             patient = round_ > 0 or url == urls[-1]
             mirror = Mirror(url, ARCHIVE_SIZE, ANSWER_SECONDS / len(urls), patient)
             try:
@@ -109,7 +136,7 @@ def _download(part: Path, urls: list[str], report: Report) -> None:
             except MirrorError as error:
                 failures[url] = f"{urllib.parse.urlsplit(url).hostname}: {error}"
                 report(failures[url])
-        if _size(part) in (0, before):  # less is what replaces a damaged one, so far
+        if _size(part) in (0, before):  # fewer bytes than before replace a damaged part
             break
     raise DownloadError(
         f"no mirror delivered {ARCHIVE_NAME} ({'; '.join(failures.values())}).\n"
@@ -118,55 +145,50 @@ def _download(part: Path, urls: list[str], report: Report) -> None:
 
 
 def _complete(part: Path, mirror: Mirror, report: Report) -> None:
-    """Fetch what is missing of ``part`` from one mirror and check the whole."""
+    """Fetch the missing bytes of ``part`` from one mirror, and verify the whole file."""
     present = _size(part)
-    if present < ARCHIVE_SIZE:  # a longer one fails the check below
-        present = _append(part, mirror, report)
-    md5 = _md5(part)
-    if md5 == ARCHIVE_MD5:
+    if present < ARCHIVE_SIZE:  # a longer file fails the check below
+        _append(part, mirror, report)
+    found = md5(part.read_bytes())
+    if found == ARCHIVE_MD5:
         return
     part.unlink()
     if present == 0:
-        raise MirrorError(f"wrong file, md5 {md5} instead of {ARCHIVE_MD5}")
-    report(f"{part.name} was damaged: starting over")  # by its older bytes, perhaps
+        raise MirrorError(f"wrong file, md5 {found} instead of {ARCHIVE_MD5}")
+    report(f"{part.name} was damaged: starting over")  # its older bytes may have been wrong
     _complete(part, mirror, report)
 
 
-def _append(part: Path, mirror: Mirror, report: Report) -> int:
-    """Append the mirror's bytes to ``part``; return how many it had before."""
-    present = _size(part)
-    response, offset = mirror.answer(present)
-    unneeded = present - offset  # from a server that sends the whole
+def _append(part: Path, mirror: Mirror, report: Report) -> None:
+    response, offset = mirror.answer(_size(part))
+    unneeded = _size(part) - offset  # more than 0 if the server sends the whole file
     with response:
         chunks = mirror.chunks(response, ARCHIVE_SIZE - offset)
         first = next(chunks, b"")
-        # Looked at before the file is opened: a login page costs none of the bytes that are there.
+        # This is checked before the file is opened, so that a login page does not cost any bytes.
         if not first or (offset == 0 and not GZIP_MAGIC.startswith(first[:2])):
             kind = response.headers.get_content_type()
             raise MirrorError(f"sent {kind if first else 'nothing'} instead of the archive")
-        progress = Progress(ARCHIVE_NAME, mirror.url, offset, ARCHIVE_SIZE, report)
-        with progress, part.open("ab") as file:
+        bar = progress(ARCHIVE_NAME, mirror.url, offset, ARCHIVE_SIZE, report)
+        with bar as counted, part.open("ab") as file:
             for chunk in itertools.chain([first], chunks):
                 file.write(chunk[unneeded:])
                 unneeded = max(0, unneeded - len(chunk))
-                progress.add(len(chunk))
+                counted.update(len(chunk))
             file.flush()
-            os.fsync(file.fileno())  # or a power cut could leave the final name on missing bytes
+            os.fsync(file.fileno())  # otherwise a power cut could leave a renamed, incomplete file
     if _size(part) < ARCHIVE_SIZE:
         raise MirrorError(f"broke off at {_mb(_size(part))} of {_mb(ARCHIVE_SIZE)} MB")
-    return present
 
 
 def _is_verified(archive: Path) -> bool:
-    return archive.is_file() and _size(archive) == ARCHIVE_SIZE and _md5(archive) == ARCHIVE_MD5
+    right_size = archive.is_file() and _size(archive) == ARCHIVE_SIZE
+    return right_size and md5(archive.read_bytes()) == ARCHIVE_MD5
 
 
-def _md5(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)  # else refused on machines in FIPS mode
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+def md5(content: bytes) -> str:
+    """Return the MD5 of a content in hexadecimal digits."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()  # refused in FIPS mode otherwise
 
 
 def _size(path: Path) -> int:

@@ -1,19 +1,20 @@
-"""A folder-per-class tree of image files: ``train/<class>/*.png`` and ``test/<class>/*.png``.
+"""An image tree with one folder for each class: ``train/<class>/*.png``, ``test/<class>/*.png``.
 
-Any number of classes, PNG or JPEG, 32×32 pixels, any mode of Pillow (pixels.py). The tree is
-decoded once and then read from the cache (cache.py). Classes and images may be links, also to
-outside; only ``train/<class>/`` is searched, so a loop of links has no end to run into.
+There may be any number of classes. Images are PNG or JPEG files of 32×32 pixels in any mode of
+Pillow (see pixels.py). The tree is decoded once and then read from the cache (see cache.py).
+Classes and images may be links, also to other folders. Only ``train/<class>/`` and
+``test/<class>/`` are searched, so loops of links are harmless.
 """
-
-from __future__ import annotations
 
 import hashlib
 import io
 import os
+import stat
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -27,31 +28,28 @@ from cifar_lab.files import read_file, shown
 
 SPLITS = ("train", "test")
 SUFFIXES = (".png", ".jpg", ".jpeg")
-FORMATS = ("PNG", "JPEG")  # of the content: Pillow starts other programs for some others
-FILE_LIMIT = 2**24  # bytes of an image, which has 3,072 when nothing is compressed
+FORMATS = ("PNG", "JPEG")  # formats of the content: Pillow starts other programs for some others
+FILE_LIMIT = 2**24  # bytes of an image file; 3,072 are needed without compression
+BLOCK = 500  # images that a thread decodes at a time, so that handing out work costs nothing
 
 
-@dataclass(frozen=True)
-class ImageFile:
-    """One image of the tree: its path, its class (a number) and what tells that it changed."""
+class ImageFile(NamedTuple):
+    """One image of the tree."""
 
     path: str
     label: int
-    size: int
-    modified: int
+    size: int  # in bytes
+    modified: int  # time of the last change in nanoseconds
 
 
 def is_tree(folder: Path) -> bool:
-    """Whether the folder has the layout's two split folders."""
-    return all((folder / split).is_dir() for split in SPLITS)
-
-
-def check_no_half(folder: Path) -> None:
-    """Refuses a folder that is no tree, but has images of one split: the other was forgotten.
+    """Return whether the folder has the two folders of the splits.
 
     Raises:
-        UserError: it is so; says which split is missing.
+        UserError: There are images of one split only, so that the other one was forgotten.
     """
+    if all((folder / split).is_dir() for split in SPLITS):
+        return True
     for split, other in (SPLITS, SPLITS[::-1]):
         files = folder.glob(f"{split}/*/*")
         if any(file.suffix.lower() in SUFFIXES for file in files):
@@ -59,28 +57,15 @@ def check_no_half(folder: Path) -> None:
                 f"{folder}: images in {split}/<class>/, but no {other}/<class>/; image folders "
                 f"need both. Add {other}/, or name another folder (--data_dir)"
             )
+    return False
 
 
 def read_tree(root: Path, verify: bool, report: Report) -> ImageSet:
-    """Reads a tree, from the cache where that is still true.
+    """Read a tree, from the cache if no file has changed since.
 
-    Args:
-        root: the folder that holds ``train`` and ``test``.
-        verify: compare the contents of the files too, not only their sizes and times.
-        report: is told in one line when the tree has to be decoded.
-
-    Raises:
-        UserError: no images, classes that differ between the splits, an image that is broken or
-            not 32×32, or a file or folder that may not be read.
+    ``verify`` compares the contents of the files too, not only their sizes and times. What is wrong
+    with the tree is a UserError; a file that cannot be read is an OSError.
     """
-    try:
-        return _read_tree(root, verify, report)
-    except OSError as error:
-        name = error.filename or root
-        raise UserError(f"{name}: cannot be read ({error.strerror}). Remove or mend it.") from error
-
-
-def _read_tree(root: Path, verify: bool, report: Report) -> ImageSet:
     class_names = _class_names(root)
     splits = {split: _list_files(root / split, class_names) for split in SPLITS}
     path, key = cache.cache_path(root), _key(root, class_names, splits)
@@ -96,11 +81,11 @@ def _read_tree(root: Path, verify: bool, report: Report) -> ImageSet:
 
 
 def _class_names(root: Path) -> tuple[str, ...]:
-    """The names of the class folders, sorted; the same in both splits."""
-    names = {}
-    for split in SPLITS:
-        with os.scandir(root / split) as entries:
-            names[split] = {entry.name for entry in entries if _is_class(entry)}
+    """Return the sorted names of the class folders, which both splits must share."""
+    names = {
+        split: {path.name for path in (root / split).iterdir() if _is_class(path)}
+        for split in SPLITS
+    }
     if odd := names["train"] ^ names["test"]:
         name = min(odd)
         here, there = SPLITS if name in names["train"] else SPLITS[::-1]
@@ -108,43 +93,36 @@ def _class_names(root: Path) -> tuple[str, ...]:
             f"{root}: class {name!r} is in {here}/ but not in {there}/; expected the same class "
             "folders in both"
         )
-    if odd := {name for name in names["train"] if not name.isprintable()}:
-        raise UserError(f"{root}: class {min(odd)!r} cannot be printed; rename its folders")
-    if not names["train"]:
-        raise UserError(f"{root / 'train'}: no class folders; expected train/<class>/*.png or .jpg")
-    if len(names["train"]) == 1:
-        only = min(names["train"])
+    if len(names["train"]) < 2:
+        found = ", ".join(names["train"]) or "none"
         raise UserError(
-            f"{root / 'train'}: only one class folder, {only!r}; expected at least two, "
-            "train/<class>/*.png or .jpg"
+            f"{root / 'train'}: class folders: {found}; expected at least two, with .png or .jpg "
+            "files: train/<class>/*.png"
         )
     return tuple(sorted(names["train"]))
 
 
-def _is_class(entry: os.DirEntry[str]) -> bool:
-    if entry.name.startswith("."):
-        return False
-    if entry.is_symlink():
-        os.stat(entry.path)  # raises where it leads nowhere, to a disk that is not there say
-    return entry.is_dir()
+def _is_class(path: Path) -> bool:
+    # stat() raises if it is a link whose target is missing, for example on an unmounted disk.
+    return not path.name.startswith(".") and stat.S_ISDIR(path.stat().st_mode)
 
 
 def _list_files(folder: Path, class_names: tuple[str, ...]) -> list[ImageFile]:
-    """The image files of a split, by class and then by name."""
+    """Return the image files of a split, sorted by class and then by name."""
     files = []
     for label, name in enumerate(class_names):
         entries = [
             entry
-            for entry in os.scandir(folder / name)
+            for entry in sorted(os.scandir(folder / name), key=lambda entry: entry.name)
             if entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith(".")
         ]
         if not entries:
             raise UserError(
                 f"{folder / name}: no images; expected files that end in {', '.join(SUFFIXES)}"
             )
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            stat = entry.stat()
-            files.append(ImageFile(entry.path, label, stat.st_size, stat.st_mtime_ns))
+        for entry in entries:
+            status = entry.stat()
+            files.append(ImageFile(entry.path, label, status.st_size, status.st_mtime_ns))
     return files
 
 
@@ -157,7 +135,6 @@ def _key(root: Path, class_names: tuple[str, ...], splits: dict[str, list[ImageF
 
 
 def _contents(splits: dict[str, list[ImageFile]]) -> str:
-    """A SHA-256 over the contents of all files."""
     digest = hashlib.sha256()
     for files in splits.values():
         for file in files:
@@ -166,39 +143,29 @@ def _contents(splits: dict[str, list[ImageFile]]) -> str:
 
 
 def _decode(splits: dict[str, list[ImageFile]], report: Report) -> dict[str, np.ndarray]:
-    """Arrays by the names of ImageSet's fields."""
+    """Decode all images, to the arrays of an ``ImageSet``."""
     count = sum(len(files) for files in splits.values())
     report(f"decoding {count:,} images; this happens once, then they come from the cache")
     arrays: dict[str, np.ndarray] = {}
-    # Pillow decodes outside Python's global lock, so threads use every core. Its warnings are of
-    # metadata and sizes; here, since the filters are those of all threads.
+    # Pillow releases Python's global lock while it decodes, so threads use every core. Its warnings
+    # concern metadata and sizes. They are filtered here since all threads share the filters.
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("ignore")
         for split, files in splits.items():
             images = np.empty((len(files), *IMAGE_SHAPE), dtype=np.uint8)
-            blocks = range(0, len(files), _BLOCK)
-            for _ in pool.map(lambda start, f=files, i=images: _fill(f, i, start), blocks):
-                pass
+            list(pool.map(partial(_fill, files, images), range(0, len(files), BLOCK)))
             arrays[f"{split}_images"] = images
             arrays[f"{split}_labels"] = np.array([file.label for file in files], dtype=np.int64)
     return arrays
 
 
-_BLOCK = 500  # images a task, so that handing out tasks costs nothing
-
-
 def _fill(files: list[ImageFile], images: np.ndarray, start: int) -> None:
-    for index in range(start, min(start + _BLOCK, len(files))):
+    for index in range(start, min(start + BLOCK, len(files))):
         images[index] = decode_image(files[index].path)
 
 
 def decode_image(path: str) -> np.ndarray:
-    """One 32×32 image file as uint8 (3, 32, 32), RGB.
-
-    Raises:
-        UserError: the file is no image, is damaged, too large, or has another size.
-        OSError: there is no such file, or it may not be read.
-    """
+    """Return an image file of 32×32 pixels as uint8 (3, 32, 32), RGB."""
     height, width = IMAGE_SHAPE[1:]
     content = read_file(path, FILE_LIMIT)
     try:
@@ -215,5 +182,5 @@ def decode_image(path: str) -> np.ndarray:
         raise UserError(f"{path}: far more than {width}×{height} pixels. Remove it.") from error
     except (UnidentifiedImageError, SyntaxError) as error:
         raise UserError(f"{path}: not a PNG or JPEG file. Replace or remove it.") from error
-    except Exception as error:  # the decoders raise errors of every kind for damaged files
+    except Exception as error:  # the decoders raise errors of any type for damaged files
         raise UserError(f"{path}: damaged image ({shown(error)}). Replace or remove it.") from error

@@ -1,6 +1,4 @@
-"""What every source gives: the images and labels of both splits, with where they came from."""
-
-from __future__ import annotations
+"""The images and labels of both splits, and where they came from; every source returns these."""
 
 import hashlib
 from dataclasses import dataclass
@@ -20,36 +18,25 @@ SYNTHETIC_NOTE = "These numbers are for SYNTHETIC images; they say nothing about
 
 
 def describe(source: str, location: str = "") -> str:
-    """One line for people: what the data are and where they came from."""
+    """Return a line for people: what the data are and where they came from."""
     return f"{DESCRIPTIONS[source]} ({location})" if location else DESCRIPTIONS[source]
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A labelled set of 32×32 colour images.
+    """A labelled set of 32×32 colour images: N for training, M for the test."""
 
-    Attributes:
-        train_images: uint8 (N, 3, 32, 32).
-        train_labels: int64 (N,), classes from 0.
-        test_images: uint8 (M, 3, 32, 32).
-        test_labels: int64 (M,).
-        class_names: one name a class.
-        source: "cifar10" (original files, checksums verified), "folder" (an image tree) or
-            "synthetic".
-        location: where it was read, for people; empty for the synthetic set.
-    """
-
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
-    class_names: tuple[str, ...]
+    train_images: np.ndarray  # uint8 (N, 3, 32, 32), RGB
+    train_labels: np.ndarray  # int64 (N,), numbers of the classes from 0
+    test_images: np.ndarray  # uint8 (M, 3, 32, 32), RGB
+    test_labels: np.ndarray  # int64 (M,)
+    class_names: tuple[str, ...]  # by number
     source: SourceName
-    location: str = ""
+    location: str = ""  # path that the images were read from, for people
 
     @cached_property
     def fingerprint(self) -> str:
-        """The first 16 digits of a SHA-256 over all pixels and labels, in order."""
+        """The first 16 hexadecimal digits of a SHA-256 of all pixels and labels, in order."""
         digest = hashlib.sha256()
         for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             digest.update(np.ascontiguousarray(array).data)
@@ -57,5 +44,5 @@ class ImageSet:
 
     @property
     def description(self) -> str:
-        """One line for people: what the data are and where they came from."""
+        """A line for people: what the data are and where they came from."""
         return describe(self.source, self.location)

@@ -1,7 +1,7 @@
-"""One mirror of a file: connecting, what it answers, and reading at a sufficient speed.
+"""One mirror of a file: its answer, and its bytes as long as they arrive fast enough.
 
-What comes is foreign: an answer counts only if its headers announce the missing bytes. Whether
-they are the right ones is for the md5 in ``cifar_lab.data.download`` to say.
+A mirror is not trusted. An answer is used only if its headers announce the missing bytes, and
+``cifar_lab.data.download`` verifies these by the MD5 of the whole file.
 """
 
 import concurrent.futures
@@ -12,126 +12,92 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
+
+from cifar_lab.files import shown
 
 STALL_SECONDS = 10.0  # without a byte
 SPEED_WINDOW_SECONDS = 10.0
 MIN_BYTES_PER_SECOND = 20_000  # 2.4 hours for the archive
 CHUNK_BYTES = 1 << 18
 
-Answer = tuple[http.client.HTTPResponse, int]  # and the offset in the file where it begins
+Answer = tuple[http.client.HTTPResponse, int]  # a response, and its offset in the file
 
 
 class MirrorError(Exception):
-    """Why a mirror was left, in a few words."""
+    """Reason why a mirror was given up, in a few words."""
 
 
 @dataclass(frozen=True)
 class Mirror:
-    """One address of the file; its methods turn every failure of the network into MirrorError.
-
-    Attributes:
-        url: The address.
-        size: Bytes of the whole file.
-        seconds: Time limit for the beginning of an answer.
-        patient: Whether any speed above zero is accepted.
-    """
+    """One address of the file. Every failure of the network becomes a ``MirrorError``."""
 
     url: str
-    size: int
-    seconds: float
-    patient: bool
+    size: int  # of the whole file in bytes
+    seconds: float  # time limit for the beginning of an answer
+    patient: bool  # whether any speed above zero is accepted
 
     def answer(self, start: int) -> Answer:
-        """``ask`` with a time limit: in a thread, for the look-up of a name has none of its own."""
-        future: concurrent.futures.Future[Answer] = concurrent.futures.Future()
+        """Request the bytes from ``start`` on, or the whole file if the server cannot do that."""
+        answer: concurrent.futures.Future[Answer] = concurrent.futures.Future()
 
         def work() -> None:
             try:
-                future.set_result(self.ask(start))
+                answer.set_result(self._ask(start))
             except Exception as error:
-                future.set_exception(error)
+                answer.set_exception(error)
 
+        # In a thread there is a time limit for all of it, also for the look-up of the name.
         threading.Thread(target=work, daemon=True).start()
-        if not concurrent.futures.wait([future], timeout=self.seconds).done:
-            future.add_done_callback(_close_late)
-            raise MirrorError(f"no answer within {self.seconds:.1f} s")
-        return future.result()
+        try:
+            return answer.result(self.seconds)
+        except concurrent.futures.TimeoutError:
+            raise MirrorError(f"no answer within {self.seconds:.1f} s") from None
 
-    def ask(self, start: int) -> Answer:
-        """Request the bytes from ``start`` on, all of them where the server cannot do that."""
+    def _ask(self, start: int) -> Answer:
         headers = {"User-Agent": "cifar_lab"} | ({"Range": f"bytes={start}-"} if start else {})
         try:
             request = urllib.request.Request(self.url, headers=headers)
-            response = _opener().open(request, timeout=STALL_SECONDS)
+            response = urllib.request.build_opener().open(request, timeout=STALL_SECONDS)
         except urllib.error.HTTPError as error:
             error.close()
-            if start and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                return self.ask(0)
+            if start and error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                return self._ask(0)
             raise MirrorError(f"HTTP {error.code}") from error
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise MirrorError(words(error)) from error
-        return self.check(response, start)
-
-    def check(self, response: http.client.HTTPResponse, start: int) -> Answer:
-        """Refuse an answer whose headers announce something else than the file's bytes."""
-        offset = 0
-        if start and response.status == http.HTTPStatus.PARTIAL_CONTENT:
-            offset = start
-            announced = f"bytes {start}-{self.size - 1}/{self.size}"
-            if response.headers["Content-Range"] != announced:
-                response.close()
-                return self.ask(0)
+        if not isinstance(response, http.client.HTTPResponse):  # the server redirected to ftp
+            raise MirrorError("not an answer of HTTP")
+        offset = start if response.status == HTTPStatus.PARTIAL_CONTENT else 0
+        announced = f"bytes {start}-{self.size - 1}/{self.size}"
+        if offset and response.headers["Content-Range"] != announced:
+            response.close()
+            return self._ask(0)
         if response.length not in (None, self.size - offset):
             response.close()
             raise MirrorError(f"offers {response.length} bytes instead of {self.size - offset}")
         return response, offset
 
     def chunks(self, response: http.client.HTTPResponse, limit: int) -> Iterator[bytes]:
-        """Yield at most ``limit`` bytes; give up when they stall, or trickle and not patient."""
+        """Yield at most ``limit`` bytes in chunks, as long as they arrive fast enough."""
         began, got = time.monotonic(), 0
-        while chunk := _read(response, min(limit, CHUNK_BYTES)):
-            yield chunk
-            limit -= len(chunk)
-            got += len(chunk)
-            elapsed = time.monotonic() - began
-            if limit and elapsed >= SPEED_WINDOW_SECONDS:
-                if not self.patient and got < MIN_BYTES_PER_SECOND * elapsed:
-                    raise MirrorError(f"too slow, {got / elapsed / 1e3:.1f} kB/s")
-                began, got = time.monotonic(), 0
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    """The usual opener of urllib with its proxies and redirects, without ftp, file and data."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler,
-        urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler,
-        urllib.request.HTTPRedirectHandler,
-        urllib.request.HTTPErrorProcessor,
-        urllib.request.HTTPDefaultErrorHandler,
-        urllib.request.UnknownHandler,
-    ):
-        opener.add_handler(handler())
-    return opener
-
-
-def _close_late(future: concurrent.futures.Future[Answer]) -> None:
-    if future.exception() is None:
-        future.result()[0].close()
-
-
-def _read(response: http.client.HTTPResponse, count: int) -> bytes:
-    try:
-        return response.read1(count) if count else b""  # read() would wait for all of ``count``
-    except TimeoutError as error:
-        raise MirrorError(f"sent nothing for {STALL_SECONDS:g} s") from error
-    except (OSError, http.client.HTTPException) as error:
-        raise MirrorError(words(error)) from error
+        try:  # read() instead of read1() would wait for all bytes
+            while limit and (chunk := response.read1(min(limit, CHUNK_BYTES))):
+                yield chunk
+                limit -= len(chunk)
+                got += len(chunk)
+                elapsed = time.monotonic() - began
+                if limit and elapsed >= SPEED_WINDOW_SECONDS:
+                    if not self.patient and got < MIN_BYTES_PER_SECOND * elapsed:
+                        raise MirrorError(f"too slow, {got / elapsed / 1e3:.1f} kB/s")
+                    began, got = time.monotonic(), 0
+        except TimeoutError as error:
+            raise MirrorError(f"sent nothing for {STALL_SECONDS:g} s") from error
+        except (OSError, http.client.HTTPException) as error:
+            raise MirrorError(words(error)) from error
 
 
 def words(error: Exception) -> str:
-    """What an error says, in one short line; urllib wraps the one that matters in ``reason``."""
+    """Return the message of an error in one short line; urllib keeps the cause in ``reason``."""
     cause = getattr(error, "reason", error)
-    text = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-    return "".join(letter for letter in text if letter.isprintable())[:100]
+    return shown(getattr(cause, "strerror", None) or str(cause) or type(cause).__name__)

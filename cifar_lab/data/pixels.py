@@ -1,18 +1,16 @@
-"""Any image as the models take it, in training and in prediction: uint8 (3, 32, 32), RGB.
+"""Conversion of any image to the models' input, uint8 (3, 32, 32), RGB.
 
-What happens to one, in this order:
+Training and prediction share these steps:
 
-1. the first frame or page is taken, and turned upright as its EXIF orientation says;
-2. it is cropped to the largest square in its middle;
-3. 16-bit grey is scaled by 1/257, 32-bit grey from its smallest to its largest value;
-4. it becomes RGB; colour profiles are ignored;
-5. it is resized to 32×32, bicubic with antialiasing;
-6. transparent parts are laid over white.
+1. The first frame or page is taken, and turned upright according to its EXIF orientation.
+2. It is cropped to the largest square in the middle.
+3. 16-bit grey is scaled by 1/257, 32-bit grey from its smallest to its largest value.
+4. It is converted to RGB. Colour profiles are ignored.
+5. It is resized to 32×32 pixels, bicubic with antialiasing.
+6. Transparent parts are laid over white.
 
-An RGB image of 32×32 pixels comes out untouched.
+An RGB image of 32×32 pixels stays unchanged.
 """
-
-from __future__ import annotations
 
 import contextlib
 import struct
@@ -24,15 +22,13 @@ from cifar_lab.data.image_set import IMAGE_SHAPE
 
 
 def as_cifar(image: Image.Image) -> np.ndarray:
-    """The steps of the module's docstring; gives uint8 (3, 32, 32), RGB.
+    """Convert an image by the steps above, and return uint8 (3, 32, 32), RGB.
 
-    Raises:
-        ValueError: 32-bit grey with values that are not finite; Pillow's errors of every
-            kind for files that are damaged.
+    Pillow raises errors of any type for damaged files.
     """
-    # Older versions of Pillow open a PNG of 16 bits as one of 32.
+    # Older versions of Pillow open a 16-bit PNG in a 32-bit mode.
     sixteen_bits = image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PNG")
-    image.load()  # damaged pixels are an error, damaged metadata below are none
+    image.load()  # damaged pixels are an error, unlike the damaged metadata below
     with contextlib.suppress(SyntaxError, ValueError, TypeError, KeyError, struct.error):
         image = ImageOps.exif_transpose(image)
     image = _square(image)
@@ -40,23 +36,23 @@ def as_cifar(image: Image.Image) -> np.ndarray:
         image = _eight_bits(image, sixteen_bits)
     image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     size = IMAGE_SHAPE[:0:-1]  # width, height
-    image = image.resize(size, Image.Resampling.BICUBIC)  # weighs colours by their alpha
+    image = image.resize(size, Image.Resampling.BICUBIC)  # colours are weighted by their alpha
     if image.mode == "RGBA":
         image = Image.alpha_composite(Image.new("RGBA", size, "white"), image).convert("RGB")
     return np.asarray(image).transpose(2, 0, 1)
 
 
 def _square(image: Image.Image) -> Image.Image:
-    """The largest square in the middle."""
+    """Return the largest square in the middle."""
     side = min(image.size)
     left, top = ((length - side) // 2 for length in image.size)
     return image.crop((left, top, left + side, top + side))
 
 
 def _eight_bits(image: Image.Image, sixteen_bits: bool) -> Image.Image:
-    """Grey of 16 or 32 bits, of which Pillow's own conversion would cut off all above 255."""
+    """Scale grey of 16 or 32 bits. Pillow's own conversion would clip all values above 255."""
     values: np.ndarray = np.asarray(image, dtype=np.float64)
-    transparent = values == image.info.get("transparency", np.nan)  # a grey, in PNG
+    transparent = values == image.info.get("transparency", np.nan)  # a grey value, in PNG
     if sixteen_bits:
         values = values / 257
     else:

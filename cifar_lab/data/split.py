@@ -1,6 +1,4 @@
-"""The validation split: held out of the training images, stratified by class, from a seed."""
-
-from __future__ import annotations
+"""The validation split, held out of the training images: stratified by class and seeded."""
 
 import numpy as np
 
@@ -12,22 +10,19 @@ VAL_FRACTION = 0.1  # 5,000 of CIFAR-10's 50,000
 def split_indices(
     labels: np.ndarray, val_size: int | None, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Divides the training images into a training and a validation split.
-
-    Each class gives the validation split its share of ``val_size``; CIFAR-10's classes are equal
-    in size, so they give equal numbers.
+    """Divide the training images; each class is held out in proportion to its size.
 
     Args:
-        labels: int64 (N,), classes from 0.
-        val_size: images to hold out, 0 to N - 1; None holds out a tenth.
-        seed: of the choice within each class, 0 to 2**32 - 1. NumPy keeps this generator's stream
-            for good.
+        labels: int64 (N,), numbers of the classes from 0.
+        val_size: number of images to hold out, 0 to N - 1; None holds out a tenth.
+        seed: seed of the choice within each class, 0 to 2**32 - 1. NumPy guarantees that the stream
+            of this generator never changes.
 
     Returns:
         Indices of the training split and of the validation split, int64, each ascending.
 
     Raises:
-        UserError: ``val_size`` leaves nothing to train on, or ``seed`` is none of NumPy's.
+        UserError: ``val_size`` leaves nothing to train on, or ``seed`` is out of its range.
     """
     if not 0 <= seed < 2**32:
         raise UserError(f"split_seed {seed}: expected 0 to {2**32 - 1}")
@@ -47,9 +42,14 @@ def split_indices(
 
 
 def _shares(counts: np.ndarray, total: int) -> np.ndarray:
-    """Deals ``total`` out in proportion to ``counts``; what rounding leaves goes where most is."""
+    """Divide ``total`` in proportion to ``counts``; the largest remainders are rounded up."""
     exact = counts * total / counts.sum()
     shares = np.floor(exact).astype(np.int64)
     neediest = np.argsort(shares - exact, kind="stable")
     shares[neediest[: total - shares.sum()]] += 1
     return shares
+
+
+def mixed(indices: np.ndarray) -> np.ndarray:
+    """Return the indices in a fixed random order: the images of a tree are sorted by class."""
+    return np.random.RandomState(0).permutation(indices)

@@ -1,31 +1,50 @@
-"""Statistics that normalisation needs, from uint8 images and without a float copy of them.
+"""Statistics of normalisation, computed from uint8 images without a floating-point copy of them.
 
-Both kinds are on the scale of the pixels, 0–255: a network sees ``(image - mean) / std``.
+All of them are on the scale of the pixels, 0–255. A network gets ``(image - mean) / std``.
 """
-
-from __future__ import annotations
 
 import numpy as np
 
-# Channel mean and standard deviation of the 50,000 training images of CIFAR-10 on the scale 0–1,
-# over all pixels. (The 0.2023, 0.1994, 0.2010 often seen is the mean of the standard deviations of
-# single images, a smaller number.)
+from cifar_lab.data.image_set import ImageSet
+
+# Channel mean and standard deviation of all pixels of CIFAR-10's 50,000 training images, on the
+# scale 0–1. (The often-used 0.2023, 0.1994, 0.2010 is the mean of the standard deviations of single
+# images, which is smaller.)
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)
 
-_CHUNK = 1000  # images summed at a time, so that memory stays small
+_CHUNK = 1000  # images summed at a time, to need little memory
+
+
+def normalization(
+    image_set: ImageSet, indices: np.ndarray, kind: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean and the standard deviation that a model normalises with.
+
+    Args:
+        image_set: images of all splits.
+        indices: int64 (M,), positions of the training split's images.
+        kind: "mean_image" (mean of the training split, and no division) or "standardize" (mean and
+            standard deviation of each channel: the published values for the original CIFAR-10,
+            otherwise computed from the training split).
+
+    Returns:
+        Two float32 arrays, (3, 32, 32) or (3, 1, 1), on the scale 0–255.
+    """
+    if kind == "mean_image":
+        mean = mean_image(image_set.train_images, indices)
+        return mean, np.ones_like(mean)
+    if image_set.source != "cifar10":
+        return channel_statistics(image_set.train_images, indices)
+    mean, std = (
+        np.float32(255) * np.array(values, dtype=np.float32).reshape(3, 1, 1)
+        for values in (CIFAR10_MEAN, CIFAR10_STD)
+    )
+    return mean, std
 
 
 def mean_image(images: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """The mean of the chosen images, one value a pixel and channel.
-
-    Args:
-        images: uint8 (N, C, H, W).
-        indices: int64 (M,), M > 0.
-
-    Returns:
-        float32 (C, H, W) in 0–255. The sum is exact; only the division rounds.
-    """
+    """Return the mean of the images at ``indices``, float32 (C, H, W); only the division rounds."""
     total = np.zeros(images.shape[1:], dtype=np.int64)
     for start in range(0, len(indices), _CHUNK):
         total += images[indices[start : start + _CHUNK]].sum(0, dtype=np.int64)
@@ -33,15 +52,10 @@ def mean_image(images: np.ndarray, indices: np.ndarray) -> np.ndarray:
 
 
 def channel_statistics(images: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel over all pixels of the chosen images.
+    """Return mean and standard deviation of each channel, two float32 arrays (C, 1, 1).
 
-    Args:
-        images: uint8 (N, C, H, W).
-        indices: int64 (M,), M > 0.
-
-    Returns:
-        Two float32 arrays (C, 1, 1), on the scale 0–255. They come from a histogram of the 256
-        pixel values, so no image is made float. A channel of one value has a deviation of 1.
+    They are computed from a histogram of the 256 pixel values. The deviation of a constant channel
+    is 1.
     """
     channels = images.shape[1]
     counts = np.zeros((channels, 256), dtype=np.int64)

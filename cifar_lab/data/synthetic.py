@@ -1,25 +1,25 @@
-"""The embedded data set: ten shapes in noise, drawn on the spot, no file and no network.
+"""The embedded data set: ten shapes in noise, drawn when needed, without a file or a network.
 
-An image shows one large shape, brighter than what is behind it (darker in one image of ten), with
-random position, size, tilt and colour, over a mottled background with strokes of clutter, under
-strong pixel noise. The shape is the class. It is the same after a left-right flip, and the mean
-colour says next to nothing about it. The noise is strong for a reason: a shallow network learns it
-by heart within a few hundred steps, and so stays behind the deeper ones.
+An image shows one large shape with random position, size, tilt and colour, brighter than its
+background (darker in one image of ten). The background is mottled, with strokes of clutter, and
+pixel noise lies over all. The shape is the class: a left-right flip does not change it, and the
+mean colour is nearly independent of it. The noise is so strong that a shallow network memorises it
+within a few hundred steps, and stays behind the deeper ones.
 
-The set is made up, so that everything here runs offline. It is no measure of anything real.
+The set is made up so that the whole package runs offline. It does not measure anything real.
 
-It is the same to the byte on every machine and with every NumPy: PCG64's raw output, which NumPy
-keeps stable, and from there on integers only. Lengths and coordinates are in sixteenths of a pixel.
-In the signatures below n counts images; pixels are int16 (n, 3, 32, 32) until the last step.
+Its bytes are the same on every machine and with every NumPy: they come from the raw output of
+PCG64, which NumPy keeps stable, and from integers. Lengths and coordinates are in sixteenths of a
+pixel. Below, n is the number of images, and pixels are int16 (n, 3, 32, 32) until the last step.
 
-Test accuracy of three of the report's recipes cut to 1,000 steps, at the last step, float32 on a
-CPU, trained on 9,000 of the default set's training images:
+Test accuracy at the last step of three of the report's recipes, shortened to 1,000 steps, in
+float32 on a CPU, trained on 9,000 of the default set's training images:
 
     mlp       49 %   48.8 to 50.2, four runs (51.2 on all 10,000)
     deep_mlp  75 %   74.7 and 74.5, with dropout 0.2
     cnn       94 %   94.1 (96.2 on all 10,000)
 
-Chance is 10 %, and the nearest class mean colour gets 12 %.
+Chance is 10 %. The nearest mean colour of a class reaches 12 %.
 """
 
 import math
@@ -28,20 +28,20 @@ from collections.abc import Callable
 import numpy as np
 
 _SIDE = 32  # pixels, as in CIFAR-10
-_UNIT = 16  # coordinate steps a pixel, and the levels of an anti-aliased edge
+_UNIT = 16  # coordinate steps in a pixel, and levels of an anti-aliased edge
 _TILT_ONE = 256  # a tilt is a slope in 1/256
-# Images drawn at once: small enough for the processor's cache. The order of the random draws
-# depends on it, so another value is another data set.
+# Images drawn at once: few enough for the processor's cache. The order of the random numbers
+# depends on it, so another value gives another data set.
 _CHUNK = 100
 
-# How hard the set is. Chosen by trial, so that the recipes named above come out in that order.
+# Difficulty of the set, chosen by trial so that the recipes above reach their accuracies.
 _JITTER = 56  # the centre lies within 3.5 pixels of the image's
 _RADII = (112, 177)  # 7 to 11 pixels
 _MAX_TILT = 60  # about 13 degrees
-_BASE = (80, 176)  # background level of each channel
-_CONTRAST = (30, 110)  # shape against background, each channel
+_BASE = (80, 176)  # level of the background in each channel
+_CONTRAST = (30, 110)  # difference of shape and background in each channel
 _DARK_ONE_IN = 10  # one shape in ten is darker than its background
-_MOTTLE = 50  # largest change of the background by its patches
+_MOTTLE = 50  # largest change of the background by a patch
 _STROKES = 3  # bars of clutter behind the shape
 _STROKE_HALF_SIDES = (12, 80)  # 0.75 to 5 pixels
 _STROKE_CONTRAST = 80
@@ -55,29 +55,29 @@ class _Stream:
         self._bits = np.random.PCG64([seed, split])
 
     def keys(self, n: int) -> np.ndarray:
-        """Uint64 (n,), over its whole range."""
+        """Return uint64 (n,) over its whole range."""
         return self._bits.random_raw(n)
 
     def integers(self, low: int, high: int, *shape: int) -> np.ndarray:
-        """Int32 in [low, high): the upper half of each key, scaled by multiply and shift."""
+        """Return int32 in [low, high): the upper half of each key, multiplied and shifted."""
         half = np.uint64(32)
         scaled = ((self.keys(math.prod(shape)) >> half) * np.uint64(high - low)) >> half
         return scaled.astype(np.int32).reshape(shape) + np.int32(low)
 
     def bytes(self, *shape: int) -> np.ndarray:
-        """Uint8, eight to a key, the low byte first whatever the machine's byte order."""
+        """Return uint8, eight from each key, the low byte first on every machine."""
         size = math.prod(shape)
         keys = self.keys(-(-size // 8)).astype("<u8")
         return keys.view(np.uint8)[:size].reshape(shape)
 
 
-# A shape is a function of u, v (n, 32, 32), the coordinates right and down from its centre, and of
-# its radius (n, 1, 1). It gives about the distance to the nearest edge: positive inside.
+# A shape is a function of u and v (n, 32, 32), coordinates right and down from its centre, and of
+# its radius (n, 1, 1). It returns about the distance to the nearest edge, positive inside.
 _Shape = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def _disc(u: np.ndarray, v: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    # Near the edge r² - d² is about 2r (r - d): the distance without a square root.
+    # Near the edge, r² - d² is about 2r (r - d), which gives the distance without a square root.
     return (radius * radius - u * u - v * v) // (2 * radius)
 
 
@@ -99,7 +99,7 @@ def _diamond(u: np.ndarray, v: np.ndarray, radius: np.ndarray) -> np.ndarray:
 
 
 def _triangle(u: np.ndarray, v: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    # The sides rise two for one, so their distances are over the square root of 5 (256 / 114).
+    # The sides have a slope of 2, so their distances are divided by √5, which is about 256 / 114.
     sides = (v + radius * 5 // 4 - 2 * np.abs(u)) * 114 >> 8
     return np.minimum(radius * 3 // 4 - v, sides)
 
@@ -128,7 +128,7 @@ def _over_sqrt2(x: np.ndarray) -> np.ndarray:
 
 
 def _bands(x: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    """Endless parallel bands, two and a half to a diameter, one of them through the centre."""
+    """Return endless parallel bands, 2.5 in a diameter, one of them through the centre."""
     period = radius * 4 // 5
     return np.abs(x % period - period // 2) - period // 4
 
@@ -151,22 +151,17 @@ CLASS_NAMES: tuple[str, ...] = tuple(_SHAPES)
 def generate(
     seed: int = 0, train_size: int = 10_000, test_size: int = 2_000
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Draw the data set: as many images of each class, in shuffled order.
+    """Draw the data set: equal numbers of images of each class, in shuffled order.
 
-    Both splits follow the same distribution. Each has random numbers of its own, so the test set
-    does not depend on ``train_size``.
-
-    Args:
-        seed: not negative; another seed gives other images.
-        train_size: number of training images, a positive multiple of 10.
-        test_size: number of test images, a positive multiple of 10.
+    Both splits have the same distribution. Each has random numbers of its own, so the test set does
+    not depend on ``train_size``.
 
     Returns:
         Training images, training labels, test images and test labels. Images are uint8
-        (N, 3, 32, 32) in 0–255, labels int64 (N,), positions in ``CLASS_NAMES``.
+        (N, 3, 32, 32) in 0–255. Labels are int64 (N,), positions in ``CLASS_NAMES``.
 
     Raises:
-        ValueError: the seed is negative or a size is not a positive multiple of 10.
+        ValueError: The seed is negative, or a size is not a positive multiple of 10.
     """
     if seed < 0:
         raise ValueError(f"seed is {seed}; expected 0 or more")
@@ -178,7 +173,7 @@ def generate(
 
 def _draw_split(stream: _Stream, size: int) -> tuple[np.ndarray, np.ndarray]:
     labels = np.repeat(np.arange(len(_SHAPES), dtype=np.int64), size // len(_SHAPES))
-    # Class by class into shuffled places; "stable" so that every NumPy sorts alike.
+    # Each class gets shuffled places. The sort is stable, so that all NumPy versions agree.
     places = np.argsort(stream.keys(size), kind="stable").reshape(len(_SHAPES), -1)
     images = np.empty((size, 3, _SIDE, _SIDE), np.uint8)
     for shape, class_places in zip(_SHAPES.values(), places, strict=True):
@@ -191,7 +186,7 @@ def _draw_split(stream: _Stream, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _draw_images(stream: _Stream, shape: _Shape, n: int) -> np.ndarray:
-    """Uint8 (n, 3, 32, 32), all of one class."""
+    """Draw images of one class, uint8 (n, 3, 32, 32)."""
     base = stream.integers(*_BASE, n, 3, 1, 1).astype(np.int16)
     pixels = base + _mottle(stream, n)
     for _ in range(_STROKES):
@@ -202,13 +197,13 @@ def _draw_images(stream: _Stream, shape: _Shape, n: int) -> np.ndarray:
 
 
 def _mottle(stream: _Stream, n: int) -> np.ndarray:
-    """Soft patches of light and colour: a random 5×5 grid, enlarged to 32×32 by interpolation."""
+    """Return soft patches of light and colour: a random 5×5 grid, interpolated to 32×32."""
     light = stream.integers(-_MOTTLE, _MOTTLE + 1, n, 1, 5, 5)
     colour = stream.integers(-_MOTTLE // 2, _MOTTLE // 2 + 1, n, 3, 5, 5)
     grid = (light + colour).astype(np.int16)
     cell, step = np.divmod(np.arange(_SIDE), 8)  # a grid point every 8 pixels
     ahead = step.astype(np.int16)
-    # np.take, since grid[..., cell] lays its result out by columns, which slows all that follows.
+    # np.take is used since the memory layout of grid[..., cell] slows down the following steps.
     left, right = np.take(grid, cell, axis=3), np.take(grid, cell + 1, axis=3)
     wide = left * (8 - ahead) + right * ahead
     above, below = np.take(wide, cell, axis=2), np.take(wide, cell + 1, axis=2)
@@ -217,7 +212,7 @@ def _mottle(stream: _Stream, n: int) -> np.ndarray:
 
 
 def _paint_stroke(stream: _Stream, pixels: np.ndarray, base: np.ndarray) -> None:
-    """Paint a bar of clutter anywhere, at any angle up to 45 degrees."""
+    """Paint a bar of clutter at a random place, tilted by up to 45 degrees."""
     n = len(pixels)
     u, v = _coordinates(stream, n, _SIDE * _UNIT // 2, _TILT_ONE)
     width, height = stream.integers(*_STROKE_HALF_SIDES, 2, n, 1, 1)
@@ -237,13 +232,13 @@ def _paint_shape(stream: _Stream, pixels: np.ndarray, base: np.ndarray, shape: _
 def _coordinates(
     stream: _Stream, n: int, jitter: int, max_tilt: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Int32 u and v (n, 32, 32) from a centre moved by up to ``jitter`` each way, and tilted.
+    """Return int32 u and v (n, 32, 32) from a centre moved by up to ``jitter`` each way, tilted.
 
-    The tilt is that of a rotation without its shrinking, which needs no sine: (1, t), (-t, 1).
+    The tilt is a rotation times a factor, (1, t), (-t, 1), which needs no sine.
     """
     moved = stream.integers(-jitter, jitter + 1, 2, n, 1)
     tilt = stream.integers(-max_tilt, max_tilt + 1, n, 1)
-    # Pixel centres, the middle of the image at 0.
+    # These are the centres of the pixels, with the middle of the image at 0.
     x, y = np.arange(_SIDE, dtype=np.int32) * _UNIT - (_SIDE - 1) * _UNIT // 2 - moved
     u = x[:, None, :] + (y * tilt // _TILT_ONE)[:, :, None]
     v = y[:, :, None] - (x * tilt // _TILT_ONE)[:, None, :]
@@ -253,7 +248,7 @@ def _coordinates(
 def _blend(pixels: np.ndarray, distance: np.ndarray, colour: np.ndarray) -> None:
     """Paint ``colour`` (n, 3, 1, 1) in place where ``distance`` (n, 32, 32) is positive.
 
-    An edge is one pixel wide, from nothing to full cover.
+    The cover rises from 0 to 1 over the width of one pixel at the edge.
     """
     cover = np.clip(distance + _UNIT // 2, 0, _UNIT).astype(np.int16)[:, None]
     pixels += (colour.astype(np.int16) - pixels) * cover // _UNIT

@@ -1,50 +1,37 @@
-"""A case for every layer of the NumPy reference: random parameters and input, the same in torch.
+"""A case for every layer of the NumPy reference, with random parameters and a random input.
 
-A builder takes a random generator and the sizes. `layer_class` is there to put a changed layer in
-the place of the real one, and see the check fail.
+Each builder takes a random generator and sizes: b samples, c classes, m and n features, or a shape.
+Tests pass a wrong layer as ``layer_class`` and see that the check fails.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cifar_lab.gradient_check.batch_norm_cases import (
-    batch_norm,
-    batch_norm_eval,
-    batch_norm_images,
-    batch_norm_two_samples,
-)
-from cifar_lab.gradient_check.case import (
-    Case,
-    LayerClass,
-    Params,
-    Rng,
-    Shape,
-    norm,
-    randomised,
-    spread,
-)
-from cifar_lab.numpy_reference.checks import Array
+from cifar_lab.gradient_check.case import Case, LayerClass, Params, Rng, Shape, randomised, spread
+from cifar_lab.numpy_reference.activations import ReLU, Softmax
+from cifar_lab.numpy_reference.batch_norm import BatchNorm
 from cifar_lab.numpy_reference.conv import Conv3x3
 from cifar_lab.numpy_reference.cross_entropy import CrossEntropy, SoftmaxCrossEntropy
 from cifar_lab.numpy_reference.dropout import Dropout
-from cifar_lab.numpy_reference.flatten import Flatten
+from cifar_lab.numpy_reference.layer import Array
 from cifar_lab.numpy_reference.linear import Linear
-from cifar_lab.numpy_reference.pooling import AvgPool, MaxPool
-from cifar_lab.numpy_reference.relu import ReLU
-from cifar_lab.numpy_reference.softmax import Softmax
+from cifar_lab.numpy_reference.pooling import AvgPool, Flatten, MaxPool
 from cifar_lab.numpy_reference.weight_norm import WeightNormLinear
 
-Window = tuple[int, int, int]
+EPS = 1e-5  # of batch normalization
+IMAGES = (2, 2, 5, 4)
+WINDOW = (3, 2, 1)  # kernel, stride and padding of a pooling
 
 
 def linear(
     rng: Rng, b: int = 5, m: int = 4, n: int = 4, *, layer_class: LayerClass = Linear
 ) -> Case:
-    """Linear layer: x (b, m) to (b, n). Square by default: a transposed gradient would fit."""
+    """Build a linear layer. By default a transposed gradient would fit."""
 
     def reference(x: Tensor, params: Params) -> Tensor:
         return functional.linear(x, params["weight"], params["bias"])
@@ -53,21 +40,21 @@ def linear(
 
 
 def relu(rng: Rng, shape: Shape = (4, 5), *, layer_class: LayerClass = ReLU) -> Case:
-    """Rectifier, away from its kink."""
+    """Build a ReLU away from its kink."""
     return Case(layer_class(), spread(rng, shape), lambda x, _: torch.relu(x))
 
 
 def relu_at_zero(rng: Rng, *, layer_class: LayerClass = ReLU) -> Case:
-    """Rectifier at its kink, where only the convention can be compared."""
+    """Build a ReLU at its kink, where only the convention can be compared."""
     x = rng.integers(-1, 2, (4, 5)).astype(np.float64)
     return Case(layer_class(), x, lambda x, _: torch.relu(x), smooth=False)
 
 
 def softmax(rng: Rng, b: int = 4, c: int = 5, *, layer_class: LayerClass = Softmax) -> Case:
-    """Softmax of x (b, c)."""
+    """Build a softmax of logits."""
 
-    def terms(x: Array, params: dict[str, Array], dout: Array) -> dict[str, float]:
-        return {"x": norm(Softmax().forward(x) * dout)}
+    def terms(x: Array, params: dict[str, Array], dout: Array) -> dict[str, Array]:
+        return {"x": Softmax().forward(x) * dout}
 
     x = 2 * rng.normal(size=(b, c))
     return Case(layer_class(), x, lambda x, _: torch.softmax(x, dim=1), terms=terms)
@@ -76,7 +63,7 @@ def softmax(rng: Rng, b: int = 4, c: int = 5, *, layer_class: LayerClass = Softm
 def cross_entropy(
     rng: Rng, b: int = 4, c: int = 5, *, layer_class: LayerClass = CrossEntropy
 ) -> Case:
-    """Cross entropy of probabilities (b, c) under one-hot targets."""
+    """Build a cross entropy of probabilities under one-hot targets."""
     p = rng.uniform(0.05, 1.0, (b, c))  # rows need not sum to 1
     t = np.eye(c)[rng.integers(0, c, b)]
 
@@ -89,7 +76,7 @@ def cross_entropy(
 def softmax_cross_entropy(
     rng: Rng, b: int = 4, c: int = 5, *, layer_class: LayerClass = SoftmaxCrossEntropy
 ) -> Case:
-    """Softmax and cross entropy of logits (b, c) under class indices, in one."""
+    """Build softmax and cross entropy in one, of logits under class indices."""
     targets = rng.integers(0, c, b)
 
     def reference(x: Tensor, _: Params) -> Tensor:
@@ -99,8 +86,51 @@ def softmax_cross_entropy(
     return Case(layer_class(), x, reference, args=(targets,), is_loss=True)
 
 
+def batch_norm(rng: Rng, shape: Shape = (5, 3), *, layer_class: LayerClass = BatchNorm) -> Case:
+    """Build batch normalization of rows or images with the statistics of the batch."""
+    x = spread(rng, shape)
+    layer = randomised(layer_class(shape[1], eps=EPS), rng)
+    return Case(layer, x, batch_norm_reference, terms=batch_norm_terms)
+
+
+def batch_norm_reference(x: Tensor, params: Params) -> Tensor:
+    """Normalise in elementary operations, as ``functional.batch_norm`` refuses a batch of one."""
+    axes, shape = _per_channel(x.ndim)
+    centred = x - x.mean(axes, keepdim=True)
+    x_hat = centred / ((centred**2).mean(axes, keepdim=True) + EPS).sqrt()
+    return x_hat * params["gamma"].reshape(shape) + params["beta"].reshape(shape)
+
+
+def batch_norm_terms(x: Array, params: dict[str, Array], dout: Array) -> dict[str, Array]:
+    """Return the terms of the gradients of ``x`` and ``gamma``; see ``Case.terms``."""
+    axes, shape = _per_channel(x.ndim)
+    scaled = dout / np.sqrt(x.var(axis=axes, keepdims=True) + EPS)
+    return {"x": params["gamma"].reshape(shape) * scaled, "gamma": scaled * x}
+
+
+def _per_channel(ndim: int) -> tuple[Shape, Shape]:
+    """Return the axes to reduce of rows or images, and the shape of a number per channel."""
+    return ((0,), (1, -1)) if ndim == 2 else ((0, 2, 3), (1, -1, 1, 1))
+
+
+def batch_norm_eval(
+    rng: Rng, shape: Shape = (4, 3), *, layer_class: LayerClass = BatchNorm
+) -> Case:
+    """Build batch normalization with running statistics, which are constants."""
+    x = rng.normal(size=shape)
+    layer = randomised(layer_class(shape[1], eps=EPS), rng)
+    layer.running_mean, layer.running_var = rng.normal(size=(2, shape[1])) ** 2
+    layer.training = False
+    mean, var = torch.tensor(layer.running_mean), torch.tensor(layer.running_var)
+
+    def reference(x: Tensor, params: Params) -> Tensor:
+        return functional.batch_norm(x, mean, var, params["gamma"], params["beta"], eps=EPS)
+
+    return Case(layer, x, reference)
+
+
 def dropout(rng: Rng, shape: Shape = (4, 5), *, layer_class: LayerClass = Dropout) -> Case:
-    """Dropout with a given mask."""
+    """Build a dropout with a given mask."""
     x = rng.normal(size=shape)
     mask = rng.random(x.shape) >= 0.3
     return Case(layer_class(0.3), x, lambda x, _: x * torch.tensor(mask) / 0.7, args=(mask,))
@@ -109,26 +139,26 @@ def dropout(rng: Rng, shape: Shape = (4, 5), *, layer_class: LayerClass = Dropou
 def weight_norm(
     rng: Rng, b: int = 5, m: int = 4, n: int = 3, *, layer_class: LayerClass = WeightNormLinear
 ) -> Case:
-    """Weight-normalised linear layer: x (b, m) to (b, n)."""
+    """Build a weight-normalised linear layer."""
 
     def reference(x: Tensor, params: Params) -> Tensor:
         v = params["v"]
         weight = params["g"] * v / torch.linalg.vector_norm(v, dim=1, keepdim=True)
         return functional.linear(x, weight, params["bias"])
 
-    def terms(x: Array, params: dict[str, Array], dout: Array) -> dict[str, float]:
+    def terms(x: Array, params: dict[str, Array], dout: Array) -> dict[str, Array]:
         length = np.linalg.norm(params["v"], axis=1, keepdims=True)
-        return {"v": norm(params["g"] / length * (dout.T @ x))}
+        return {"v": params["g"] / length * (dout.T @ x)}
 
     layer = randomised(layer_class(m, n, std=1.0), rng)
-    layer.params["v"] = spread(rng, (n, m))  # no direction so short that a difference turns it
+    layer.params["v"] = spread(rng, (n, m))  # not so short that a small step turns it much
     return Case(layer, rng.normal(size=(b, m)), reference, terms=terms)
 
 
 def conv(
     rng: Rng, shape: Shape = (2, 3, 4, 5), k: int = 3, *, layer_class: LayerClass = Conv3x3
 ) -> Case:
-    """Convolution of x in `shape` to k channels; by default as many as it has, as for `linear`."""
+    """Build a convolution of images to k channels; by default as many, as for ``linear``."""
 
     def reference(x: Tensor, params: Params) -> Tensor:
         return functional.conv2d(x, params["weight"], params["bias"], padding=1)
@@ -137,40 +167,31 @@ def conv(
 
 
 def max_pool(
-    rng: Rng,
-    shape: Shape = (2, 2, 5, 4),
-    window: Window = (3, 2, 1),
-    *,
-    layer_class: LayerClass = MaxPool,
+    rng: Rng, shape: Shape = IMAGES, window: Shape = WINDOW, *, layer_class: LayerClass = MaxPool
 ) -> Case:
-    """Max pooling away from ties; the window is (kernel, stride, padding)."""
+    """Build a max pooling without ties."""
     k, s, p = window
     x = spread(rng, shape)
     return Case(layer_class(k, s, p), x, lambda x, _: functional.max_pool2d(x, k, s, p))
 
 
 def max_pool_ties(rng: Rng, *, layer_class: LayerClass = MaxPool) -> Case:
-    """Max pooling of few different numbers, where only the convention can be compared."""
+    """Build a max pooling with many ties, where only the convention can be compared."""
     x = rng.integers(0, 2, (2, 2, 6, 6)).astype(np.float64)
-    reference = max_pool(rng).reference
-    return Case(layer_class(3, 2, 1), x, reference, smooth=False)
+    return Case(layer_class(*WINDOW), x, max_pool(rng).reference, smooth=False)
 
 
 def avg_pool(
-    rng: Rng,
-    shape: Shape = (2, 2, 5, 4),
-    window: Window = (3, 2, 1),
-    *,
-    layer_class: LayerClass = AvgPool,
+    rng: Rng, shape: Shape = IMAGES, window: Shape = WINDOW, *, layer_class: LayerClass = AvgPool
 ) -> Case:
-    """Average pooling; the window is (kernel, stride, padding)."""
+    """Build an average pooling."""
     k, s, p = window
     x = rng.normal(size=shape)
     return Case(layer_class(k, s, p), x, lambda x, _: functional.avg_pool2d(x, k, s, p))
 
 
 def flatten(rng: Rng, shape: Shape = (2, 3, 2, 2), *, layer_class: LayerClass = Flatten) -> Case:
-    """Images to rows."""
+    """Build a flattening of images to rows."""
     return Case(layer_class(), rng.normal(size=shape), lambda x, _: x.flatten(1))
 
 
@@ -182,8 +203,8 @@ CASES: dict[str, Callable[[Rng], Case]] = {
     "cross_entropy": cross_entropy,
     "softmax_cross_entropy": softmax_cross_entropy,
     "batch_norm": batch_norm,
-    "batch_norm_images": batch_norm_images,
-    "batch_norm_two_samples": batch_norm_two_samples,
+    "batch_norm_images": partial(batch_norm, shape=(2, 3, 3, 2)),
+    "batch_norm_two_samples": partial(batch_norm, shape=(2, 3)),  # dx nearly cancels
     "batch_norm_eval": batch_norm_eval,
     "dropout": dropout,
     "weight_norm": weight_norm,
@@ -193,4 +214,3 @@ CASES: dict[str, Callable[[Rng], Case]] = {
     "avg_pool": avg_pool,
     "flatten": flatten,
 }
-"""Name to builder: what `scripts/check_gradients.py` checks of the NumPy reference."""

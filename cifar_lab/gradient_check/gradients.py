@@ -1,7 +1,7 @@
 """The gradient check: a layer's output and gradients against autograd and central differences.
 
-The upstream gradient is random. With all ones, the gradient that batch normalization passes to its
-input is zero whatever the code does, and the check would show nothing.
+The upstream gradient is random. If it were all ones, the gradient of the input of batch
+normalization would be zero for many wrong formulas too.
 """
 
 from collections.abc import Callable
@@ -12,33 +12,34 @@ import numpy.typing as npt
 import torch
 
 from cifar_lab.gradient_check.case import Case
-from cifar_lab.numpy_reference.checks import Array
+from cifar_lab.numpy_reference.layer import Array
 
 TOLERANCES = {
-    # Float64 carries 16 digits; a central difference loses a third of them to its step.
+    # float64 has 16 digits, and a central difference loses a third of them because of its step.
     np.dtype(np.float64): (1e-10, 1e-6),
-    # Float32 carries 7. What it is compared with is computed in float64.
+    # float32 has 7. The values that it is compared with are computed in float64.
     np.dtype(np.float32): (1e-5, 1e-5),
 }
-"""By dtype, the largest error against autograd and against central differences."""
+"""Largest relative error against autograd and against central differences, by dtype."""
 
 CANCELS_BELOW = 1e-3
-"""A gradient below this part of its terms is measured by the terms, whose rounding it inherits.
+"""A gradient smaller than this fraction of its terms has its error measured relative to the terms.
 
-Such is the gradient of batch normalization with two samples, about ε/σ² of its terms.
+It inherits their rounding errors. An example is batch normalization of two samples, where the
+gradient of the input is about ε/σ² times its terms.
 """
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one gradient came to.
+    """The result for one gradient.
 
     Attributes:
         name: "x", the name of a parameter, or "output" for the forward pass.
-        shape: the gradient's shape.
-        autograd_error: ‖a − b‖/‖b‖ for the NumPy result a and autograd's b.
-        difference_error: the same with b from central differences; None where that means nothing.
-        passed: whether both are within tolerance, and shape and dtype are right.
+        shape: shape of the gradient.
+        autograd_error: ‖a − b‖/‖b‖ for the layer's gradient a and autograd's b.
+        difference_error: the same with b from central differences; None if there are none.
+        passed: whether both errors are within tolerance, and shape and dtype are right.
     """
 
     name: str
@@ -53,16 +54,13 @@ def check_gradients(
 ) -> list[Row]:
     """Compare the output and every gradient of a layer with autograd and central differences.
 
-    Input and upstream gradient are handed over read-only, and `backward` has run once before with
-    another gradient, so a layer that writes to its input or adds to old gradients does not pass.
+    Input and upstream gradient are read-only, and ``backward`` runs once before with another
+    gradient. So a layer that writes to its input or adds to old gradients does not pass.
 
     Args:
-        case: the layer and its input, in float64.
-        rng: where the upstream gradient comes from.
-        dtype: what the layer computes in; the comparison is computed in float64.
-
-    Returns:
-        One row for the output, one for each gradient.
+        case: layer and input, in float64.
+        rng: generator of the upstream gradient.
+        dtype: dtype of the layer's computation; the reference is computed in float64.
     """
     ours, exact = case.astype(dtype), case.astype(dtype).astype(np.float64)
     ours.x.setflags(write=False)
@@ -75,14 +73,24 @@ def check_gradients(
     expected = autograd(exact, dout)
     slopes = central_differences(exact, dout) if case.smooth else {}
     terms = case.terms(exact.x, exact.params, dout)
-    return [
-        _row(name, got.get(name), want, slopes.get(name), terms.get(name, 0.0), dtype)
-        for name, want in expected.items()
-    ]
+    limit, slope_limit = TOLERANCES[np.dtype(dtype)]
+    rows = []
+    for name, want in expected.items():
+        a = got.get(name, np.full_like(want, np.nan))  # a gradient that is not there is wrong
+        size = float(np.linalg.norm(terms.get(name, 0.0)))
+        error = relative_error(a, want, size)
+        slope_error = relative_error(a, slopes[name], size) if name in slopes else None
+        is_close = error <= limit and (slope_error is None or slope_error <= slope_limit)
+        right_dtype = a.ndim == 0 or a.dtype == dtype  # a loss is a Python float, so float64
+        rows.append(Row(name, a.shape, error, slope_error, is_close and right_dtype))
+    return rows
 
 
 def relative_error(a: Array, b: Array, terms: float = 0.0) -> float:
-    """Return ‖a − b‖ in units of ‖b‖, or of `terms` where b nearly cancels; 0 where a is b."""
+    """Return ‖a − b‖ / ‖b‖, or ‖a − b‖ / ``terms`` if b nearly cancels.
+
+    It is 0 for equal arrays and infinite for arrays of different shapes.
+    """
     if a.shape != b.shape:
         return np.inf
     error, size = float(np.linalg.norm(a - b)), float(np.linalg.norm(b))
@@ -92,17 +100,17 @@ def relative_error(a: Array, b: Array, terms: float = 0.0) -> float:
 
 
 def autograd(case: Case, dout: Array) -> dict[str, Array]:
-    """Return the output of the torch reference and every gradient as autograd derives it."""
+    """Return the output of the PyTorch reference and every gradient, computed by autograd."""
     inputs = {"x": case.x, **case.params}
     tensors = {name: torch.tensor(value, requires_grad=True) for name, value in inputs.items()}
-    y = case.reference(tensors["x"], {name: tensors[name] for name in case.params})
+    y = case.reference(tensors["x"], tensors)
     grads = torch.autograd.grad(y, list(tensors.values()), torch.tensor(dout))
     named = zip(tensors, grads, strict=True)
     return {"output": y.detach().numpy(), **{name: grad.numpy() for name, grad in named}}
 
 
 def central_differences(case: Case, dout: Array, step: float = 1e-5) -> dict[str, Array]:
-    """Return the gradient of `(dout * forward(x)).sum()` for the input and every parameter."""
+    """Return the gradients of ``(dout * forward(x)).sum()``: of the input and every parameter."""
 
     def loss(x: Array) -> float:
         return float((dout * case.forward(x)).sum())
@@ -113,7 +121,7 @@ def central_differences(case: Case, dout: Array, step: float = 1e-5) -> dict[str
 
 
 def _slope(loss: Callable[[], float], array: Array, step: float) -> Array:
-    """Move each number of `array` up and down, in place, and see what `loss` makes of it."""
+    """Return the central difference of ``loss`` for each number of ``array``, changed in place."""
     slope = np.empty_like(array)
     for index in np.ndindex(array.shape):
         value = array[index]
@@ -124,22 +132,3 @@ def _slope(loss: Callable[[], float], array: Array, step: float) -> Array:
         array[index] = value
         slope[index] = (above - below) / (2 * step)
     return slope
-
-
-def _row(
-    name: str,
-    got: Array | None,
-    want: Array,
-    slope: Array | None,
-    terms: float,
-    dtype: npt.DTypeLike,
-) -> Row:
-    if got is None:
-        return Row(name, want.shape, np.inf, None, False)
-    against_autograd = relative_error(got, want, terms)
-    against_slope = None if slope is None else relative_error(got, slope, terms)
-    limit, slope_limit = TOLERANCES[np.dtype(dtype)]
-    passed = against_autograd <= limit and (against_slope is None or against_slope <= slope_limit)
-    # A loss is a Python float, float64 whatever it was computed in.
-    right_dtype = got.ndim == 0 or got.dtype == dtype
-    return Row(name, got.shape, against_autograd, against_slope, passed and right_dtype)

@@ -1,1 +1,1 @@
-"""What a trained model is used for: evaluation, prediction and export, from a checkpoint alone."""
+"""Uses of a trained model: evaluation, prediction and export, from a checkpoint alone."""

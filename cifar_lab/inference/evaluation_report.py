@@ -1,54 +1,46 @@
-"""An evaluation as a table for people and as JSON for programs."""
+"""An evaluation as a table for people, as JSON for programs, and as a figure."""
 
-from __future__ import annotations
-
+import io
 import json
+import logging
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cifar_lab.dashboards.figures import confusion_figure
+from cifar_lab.errors import UserError
+from cifar_lab.files import write_atomically
 from cifar_lab.inference.evaluation import CALIBRATION_BINS, ClassResult, Evaluation
 from cifar_lab.inference.known_data import KnownSplit
 from cifar_lab.models import REGISTRY
 from cifar_lab.models.classifier import ImageClassifier
+from cifar_lab.recipes.own_model import name_of
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was evaluated, and what came out.
-
-    Attributes:
-        checkpoint: its file.
-        model: that it holds.
-        split: "test", "val" or "train".
-        tta: test-time augmentation; "none" for none.
-        evaluation: the result.
-        known: the images.
-        figure: file of the confusion matrix; None where it could not be written.
-        seconds: of the evaluation, without reading the checkpoint and the data.
-    """
+    """An evaluation and what was evaluated."""
 
     checkpoint: Path
     model: ImageClassifier
-    split: str
-    tta: str
+    split: str  # "test", "val" or "train"
+    tta: str  # test-time augmentation, or "none"
     evaluation: Evaluation
     known: KnownSplit
-    figure: Path | None
-    seconds: float
+    figure: Path | None  # of the confusion matrix; None if it could not be written
+    seconds: float  # duration of the evaluation, without reading the checkpoint and the data
 
     @property
     def model_name(self) -> str:
-        """The model's name in the registry."""
-        return next(name for name, kind in REGISTRY.items() if kind is type(self.model))
+        """The name of the model in the registry, or ``module:Class`` of a user's own model."""
+        names = {kind: name for name, kind in REGISTRY.items()}
+        return names.get(type(self.model)) or name_of(type(self.model))
 
     def as_json(self) -> str:
-        """Everything, with rates as fractions; a rate that is undefined is null."""
-        return json.dumps(self._content(), indent=2, allow_nan=False)
-
-    def _content(self) -> dict[str, Any]:
+        """Return everything as JSON, with rates as fractions; an undefined rate is null."""
         result, data = self.evaluation, self.known.image_set
-        return {
+        content: dict[str, Any] = {
             "checkpoint": str(self.checkpoint),
             "model": self.model_name,
             "split": self.split,
@@ -62,33 +54,26 @@ class Report:
             "confusion": result.confusion.tolist(),
             "figure": str(self.figure) if self.figure else None,
             "seconds": self.seconds,
-            "data": {
-                "source": data.source,
-                "location": data.location,
-                "fingerprint": data.fingerprint,
-            },
+            "data": {n: getattr(data, n) for n in ("source", "location", "fingerprint")},
             "device": str(self.model.device),
         }
+        return json.dumps(content, indent=2, allow_nan=False)
 
     def as_text(self) -> str:
-        """A table for people."""
+        """Return a table for people."""
         result, data = self.evaluation, self.known.image_set
         tta = "" if self.tta == "none" else f", mean of views: {self.tta}"
         counted = f"{result.correct:,} of {result.images:,} images"
-        return "\n".join(
-            [
-                f"checkpoint  {self.checkpoint} ({self.model_name})",
-                f"data        {data.description}; {self.split} split{tta}",
-                "",
-                f"  accuracy           {_percent(result.accuracy)}   {counted}",
-                f"  calibration error  {_percent(result.calibration_error)}   "
-                f"expected, {CALIBRATION_BINS} bins",
-                f"  loss               {result.loss:8.4f}",
-                "",
-                *_class_table(result.classes(data.class_names)),
-                *(["", f"confusion matrix: {self.figure}"] if self.figure else []),
-            ]
-        )
+        expected = f"expected, {CALIBRATION_BINS} bins"
+        lines = [
+            f"checkpoint  {self.checkpoint} ({self.model_name})",
+            f"data        {data.description}; {self.split} split{tta}\n",
+            f"  accuracy           {_percent(result.accuracy)}   {counted}",
+            f"  calibration error  {_percent(result.calibration_error)}   {expected}",
+            f"  loss               {result.loss:8.4f}\n",
+            *_class_table(result.classes(data.class_names)),
+        ]
+        return "\n".join(lines + ([f"\nconfusion matrix: {self.figure}"] if self.figure else []))
 
 
 def _class_table(rows: list[ClassResult]) -> list[str]:
@@ -102,5 +87,25 @@ def _class_table(rows: list[ClassResult]) -> list[str]:
 
 
 def _percent(rate: float | None) -> str:
-    """A rate in eight columns."""
+    """Return a rate in eight columns."""
     return "–".rjust(8) if rate is None else f"{100 * rate:6.2f} %"
+
+
+def write_figure(evaluation: Evaluation, class_names: tuple[str, ...], path: Path) -> None:
+    """Draw the confusion matrix into a PNG file, which is written whole or not at all.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    # matplotlib logs that it builds a font cache when it runs on a machine for the first time.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    figure = confusion_figure(evaluation.confusion, class_names)
+    drawn = io.BytesIO()
+    with warnings.catch_warnings():
+        # Letters of a class's name that the font lacks are drawn as boxes; its row is known.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(drawn, format="png", dpi=150)
+    try:
+        write_atomically(path, drawn.getbuffer())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from error

@@ -1,19 +1,18 @@
-"""A trained model as a file that runs without this package: ONNX, or a program of torch.export.
+"""Export of a trained model to a file that runs without this package: ONNX or torch.export.
 
-Both take raw uint8 images, since normalisation is a layer of the model, in batches of any size; the
-names of the classes travel in the file. Each file is run and compared with the model before it gets
-its place; one that differs never does.
+Both take raw uint8 images in batches of any size, since normalization is a layer of the model. The
+file holds the names of the classes too. Each file is run and compared with the model before it is
+moved to its place; a file that differs is removed.
 """
 
-from __future__ import annotations
-
+import copy
 import importlib
 import json
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,118 +20,125 @@ from torch.export import ExportedProgram
 
 from cifar_lab.data.image_set import IMAGE_SHAPE
 from cifar_lab.errors import UserError
-from cifar_lab.inference.export_check import Difference, Predict, difference, run_onnx, run_torch
-from cifar_lab.inference.traceable import traceable
+from cifar_lab.inference.export_check import Difference, Predict, difference, run_onnx
 from cifar_lab.models.classifier import ImageClassifier
+from cifar_lab.models.mlp import MLP
+from cifar_lab.models.numpy_mlp import NumpyMLP
 
-OPSET = 18  # of ONNX: the one that torch's exporter writes without converting
+OPSET = 18  # the version of ONNX's operators that torch's exporter writes without conversion
 INPUT, OUTPUT, BATCH = "images", "logits", "batch"
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file: its suffix, what writes a program with its class names, what runs it."""
+    """A kind of file."""
 
     suffix: str
-    write: Callable[[ExportedProgram, str, Path], None]
-    run: Callable[[Path], Predict]
+    write: Callable[[ExportedProgram, str, Path], None]  # a program and its class names, as JSON
+    run: Callable[[Path], Predict]  # loads the file
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written and checked, its format's name and how far it is from the model."""
+    """A file that was written and checked."""
 
     path: Path
-    format: str
-    difference: Difference
+    format: str  # a name from FORMATS
+    difference: Difference  # between its logits and the model's
 
 
 class ExportError(RuntimeError):
-    """An exported file computes something else than the model."""
+    """An exported file computes other logits than the model."""
 
 
 def export(
-    model: ImageClassifier, path: Path, formats: Iterable[str], largest_batch: int = 64
+    model: ImageClassifier, path: Path, formats: Collection[str], largest_batch: int = 64
 ) -> list[Exported]:
-    """Writes the model in each format, or in none where a check fails.
+    """Write a model in ``eval`` mode in each format, or in none if a check fails.
 
-    Args:
-        model: in ``eval`` mode.
-        path: of the files; its suffix is replaced by that of each format. Files that are there are
-            replaced, all together at the end.
-        formats: names out of ``FORMATS``.
-        largest_batch: images at a time when the files are compared with the model.
+    Each format replaces the suffix of ``path``; files that exist are replaced. ``largest_batch`` is
+    the number of images in the largest batch on which files and model are compared.
 
     Raises:
-        UserError: the files cannot be written, or packages are missing.
-        ExportError: a file differs from the model by more than the tolerance.
+        UserError: The files cannot be written, or packages are missing.
+        ExportError: A file differs from the model by more than the tolerance.
     """
-    formats = list(formats)
     if "onnx" in formats:
         check_packages()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as side:
             made = _write(model, Path(side) / path.name, formats, largest_batch)
-            return [_place(file, path) for file in made]
+            for file in made:
+                os.replace(file.path, path.parent / file.path.name)
+            return [replace(file, path=path.parent / file.path.name) for file in made]
     except OSError as error:
         raise UserError(f"{path.parent}: cannot be written ({error.strerror or error})") from error
 
 
 def check_packages() -> None:
-    """Looks for the packages of ONNX.
-
-    Raises:
-        UserError: one is missing, with the command that installs it.
-    """
+    """Raise a UserError that says what to install, if a package for ONNX is missing."""
     for name in ONNX_PACKAGES:
         try:
             importlib.import_module(name)
         except ImportError as error:
             raise UserError(
-                f"the ONNX format needs the package {name}: pip install -e '.[export]' "
+                f"the ONNX format needs the package {name}: pip install 'cifar_lab[export]' "
                 "(or choose --format torch)"
             ) from error
 
 
 def trace(model: ImageClassifier) -> ExportedProgram:
-    """The model as a program of torch's operations, for a batch of any size."""
-    images = torch.zeros(2, *IMAGE_SHAPE, dtype=torch.uint8)  # a batch of 1 would fix its size
+    """Return the model as a program of torch's operations, for batches of any size."""
+    images = torch.zeros(2, *IMAGE_SHAPE, dtype=torch.uint8)  # torch would fix a batch size of 1
     shapes = {INPUT: {0: torch.export.Dim(BATCH)}}
     with torch.no_grad():
         program = torch.export.export(traceable(model), (images,), dynamic_shapes=shapes)
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # names folders of this machine
+        node.meta.pop("stack_trace", None)  # it names folders of this machine
     return program
+
+
+@torch.no_grad()
+def traceable(model: ImageClassifier) -> ImageClassifier:
+    """Return a copy that computes the same with torch's operations, on the CPU in ``eval`` mode.
+
+    A NumpyMLP becomes an MLP with its weights, since exporters cannot follow NumPy. Weights get the
+    usual memory layout, which ``torch.export.save`` needs; backends choose their own.
+    """
+    copied = _as_mlp(model) if isinstance(model, NumpyMLP) else copy.deepcopy(model)
+    copied.network.to(memory_format=torch.contiguous_format)
+    return copied.cpu().eval()
+
+
+def _as_mlp(model: NumpyMLP) -> MLP:
+    units, kind = model.hparams["hidden_units"], model.normalize.kind
+    copied = MLP(units, normalization=kind, num_classes=model.num_classes)
+    copied.normalize.load_state_dict(model.normalize.state_dict())
+    pairs = zip(copied.network.parameters(), model.network.parameters(), strict=True)
+    for parameter, value in pairs:  # weight and bias of each layer, in order
+        parameter.copy_(value)
+    return copied
 
 
 def _write(
     model: ImageClassifier, side: Path, formats: Iterable[str], largest_batch: int
 ) -> list[Exported]:
-    """Writes and checks every format at the side."""
+    """Write every format at ``side``, and compare it with the model."""
+    made = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what the exporters warn of, the comparison sees
+        warnings.simplefilter("ignore")  # the comparison finds what exporters warn of
         program = trace(model)
-        return [_write_one(model, program, name, side, largest_batch) for name in formats]
-
-
-def _write_one(
-    model: ImageClassifier, program: ExportedProgram, name: str, side: Path, largest_batch: int
-) -> Exported:
-    file = side.with_suffix(FORMATS[name].suffix)
-    FORMATS[name].write(program, json.dumps(model.class_names), file)
-    found = difference(model, FORMATS[name].run(file), largest_batch)
-    if not found.tolerable:
-        raise ExportError(f"the {name} file differs from the model: {found}; nothing is kept")
-    return Exported(file, name, found)
-
-
-def _place(made: Exported, path: Path) -> Exported:
-    """Gives a checked file its place, beside ``path``."""
-    final = path.with_suffix(made.path.suffix)
-    os.replace(made.path, final)
-    return Exported(final, made.format, made.difference)
+        for name in formats:
+            file = side.with_suffix(FORMATS[name].suffix)
+            FORMATS[name].write(program, json.dumps(model.class_names), file)
+            found = difference(model, FORMATS[name].run(file), largest_batch)
+            if not found.tolerable:
+                what = f"the {name} file differs from the model"
+                raise ExportError(f"{what}: {found}; nothing is kept")
+            made.append(Exported(file, name, found))
+    return made
 
 
 def _write_torch(program: ExportedProgram, class_names: str, path: Path) -> None:
@@ -146,16 +152,16 @@ def _write_onnx(program: ExportedProgram, class_names: str, path: Path) -> None:
         opset_version=OPSET,
         input_names=[INPUT],
         output_names=[OUTPUT],
-        dynamic_shapes={INPUT: {0: BATCH}},  # the program knows it; this is for the name
+        dynamic_shapes={INPUT: {0: BATCH}},  # the program has it; this names it
         external_data=False,  # weights in the same file
         verbose=False,
     )
-    assert exported is not None  # it is, with dynamo=True
+    assert exported is not None  # with dynamo=True it never is
     exported.model.metadata_props["class_names"] = class_names
     exported.save(path)
 
 
 FORMATS = {
     "onnx": Format(".onnx", _write_onnx, run_onnx),
-    "torch": Format(".pt2", _write_torch, run_torch),
+    "torch": Format(".pt2", _write_torch, lambda path: torch.export.load(path).module()),
 }

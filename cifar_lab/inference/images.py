@@ -1,6 +1,4 @@
-"""Any image file as the models take it; data/pixels.py says what happens to its pixels."""
-
-from __future__ import annotations
+"""Image files of any kind as input of the models; data/pixels.py describes the conversion."""
 
 import os
 import warnings
@@ -14,24 +12,23 @@ from PIL import Image, UnidentifiedImageError
 from cifar_lab.data.pixels import as_cifar
 from cifar_lab.errors import UserError
 
-# 8192×8192, which takes about 1 GiB while it is converted; Pillow warns from 89 million on.
+# 8192×8192 pixels take about 1 GiB during the conversion. Pillow warns from 89 million on.
 MAX_PIXELS = 2**26
-# Formats that Pillow lists but cannot decode by itself: PostScript would start another program,
-# icons are decoded before their size is known, the others are not pictures, or need a handler that
-# nothing installs.
+# Formats that are not read: PostScript would start another program, icons are decoded before their
+# size is known, and the others are not pictures or need a handler that is not installed.
 EXCLUDED = {"BUFR", "EPS", "GRIB", "HDF5", "ICNS", "ICO", "MPEG", "WMF"}
 
 
 def find_images(paths: Iterable[str | Path]) -> list[Path]:
-    """Files as they are given, and all images of folders, in the order of their paths.
+    """Return the given files, and all images in the given folders, sorted by path in each folder.
 
-    Folders are searched to any depth for the suffixes of ``formats``; hidden files and folders are
-    left out, and links to folders are not followed. A folder without images, or one that may not be
-    read, stands for itself, so that reading it says what is wrong.
+    Folders are searched to any depth for the suffixes of ``formats``. Hidden files and folders are
+    left out, and links to folders are not followed. A folder without images, or one that cannot be
+    read, is returned itself, so that ``read_image`` reports what is wrong with it.
     """
     found: list[Path] = []
     for path in map(Path, paths):
-        inside = sorted(_walk(path)) if os.path.isdir(path) else []  # False for what fails
+        inside = sorted(_walk(path)) if os.path.isdir(path) else []  # False for an invalid path
         found += inside or [path]
     return found
 
@@ -51,56 +48,58 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 @cache
 def formats() -> tuple[str, ...]:
-    """The names of the formats that are read: Pillow's, without ``EXCLUDED``."""
+    """Return the names of the formats that are read: those of Pillow without ``EXCLUDED``."""
     Image.init()
     return tuple(sorted(Image.OPEN.keys() - EXCLUDED))
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """One image file of any size, mode and format as uint8 (3, 32, 32), RGB; see data/pixels.py.
+    """Return an image of any size, mode and format as uint8 (3, 32, 32), RGB; see data/pixels.py.
 
     Raises:
-        UserError: there is no such file, it is no image or a damaged one, or it has more than
-            ``MAX_PIXELS`` pixels, which is seen before they are decoded.
+        UserError: The file is missing, is not an image, is damaged, or has more than ``MAX_PIXELS``
+            pixels, which is checked before they are decoded.
     """
     path = Path(path)
     try:
         _check_file(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of metadata and size; damaged pixels raise
+            warnings.simplefilter("ignore")  # about metadata and size; damaged pixels raise errors
             with Image.open(path, formats=formats()) as image:
                 _check_size(image)
                 return as_cifar(image)
-    except Image.DecompressionBombError as error:  # far above; raised by Pillow
-        reason = f"more than {MAX_PIXELS:,} pixels; make it smaller"
-        raise UserError(f"{printable(path)}: {reason}") from error
-    except UnidentifiedImageError as error:
-        raise UserError(f"{printable(path)}: not an image that Pillow reads") from error
-    except UserError as error:
-        raise UserError(f"{printable(path)}: {error}") from error
-    except Exception as error:  # the decoders of damaged files raise errors of every kind
-        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
-        raise UserError(f"{printable(path)}: cannot be read ({reason})") from error
+    except Exception as error:  # the decoders raise errors of any type for damaged files
+        raise UserError(f"{printable(path)}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image that Pillow reads"
+    if isinstance(error, Image.DecompressionBombError):  # raised by Pillow for far more pixels
+        return f"more than {MAX_PIXELS:,} pixels; make it smaller"
+    text = getattr(error, "strerror", None) or str(error)
+    return f"cannot be read ({' '.join(text.split())})"
 
 
 def printable(path: str | Path) -> str:
-    """A path on one line, whatever characters are in its name."""
+    """Return a path on one line, even if its name has unprintable characters."""
     text = str(path)
     return text if text.isprintable() else repr(text)
 
 
 def _check_file(path: Path) -> None:
     if path.is_dir():
-        os.listdir(path)  # tells where it may not be read
+        os.listdir(path)  # raises an error if it cannot be read
         raise UserError("no images in this folder")
     if not path.exists():
         raise UserError("no such file")
-    if not path.is_file():  # a pipe would be waited for
+    if not path.is_file():  # opening a pipe would block
         raise UserError("not a file")
 
 
 def _check_size(image: Image.Image) -> None:
     if image.width * image.height > MAX_PIXELS:
-        raise UserError(
-            f"{image.width:,}×{image.height:,} pixels, more than {MAX_PIXELS:,}; make it smaller"
-        )
+        size = f"{image.width:,}×{image.height:,} pixels"
+        raise UserError(f"{size}, more than {MAX_PIXELS:,}; make it smaller")

@@ -1,64 +1,54 @@
-"""The images of a split, as the model of a checkpoint knew it.
+"""The images of a split, as they were split when the model of a checkpoint was trained.
 
-A checkpoint carries the fingerprint of the data it was trained on and how they were split. So the
-validation split is the one that the model was selected on, and no image of its training split is
-taken for an unseen one.
+A checkpoint holds the fingerprint of its training data and how they were split. The validation
+split is thus the one that the model was selected on, and no image of its training split is taken
+for an unseen one.
 """
 
-from __future__ import annotations
-
+import contextlib
 import os
 import sys
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cifar_lab.config_file import read_config
 from cifar_lab.data import sources
 from cifar_lab.data.image_set import ImageSet
 from cifar_lab.data.progress import print_line
 from cifar_lab.data.split import split_indices
 from cifar_lab.errors import UserError
+from cifar_lab.files import read_yaml
 from cifar_lab.models.classifier import ImageClassifier
 
 
 @dataclass(frozen=True)
 class KnownSplit:
-    """The images to evaluate.
+    """The images to evaluate."""
 
-    Attributes:
-        image_set: all images of the data.
-        images: uint8 (N, 3, 32, 32), its training or its test images.
-        labels: int64 (N,), of these.
-        indices: int64 (M,), of the images in the split, ascending.
-    """
-
-    image_set: ImageSet
-    images: np.ndarray
-    labels: np.ndarray
-    indices: np.ndarray
+    image_set: ImageSet  # all images of the data
+    images: np.ndarray  # uint8 (N, 3, 32, 32), the training or the test images of the data
+    labels: np.ndarray  # int64 (N,), of these images
+    indices: np.ndarray  # int64 (M,), ascending, of the images in the split
 
 
 def load_split(
     model: ImageClassifier, split: str, data_dir: str | None, source: sources.Source
 ) -> KnownSplit:
-    """Finds the data and takes a split out of them.
+    """Return a split of the data; other test images than those in training only cause a warning.
 
-    Args:
-        model: with the description of its data, from ``load_classifier``.
-        split: "test", "val" or "train".
-        data_dir: the data folder; default ``$CIFAR_LAB_DATA``, else ``./data``.
-        source: "auto" is "synthetic" for a model that was trained on synthetic images, and else
-            "cifar10": other data than its own would say nothing about the model.
+    The default of ``data_dir`` is ``$CIFAR_LAB_DATA``, else ``./data``. The source "auto" means
+    "synthetic" for a model that was trained on synthetic images, and otherwise "cifar10", since
+    other data say nothing about it.
 
     Raises:
-        UserError: no data; other classes than the model's; the model has no such split, or, for
-            "val" and "train", it was trained on other images: which of these are in its training
-            split nobody knows. Other test images are evaluated, with a warning on stderr.
+        UserError: The source is unknown; there are no data; they have other classes; the model has
+            no such split; or, for "val" and "train", the model was trained on other images, which
+            were split otherwise.
     """
+    if source not in sources.SOURCES:
+        raise UserError(f"source {source!r}: expected one of {', '.join(sources.SOURCES)}")
     _require_split(model.data, split)
     image_set = _read(model.data, data_dir, source)
     _check_classes(model, image_set)
@@ -72,27 +62,23 @@ def load_split(
 
 
 def data_dir_of_run(checkpoint: Path) -> str | None:
-    """The data folder that the run of a checkpoint had, from its ``config.yaml``.
+    """Return the data folder of the run that wrote a checkpoint, from its ``config.yaml``.
 
-    None where that file is not there, where no images are in that folder (any more), and where
-    ``$CIFAR_LAB_DATA`` names another.
+    It is None if there is no such file, if that folder has no images (any more), or if
+    ``$CIFAR_LAB_DATA`` names another folder.
     """
-    folder_of_checkpoint = checkpoint.absolute().parent
-    if os.environ.get("CIFAR_LAB_DATA") or folder_of_checkpoint.name != "checkpoints":
+    parent = checkpoint.absolute().parent
+    if os.environ.get("CIFAR_LAB_DATA") or parent.name != "checkpoints":
         return None
-    try:
-        folder = read_config(str(folder_of_checkpoint.parent / "config.yaml")).get("data_dir")
-        there = isinstance(folder, str) and sources.find(sources.resolve_folder(folder)) is not None
-    except UserError:  # no such file or folder, or an altered one
-        return None
-    return folder if there else None
+    with contextlib.suppress(UserError):  # there is no such file or folder, or it was altered
+        folder = read_yaml(parent.parent / "config.yaml").get("data_dir")
+        if isinstance(folder, str) and sources.find(sources.resolve_folder(folder)):
+            return folder
+    return None
 
 
 def _require_split(known: dict[str, Any], split: str) -> None:
-    if split == "test":
-        return
-    missing = {"fingerprint", "val_size", "split_seed"} - known.keys()
-    if missing:
+    if split != "test" and not known.keys() >= {"fingerprint", "val_size", "split_seed"}:
         raise UserError(
             f"--split {split}: the checkpoint does not say how its data were split; "
             "--split test needs no such record"
@@ -111,10 +97,8 @@ def _read(known: dict[str, Any], data_dir: str | None, source: sources.Source) -
     synthetic = source == "synthetic"
     folder = sources.DEFAULT_FOLDER if synthetic else sources.resolve_folder(data_dir)
     if automatic and kind == "folder" and sources.find(folder) is None:  # no mirror has them
-        raise UserError(
-            f"{folder}: no images here. The model was trained on image folders: name theirs with "
-            "--data_dir"
-        )
+        advice = "The model was trained on image folders: name theirs with --data_dir"
+        raise UserError(f"{folder}: no images here. {advice}")
     sources.prepare(folder, source, print_line)
     return sources.load(folder, source, report=print_line)
 
@@ -126,22 +110,20 @@ def _check_classes(model: ImageClassifier, image_set: ImageSet) -> None:
             f"the model has {model.num_classes} classes{_listed(expected)}, the data have "
             f"{len(found)}{_listed(found)}: {image_set.description}"
         )
-    for number, (ours, theirs) in enumerate(zip_longest(expected or found, found)):
+    for number, (ours, theirs) in enumerate(zip(expected or found, found, strict=True)):
         if ours != theirs:
-            raise UserError(
-                f"class {number} is {ours!r} for the model and {theirs!r} in the data: "
-                f"{image_set.description}"
-            )
+            difference = f"class {number} is {ours!r} for the model and {theirs!r} in the data"
+            raise UserError(f"{difference}: {image_set.description}")
 
 
-def _listed(names: tuple[str, ...], most: int = 10) -> str:
-    """The names in brackets, at most ``most`` of them; nothing where there are none."""
-    shown = [*names[:most], *(["…"] if len(names) > most else [])]
+def _listed(names: tuple[str, ...]) -> str:
+    """Return ten names at most, in brackets; an empty text for no names."""
+    shown = names if len(names) <= 10 else (*names[:10], "…")
     return f" ({', '.join(shown)})" if shown else ""
 
 
 def _check_fingerprint(known: dict[str, Any], image_set: ImageSet, split: str) -> None:
-    """Warns of other images than those the model was trained on, or refuses them."""
+    """Warn of other images than those the model was trained on, or refuse them."""
     trained_on = known.get("fingerprint")
     if trained_on in (None, image_set.fingerprint):
         return

@@ -1,9 +1,7 @@
-"""What a model sees in image files: its most probable classes, in the order of the files.
+"""The most probable classes of image files, in the order of the files.
 
-Files are read a batch at a time, so that it does not matter how many there are.
+Files are read a batch at a time, so that memory does not limit their number.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,62 +11,54 @@ import numpy as np
 import torch
 
 from cifar_lab.errors import UserError
-from cifar_lab.inference.exact import whole_float32
 from cifar_lab.inference.images import read_image
+from cifar_lab.inference.logits import whole_float32
 from cifar_lab.models.classifier import ImageClassifier
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One file.
-
-    Attributes:
-        path: of the file.
-        classes: names and probabilities from 0 to 1, the most probable first; empty after an error.
-        error: why there are none, in a line that begins with the path; else None.
-    """
+    """The prediction for a file."""
 
     path: Path
+    # Names and probabilities from 0 to 1, the most probable first; empty after an error.
     classes: tuple[tuple[str, float], ...] = ()
-    error: str | None = None
+    error: str | None = None  # what is wrong with the file, in a line that begins with the path
 
 
 def predict(
     model: ImageClassifier, paths: Sequence[Path], *, batch_size: int = 500, top: int = 3
 ) -> Iterator[Prediction]:
-    """Gives a prediction for each file, in their order.
+    """Yield a prediction for each file, in their order, from a model in ``eval`` mode.
 
-    Args:
-        model: in ``eval`` mode, on the device that is to compute.
-        paths: image files of any size, mode and format; see images.py for what becomes of them.
-        batch_size: files read and predicted at a time.
-        top: classes of an image; all where there are fewer.
+    The images have any size, mode and format; data/pixels.py describes their conversion. ``top`` is
+    the number of classes for an image; all are given if there are fewer.
+
+    Raises:
+        UserError: The probabilities are not finite.
     """
     for start in range(0, len(paths), batch_size):
         batch = paths[start : start + batch_size]
-        results = [_read(path) for path in batch]
-        images = [result for result in results if not isinstance(result, str)]
+        images: list[np.ndarray] = []
+        errors: dict[int, str] = {}
+        for number, path in enumerate(batch):
+            try:
+                images.append(read_image(path))
+            except UserError as error:
+                errors[number] = str(error)
         classes = iter(_classes(model, images, top))
-        for path, result in zip(batch, results, strict=True):
-            if isinstance(result, str):
-                yield Prediction(path, error=result)
+        for number, path in enumerate(batch):
+            if number in errors:
+                yield Prediction(path, error=errors[number])
             else:
                 yield Prediction(path, next(classes))
-
-
-def _read(path: Path) -> np.ndarray | str:
-    """The image, or what is wrong with it."""
-    try:
-        return read_image(path)
-    except UserError as error:
-        return str(error)
 
 
 @torch.inference_mode()
 def _classes(
     model: ImageClassifier, images: list[np.ndarray], top: int
 ) -> list[tuple[tuple[str, float], ...]]:
-    """The ``top`` most probable classes of each image."""
+    """Return the ``top`` most probable classes of each image."""
     if not images:
         return []
     batch = torch.from_numpy(np.stack(images)).to(model.device)

@@ -1,10 +1,7 @@
-"""The first layer of every model: raw pixels in, normalised floats out.
+"""The first layer of every model, which turns raw pixels into normalised floats.
 
-It belongs to the model, so its statistics travel in the checkpoint and evaluation, prediction and
-export take raw images.
+Its statistics are saved with the model, so evaluation, prediction and export take raw images.
 """
-
-from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
@@ -17,17 +14,17 @@ KINDS = ("mean_image", "standardize")
 
 
 class Normalize(nn.Module):
-    """``(image - mean) / std`` on the pixels' scale 0–255.
+    """Compute ``(image - mean) / std`` for pixels from 0 to 255.
 
-    Before ``fill`` the statistics are the published channel values of CIFAR-10 ("mean_image" takes
-    the channel means for every pixel, and no division).
+    Before ``fill`` is called, the statistics are the published means and deviations of CIFAR-10's
+    channels. "mean_image" then uses the channel means for every pixel.
 
     Args:
-        kind: "mean_image" (the report's: mean (3, 32, 32), std 1) or "standardize" (both
-            (3, 1, 1)).
+        kind: "mean_image" for a mean of shape (3, 32, 32) and no division, as in the report, or
+            "standardize" for a mean and a deviation of shape (3, 1, 1).
 
     Raises:
-        UserError: another ``kind``.
+        UserError: ``kind`` is neither.
     """
 
     mean: Tensor
@@ -45,23 +42,21 @@ class Normalize(nn.Module):
             mean, std = mean.repeat(1, *IMAGE_SHAPE[1:]), torch.ones(IMAGE_SHAPE)
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
-        self.register_buffer("filled", torch.tensor(0.0))  # a number, which can be averaged
+        self.register_buffer("filled", torch.tensor(0.0))  # a float, so that it can be averaged
 
     def fill(self, mean: Tensor, std: Tensor) -> None:
-        """Takes the statistics of the data, float32 of the shapes of the buffers."""
+        """Set the statistics, float32 tensors of the shapes of the buffers."""
         self.mean.copy_(mean)
         self.std.copy_(std)
         self.filled.fill_(1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Turns uint8 images (B, 3, 32, 32) into floats of the same shape.
-
-        They are float32, or of the dtype that the module was converted to.
+        """Map uint8 images (B, 3, 32, 32) to the dtype of the buffers, usually float32.
 
         Raises:
             TypeError: the images are not uint8; they may be normalised already.
         """
         if images.dtype != torch.uint8:
             raise TypeError(f"expected raw uint8 images (B, 3, 32, 32), got {images.dtype}")
-        centred = images.to(self.mean.dtype).sub_(self.mean)  # in the copy: nothing else is made
+        centred = images.to(self.mean.dtype).sub_(self.mean)  # in the copy, to save memory
         return centred if self.kind == "mean_image" else centred.div_(self.std)

@@ -1,32 +1,30 @@
 """A first layer that is computed instead of trained: the principal components of whole images.
 
-An image is projected on the directions in which the training images differ most, and each
-projection is divided by its standard deviation over them: what follows begins with inputs that are
-uncorrelated and of equal size. The directions in which images differ least, the finest details,
-are left out.
+An image is projected onto the directions in which the training images differ most. Each projection
+is divided by its standard deviation over the training images, so the next layer receives
+uncorrelated inputs of equal size. The directions in which images differ least, which are the finest
+details, are left out.
 
 Source: Lin, Memisevic and Konda, "How far can we go without convolution: Improving fully-connected
-networks" (https://arxiv.org/abs/1511.02580), which begins with such a whitening.
+networks", https://arxiv.org/abs/1511.02580, where the first layer is such a whitening.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 
-EPS = 1e-2  # added to the variances, of images of unit variance
+EPS = 1e-2  # added to the variances; the images have unit variance
 
 
 class PrincipalComponents(nn.Module):
-    """A fixed linear layer; before ``fill`` its weight is random.
+    """A fixed linear layer from normalised float images (B, C, H, W) to (B, components).
+
+    The component of the largest variance is last. The weight is random until ``fill`` is called.
 
     Args:
-        inputs: values of an image, C · H · W.
-        components: outputs, from 1 to ``inputs``.
-
-    Shape: (B, C, H, W) to (B, components), the component of the largest variance last.
+        inputs: number of values of an image, C · H · W.
+        components: number of outputs, from 1 to ``inputs``.
     """
 
     weight: Tensor
@@ -37,13 +35,12 @@ class PrincipalComponents(nn.Module):
         super().__init__()
         self.register_buffer("weight", torch.randn(components, inputs) / inputs**0.5)
         self.register_buffer("mean", torch.zeros(inputs))
-        self.register_buffer("filled", torch.tensor(0.0))  # a number, which can be averaged
+        self.register_buffer("filled", torch.tensor(0.0))  # a float, so that it can be averaged
 
     def fill(self, pieces: Callable[[], Iterable[Tensor]]) -> None:
-        """Computes the layer from images, looked at twice and never all at once as floats.
+        """Compute the layer from images, without converting all of them to floats at once.
 
-        Args:
-            pieces: gives all images, normalised, in float tensors (B, C, H, W) of any B.
+        ``pieces`` is called twice and returns all images each time, in tensors of any B.
         """
         count = 0
         self.mean.zero_()
@@ -61,5 +58,5 @@ class PrincipalComponents(nn.Module):
         self.filled.fill_(1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Projects normalised float images (B, C, H, W) to (B, components)."""
+        """Project images onto the components."""
         return (images.flatten(1) - self.mean) @ self.weight.mT

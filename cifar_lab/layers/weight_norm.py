@@ -1,40 +1,37 @@
 """A linear layer with weight normalisation that does not write its weight out in training.
 
-``y = x Wᵀ + b`` with ``W = g v/‖v‖``: a length and a direction for each unit. The scale of a unit,
-``s = g/‖v‖``, can as well multiply its output, which is far smaller than its weights. Sums run over
-the batch:
+``y = x Wᵀ + b`` with ``W = g v/‖v‖``: each unit has a length ``g`` and a direction ``v``. The scale
+of a unit, ``s = g/‖v‖``, can multiply its output instead of its weights, which are far larger. Sums
+run over the batch:
 
     z = x vᵀ                  ds = Σ dy z                dz = s dy
     y = s z + b               dg = ds/‖v‖                dx = dz v
                               db = Σ dy                  dv = dzᵀ x - (s ds/‖v‖²) v
 
-So v is read, and nothing as large as v is written but dv, and under autocast v in its dtype.
-docs/performance.md says what that gains, docs/derivations.md derives the formulas.
+So ``v`` is read, and nothing as large as ``v`` is written except ``dv``, and ``v`` in the dtype of
+autocast where that is on. docs/performance.md says how much time this saves, and
+docs/derivations.md derives the formulas.
 
 Source: Salimans and Kingma, "Weight Normalization: A Simple Reparameterization to Accelerate
 Training of Deep Neural Networks", https://arxiv.org/abs/1602.07868.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
-
-from .onednn import linear
-from .tracing import is_traced
 
 
 class WeightNormFunction(torch.autograd.Function):
-    """``WeightNormFunction.apply(x, g, v, bias)``; can be differentiated twice."""
+    """``WeightNormFunction.apply(x, g, v, bias)``, which can be differentiated twice."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, g: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        """Maps x (B, M) to (B, N) of its dtype, with g (N, 1), v (N, M) and bias (N,).
+        """Map x (B, M) to (B, N) of the same dtype, in which matrix products are computed.
 
-        Those are of one dtype, which x has too or which is finer; the products are of x's.
+        Lengths g (N, 1), directions v (N, M) and bias (N,) have that dtype or a finer one.
         """
         z, v_cast, norm, scale = _scaled(x, g, v)
         ctx.save_for_backward(x, g, v, z, v_cast, norm, scale)
@@ -42,30 +39,29 @@ class WeightNormFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        """Gives the gradients of x (None where it wants none), g, v and bias."""
+        """Return the gradients of x (None where it needs none), g, v and bias."""
         x, g, v, z, v_cast, norm, scale = ctx.saved_tensors
-        if torch.is_grad_enabled():  # to be differentiated again: what is saved has no history
+        if torch.is_grad_enabled():  # for a second derivative: the saved tensors have no history
             z, v_cast, norm, scale = _scaled(x, g, v)
         dy = grad_outputs[0].to(v.dtype)
         dz = (dy * scale).to(x.dtype)
         dscale = (dy * z).sum(0)
         along = dscale * scale / norm**2
-        dv = linear(dz.t(), x.t()).to(v.dtype).addcmul_(v, along[:, None], value=-1)
-        dx = linear(dz, v_cast.t()) if ctx.needs_input_grad[0] else None
+        dv = (dz.t() @ x).to(v.dtype).addcmul_(v, along[:, None], value=-1)
+        dx = dz @ v_cast if ctx.needs_input_grad[0] else None
         return dx, (dscale / norm)[:, None], dv, dy.sum(0)
 
 
 class WeightNormLinear(nn.Linear):
-    """``nn.Linear`` under PyTorch's ``weight_norm``: the same parameters and ``state_dict``.
+    """``nn.Linear`` under PyTorch's ``weight_norm``, with the same parameters and ``state_dict``.
 
-    In training on the CPU it computes as above; under autocast its products are of autocast's
-    dtype, as those of ``nn.Linear``. In evaluation, on other devices, and where the compiler or a
-    transform of ``torch.func`` wants PyTorch's own operations, it is PyTorch's. A row of ``v`` that
-    is all zeros has no direction: its output is not finite, as PyTorch's.
+    In training on the CPU it computes the formulas above, with matrix products in autocast's dtype.
+    In evaluation, on other devices, for inputs that are not (B, M) and under ``torch.compile``, it
+    is PyTorch's layer. Both have an output that is not finite for a row of ``v`` that is all zeros.
 
     Args:
-        in_features: M, of the input.
-        out_features: N, of the output.
+        in_features: M, number of input features.
+        out_features: N, number of units.
     """
 
     def __init__(self, in_features: int, out_features: int) -> None:
@@ -73,9 +69,9 @@ class WeightNormLinear(nn.Linear):
         weight_norm(self)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Maps (..., M) to (..., N)."""
-        on_cpu = input.device.type == "cpu"
-        if not self.training or not on_cpu or input.dim() != 2 or is_traced():
+        """Map ``input`` (..., M) to (..., N)."""
+        by_hand = self.training and input.device.type == "cpu" and input.dim() == 2
+        if not by_hand or torch.compiler.is_compiling():
             return super().forward(input)
         parametrizations: Any = self.parametrizations
         g, v = parametrizations.weight.original0, parametrizations.weight.original1
@@ -85,7 +81,7 @@ class WeightNormLinear(nn.Linear):
 
 
 def _scaled(x: Tensor, g: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The products x vᵀ (B, N), v (N, M) in x's dtype, norms of its rows (N,), g over them (N,)."""
+    """Return x vᵀ (B, N), v in the dtype of x, the norms (N,) of its rows, and g/‖v‖ (N,)."""
     norm = torch.linalg.vector_norm(v, dim=1)
     v_cast = v.to(x.dtype)
-    return linear(x, v_cast), v_cast, norm, g[:, 0] / norm
+    return F.linear(x, v_cast), v_cast, norm, g[:, 0] / norm

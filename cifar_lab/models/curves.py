@@ -1,116 +1,208 @@
-"""The training curves of a LightningModule: when they have a point, and what it says.
+"""The training curves as a callback: when they have a point, and what it says.
 
 Tags of the scalars: ``loss/train``, ``acc/train``, ``lr``, ``epoch`` (from 0) and
-``speed/images_per_second``; their x axis is the number of optimizer steps done. Points are means
-since the point before, written at the first, every Nth (the Trainer's ``log_every_n_steps``) and
-the last step; ``lr`` is that of the step to come. Lightning's own logging would number them from 0
-and format them in every step.
+``speed/images_per_second``; their x axis is the number of optimizer steps done. A point is the mean
+since the point before. Points are written at the first, every Nth (the Trainer's
+``log_every_n_steps``) and the last step; ``lr`` is that of the next step. Lightning's own logging
+would number points from 0 and format them in every step.
+
+A point waits for the device, so it is also the place to look for losses and weights that are not
+finite. A gradient that is not finite makes such weights, unless mixed precision skips it.
 """
 
 from __future__ import annotations
 
 from math import isfinite
-from typing import Any
+from typing import Any, cast
 
 import torch
-from pytorch_lightning import LightningModule
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor
+from torch.nn.utils import get_total_norm
 
 from cifar_lab.data.loader import Batch
+from cifar_lab.errors import UserError
+from cifar_lab.internals import epoch_of_last_batch
 from cifar_lab.models.meter import TrainingMeter
 
 
-class CurvesModule(LightningModule):
-    """A LightningModule that writes the points of its training curves.
+class NotFiniteError(ArithmeticError):
+    """A training failed; the message names the step, the layer and the learning rate."""
 
-    Its ``training_step`` gives each batch to ``self.meter.update``.
+
+class Curves(Callback):
+    """Write the points of the training curves to all loggers and to ``callback_metrics``.
+
+    The model's ``training_step`` must return ``{"loss": loss, "logits": logits}``, as that of
+    ImageClassifier does. The clock of the speed stands still during evaluations. Callbacks that
+    save checkpoints come later, so that these hold the newest state.
+
+    Args:
+        stop_if_not_finite: whether to call ``check_finite`` before each point.
 
     Attributes:
-        meter: gathers what the points say.
+        meter: the measurements since the last point.
+        stopped: context manager in which the clock stands still.
+        overall_images: training images up to the last point.
+        overall_seconds: seconds of training up to the last point, without evaluations.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    trainer: Trainer  # the one that the callback was last set up for
+
+    def __init__(self, stop_if_not_finite: bool = False) -> None:
+        self.stop_if_not_finite = stop_if_not_finite
         self.meter = TrainingMeter()
-        self._last_logged = self._final_step = 0
-        self._goes_on = False  # from a checkpoint, until training begins
+        self.stopped = self.meter.stopped
+        self.overall_images = self.overall_seconds = 0.0
+        self._last_point = self._final_step = 0  # numbers of optimizer steps
+        self._resumed = False  # whether a state was loaded for the training that is to begin
 
-    def on_train_start(self) -> None:
-        """Notes where the curves begin and end."""
-        if not self._goes_on:
-            self._last_logged = self.global_step
-            self.meter.clear()  # of what a run before left
-        self._goes_on = False
-        self._final_step = self.trainer.estimated_stepping_batches
-        self.meter.start()
-
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Writes a point of the training curves where one is due."""
-        self.write_due_point()
-
-    def write_due_point(self) -> None:
-        """Writes the point of this step, if there is one and it was not written yet."""
-        if self.is_point_due(self.global_step) and self.global_step > self._last_logged:
-            scalars = self._training_scalars()
-            # For bars and monitors; self.log would take longer than all else in a small step.
-            tensors = {name: torch.tensor(value) for name, value in scalars.items()}
-            tensors.pop("epoch")  # which Lightning's own callbacks know better
-            self.trainer.callback_metrics.update(tensors)
-            self.to_loggers(scalars)
+    @property
+    def overall_speed(self) -> float:
+        """Training images per second up to the last point."""
+        return self.overall_images / self.overall_seconds if self.overall_seconds else 0.0
 
     def is_point_due(self, step: int) -> bool:
-        """Whether the training curves have a point at this number of optimizer steps.
-
-        Where the Trainer's ``log_every_n_steps`` is 0, as in barebones mode, they have none.
-        """
-        every = self.trainer.log_every_n_steps
+        """Return whether the curves have a point at this number of optimizer steps."""
+        every = self.trainer.log_every_n_steps  # 0 in barebones mode: no points
         return every > 0 and (step in (1, self._final_step) or step % every == 0)
 
-    def on_train_end(self) -> None:
-        """Writes the last point of a run that ended before it was expected to."""
-        writes = self.trainer.log_every_n_steps > 0
-        if writes and self.global_step > self._last_logged and self.meter.sums()[2]:
-            # Lightning may have counted the epoch already.
-            epoch = self.trainer.fit_loop.epoch_progress.current.ready - 1
-            self.to_loggers({**self._training_scalars(), "epoch": float(epoch)})
+    def write_due_point(self, trainer: Trainer) -> None:
+        """Write the point of the current step, if it is due and was not written yet."""
+        step = trainer.global_step
+        if step <= self._last_point or not self.is_point_due(step):
+            return
+        if self.stop_if_not_finite:
+            self.check_finite(trainer)
+        self._write_point(trainer, trainer.current_epoch)
 
-    def finite_steps(self) -> int | None:
-        """The last step before the loss was not finite, or None where it is; waits for the device.
+    def _write_point(self, trainer: Trainer, epoch: int) -> None:
+        """Write a point of the current step, unless all steps since the last one were skipped."""
+        loss, correct, count, _ = self._total_sums()
+        if not count:
+            return
+        seconds = self.meter.seconds()  # after waiting for the device
+        scalars = {
+            "loss/train": loss / count,
+            "acc/train": correct / count,
+            "speed/images_per_second": count / seconds if seconds else 0.0,
+            "lr": float(trainer.optimizers[0].param_groups[0]["lr"]),
+        }
+        self.meter.clear()
+        self.overall_images += count
+        self.overall_seconds += seconds
+        self._last_point = trainer.global_step
+        # For progress bars and monitors; self.log would take longer than all else in a small step.
+        # Lightning's own callbacks know the epoch better.
+        trainer.callback_metrics.update({k: torch.tensor(value) for k, value in scalars.items()})
+        to_loggers(trainer, {**scalars, "epoch": float(epoch)})
 
-        Looks back to the last point of the curves. Of several processes, the mean of their steps.
+    def check_finite(self, trainer: Trainer) -> None:
+        """Check the losses since the last point and all weights; waits for the device.
+
+        Raises:
+            NotFiniteError: one of them is not finite.
         """
-        sums = self._total_sums()
-        if isfinite(sums[0]):
-            return None
-        batches = int(sums[3]) // self.trainer.world_size
-        return self._last_logged + batches // self.trainer.accumulate_grad_batches
-
-    def curves_state(self) -> dict[str, Any]:
-        """What the curves of a run that goes on need, in plain values."""
-        return {"last_logged": self._last_logged, **self.meter.state_dict(self._total_sums())}
-
-    def load_curves_state(self, state: dict[str, Any]) -> None:
-        """Goes on from a state."""
-        self._goes_on = True
-        self._last_logged = state["last_logged"]
-        # The sums are of all processes together: the first one goes on with them.
-        self.meter.load_state_dict(state, empty=not self.trainer.is_global_zero)
-
-    def to_loggers(self, scalars: dict[str, float]) -> None:
-        """Gives scalars to all loggers, at the present step."""
-        for logger in self.trainer.loggers:
-            logger.log_metrics(scalars, step=self.global_step)
+        model = cast(Any, trainer.lightning_module)
+        loss, _, _, finite_batches = self._total_sums()
+        weights = {name: t for name, t in model.state_dict().items() if t.is_floating_point()}
+        broken = _not_finite(weights)
+        if isfinite(loss) and not broken:
+            return
+        step, what = trainer.global_step, "weights are"
+        if not isfinite(loss):
+            # Of several processes, the mean of their steps before the loss was not finite.
+            batches = int(finite_batches) // trainer.world_size
+            step = self._last_point + batches // trainer.accumulate_grad_batches + 1
+            what = "the loss is"
+        broken = broken or _not_finite(model.gradients())
+        where = f"first in {broken[0]} of {len(broken)}" if broken else "all weights are finite"
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        raise NotFiniteError(f"step {step:,}: {what} not finite ({where}; lr {rate:g})")
 
     def _total_sums(self) -> list[float]:
-        """The meter's sums over all processes; leaves those of this one as they are."""
+        """Return the meter's sums over all processes, without changing those of this one."""
         sums = self.meter.sums()
         if self.trainer.world_size == 1:
             return sums
-        total = torch.tensor(sums, dtype=torch.float64, device=self.device)
-        return self.trainer.strategy.reduce(total, reduce_op="sum").tolist()
+        strategy = self.trainer.strategy
+        total = torch.tensor(sums, dtype=torch.float64, device=strategy.root_device)
+        return strategy.reduce(total, reduce_op="sum").tolist()
 
-    def _training_scalars(self) -> dict[str, float]:
-        sums = self._total_sums()
-        self._last_logged = self.global_step
-        group = self.trainer.optimizers[0].param_groups[0]
-        epoch = float(self.trainer.current_epoch)
-        return {**self.meter.read(sums), "lr": float(group["lr"]), "epoch": epoch}
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Keep the Trainer, which saving and loading the state need."""
+        self.trainer = trainer
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin the curves, or continue those of a checkpoint, and start the clock."""
+        if not self._resumed:
+            self._last_point = trainer.global_step
+            self.meter.clear()  # an earlier training may have left something
+        self._resumed = False
+        self._final_step = trainer.estimated_stepping_batches
+        self.meter.start()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Count the batch, unless its step was skipped, and write a point where one is due."""
+        if outputs:
+            if "logits" not in outputs:
+                raise UserError(
+                    f"{type(pl_module).__name__}.training_step: expected a dictionary with loss "
+                    "and logits, from which the training curves are computed"
+                )
+            loss = outputs["loss"]
+            if trainer.accumulate_grad_batches > 1:  # Lightning has divided it
+                loss = loss * trainer.accumulate_grad_batches
+            self.meter.update(loss, outputs["logits"], batch[1])
+        self.write_due_point(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock."""
+        self.meter.stop()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock again."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            self.meter.start()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the last point of a run that ended earlier than planned, and stop the clock."""
+        if trainer.log_every_n_steps > 0 and trainer.global_step > self._last_point:
+            self._write_point(trainer, epoch_of_last_batch(trainer))
+        self.meter.stop()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs, in plain values; all processes must call it together."""
+        return {
+            "last_logged": self._last_point,
+            "sums": self._total_sums(),
+            "seconds": self.meter.seconds(),
+            "overall": [self.overall_images, self.overall_seconds],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a state in training; evaluations, which load states too, ignore it."""
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        self._resumed, self._last_point = True, state_dict["last_logged"]
+        self.overall_images, self.overall_seconds = state_dict["overall"]
+        # The sums are of all processes together: the first one continues with them.
+        sums = state_dict["sums"] if self.trainer.is_global_zero else [0.0] * 4
+        self.meter.load(sums, state_dict["seconds"])
+
+
+def to_loggers(trainer: Trainer, scalars: dict[str, float]) -> None:
+    """Write scalars to all loggers, at the number of optimizer steps done."""
+    for logger in trainer.loggers:
+        logger.log_metrics(scalars, step=trainer.global_step)
+
+
+def _not_finite(tensors: dict[str, Tensor]) -> list[str]:
+    """Return the names of tensors that hold a value that is not finite."""
+    # One look at all of them; only where it fails, one at each.
+    if not tensors or get_total_norm(list(tensors.values())).isfinite():
+        return []
+    return [name for name, tensor in tensors.items() if not tensor.isfinite().all()]

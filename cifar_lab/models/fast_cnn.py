@@ -3,17 +3,15 @@
     whitening 2×2, GELU, 3 × (conv, pool, batch norm, GELU, conv, batch norm, GELU), max pool,
     linear
 
-Drawn from cifar10-airbench ("94% on CIFAR-10 in 3.29 Seconds on a Single GPU",
-https://arxiv.org/abs/2404.00498): the whitening layer, pooling before normalisation, convolutions
+Several parts come from cifar10-airbench ("94% on CIFAR-10 in 3.29 Seconds on a Single GPU",
+https://arxiv.org/abs/2404.00498): the whitening layer, pooling before normalization, convolutions
 that begin near the identity, batch normalization without scale, whose bias is trained at a higher
-rate than the filters, alternating flips, and a linear fall of all rates. From its successor Muon
-for the filters (optimizers/muon.py) and logits that begin near 0. Small images first are from
+rate than the filters, alternating flips, and a linear decay of all rates. Its successor added Muon
+for the filters (optimizers/muon.py) and logits that begin near 0. Training on small images first is
 "Progressive resizing" in fast.ai's DAWNBench entry
-(https://www.fast.ai/posts/2018-04-30-dawnbench-fastai.html). docs/speed.md says what each part
-is worth, docs/speed_trials.md how the settings were chosen.
+(https://www.fast.ai/posts/2018-04-30-dawnbench-fastai.html). docs/speed.md shows what each part is
+worth, docs/speed_trials.md how the settings were chosen.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -25,79 +23,70 @@ from torch.nn import functional as F
 
 from cifar_lab.data.datamodule import CIFAR10DataModule
 from cifar_lab.data.image_set import IMAGE_SHAPE
-from cifar_lab.errors import UserError
 from cifar_lab.layers.whitening import Whitening
+from cifar_lab.models.classifier import require
 from cifar_lab.models.fast import FastClassifier
-from cifar_lab.models.mlp import check_units
 
-FIRST_CHANNELS = 24  # twice the values of a 2×2 patch, as many as whitening gives
-WHITENING_IMAGES = 5000  # that the whitening layer is computed from; the first source's number
+FIRST_CHANNELS = 24  # twice the values of a 2×2 patch, as many as the whitening layer has
+WHITENING_IMAGES = 5000  # images that the whitening layer is computed from, as in the first source
 
 
 class Block(nn.Sequential):
     """Two 3×3 convolutions, each with batch normalization and GELU; the first is pooled.
 
-    Args:
-        fan_in: channels of the input.
-        width: channels of the output.
-
     Shape: (B, fan_in, H, W) to (B, width, H // 2, W // 2), with H and W of at least 2.
     """
 
     def __init__(self, fan_in: int, width: int) -> None:
-        super().__init__(
-            _convolution(fan_in, width),
-            nn.MaxPool2d(2),
-            _batch_norm(width),
-            nn.GELU(),
-            _convolution(width, width),
-            _batch_norm(width),
-            nn.GELU(),
-        )
+        first, second = (nn.Conv2d(n, width, 3, padding=1, bias=False) for n in (fan_in, width))
+        for convolution in (first, second):  # the first filters copy their channel
+            nn.init.dirac_(convolution.weight[: convolution.in_channels])
+        norms = nn.BatchNorm2d(width), nn.BatchNorm2d(width)
+        for norm in norms:
+            norm.weight.requires_grad_(False)
+        pooled = first, nn.MaxPool2d(2), norms[0], nn.GELU()
+        super().__init__(*pooled, second, norms[1], nn.GELU())
 
 
 class FastCNNNetwork(nn.Module):
     """A 2×2 convolution, a block for each width, the maximum over all pixels, and a linear layer.
 
     Args:
-        num_classes: of the output.
-        widths: channels of each block, each above 0; at most four blocks, as each halves the image.
-        whitening: the first layer whitens patches and is not trained.
+        num_classes: number of outputs.
+        widths: number of channels of each block, at most four, each above 0.
+        whitening: whether the first layer whitens patches and is not trained.
 
     Attributes:
-        smallest_size: pixels that the side of an image needs.
-
-    Raises:
-        UserError: a value out of its range.
+        smallest_size: smallest side of an image in pixels.
     """
 
     def __init__(self, num_classes: int, widths: Sequence[int], whitening: bool) -> None:
         super().__init__()
-        self.smallest_size = 2 ** len(widths) + 1  # the first layer takes a pixel
-        if self.smallest_size > IMAGE_SHAPE[-1]:
-            raise UserError(f"widths {list(widths)}: {len(widths)} blocks; at most 4 fit the image")
+        require(min(widths, default=1) > 0, "widths", widths, "integers above 0")
+        require(len(widths) <= 4, "widths", widths, "at most 4 blocks, since each halves the image")
         colours = IMAGE_SHAPE[0]
         self.first = Whitening(colours) if whitening else nn.Conv2d(colours, FIRST_CHANNELS, 2)
-        sizes = [FIRST_CHANNELS, *check_units(widths, "widths")]
+        self.smallest_size = 2 ** len(widths) + 1  # the first layer takes a pixel
+        sizes = [FIRST_CHANNELS, *widths]
         self.blocks = nn.Sequential(*(Block(*pair) for pair in pairwise(sizes)))
         self.head = nn.Linear(sizes[-1], num_classes, bias=False)
         nn.init.normal_(self.head.weight, std=1 / sizes[-1])  # so that logits begin near 0
-        # The layout in which convolutions are fastest, on CPU (oneDNN) and GPU alike.
+        # Convolutions are fastest in this layout, on the CPU (oneDNN) and on a GPU.
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Maps float images (B, 3, H, W), of any size above the smallest, to logits (B, C)."""
+        """Map float images (B, 3, H, W) of at least ``smallest_size`` to logits (B, C)."""
         x = images.contiguous(memory_format=torch.channels_last)
         x = self.blocks(F.gelu(self.first(x)))
         return self.head(x.amax((2, 3)))
 
 
 class FastCNN(FastClassifier):
-    """The network as a LightningModule; further settings as in FastCNNNetwork and FastClassifier.
+    """The fast CNN; its further settings are those of FastCNNNetwork and FastClassifier.
 
     Args:
-        small_size: side in pixels to which images are shrunk at first, at most 32.
-        small_share: share of the steps that see small images, in [0, 1].
+        small_size: side in pixels to which images are shrunk in the first steps, at most 32.
+        small_share: share of the steps that are trained on small images, in [0, 1].
     """
 
     network: FastCNNNetwork
@@ -120,70 +109,37 @@ class FastCNN(FastClassifier):
         cuda_graphs: bool = True,
         num_classes: int = 10,
     ) -> None:
-        super().__init__(
-            FastCNNNetwork(num_classes, widths, whitening),
-            num_classes=num_classes,
-            normalization=normalization,
-            optimizer=optimizer,
-            lr=lr,
-            bias_lr=bias_lr,
-            head_lr=head_lr,
-            momentum=momentum,
-            warmup=warmup,
-            weight_decay=weight_decay,
-            label_smoothing=label_smoothing,
-            cuda_graphs=cuda_graphs,
-        )
+        network = FastCNNNetwork(num_classes, widths, whitening)
+        shared = num_classes, normalization, optimizer, lr, weight_decay, label_smoothing
+        rates = {"bias_lr": bias_lr, "head_lr": head_lr, "momentum": momentum, "warmup": warmup}
+        super().__init__(network, *shared, **rates, cuda_graphs=cuda_graphs)
         smallest, largest = self.network.smallest_size, IMAGE_SHAPE[-1]
-        if not smallest <= small_size <= largest:
-            raise UserError(f"small_size {small_size}: expected {smallest} to {largest} pixels")
-        if not 0 <= small_share <= 1:
-            raise UserError(f"small_share {small_share}: expected 0 to 1")
+        fits = smallest <= small_size <= largest
+        require(fits, "small_size", small_size, f"{smallest} to {largest} pixels")
+        require(0 <= small_share <= 1, "small_share", small_share, "0 to 1")
         self.small_size, self.small_share = small_size, small_share
         self.save_hyperparameters()
 
     def training_logits(self, images: Tensor) -> Tensor:
-        """Maps raw uint8 images (B, 3, 32, 32) to logits; shrinks them in the first steps."""
-        normalised, side = self.normalize(images), self.captured_state()
+        """Map raw uint8 images (B, 3, 32, 32) to logits (B, C); shrink them in the first steps."""
+        normalized, side = self.normalize(images), self.captured_state()
         if side < IMAGE_SHAPE[-1]:
-            # At least in float32: PyTorch has no bf16 for it on the CPU.
-            whole = normalised.to(torch.promote_types(normalised.dtype, torch.float32))
+            # At least in float32: PyTorch cannot interpolate bf16 on the CPU.
+            whole = normalized.to(torch.promote_types(normalized.dtype, torch.float32))
             small = F.interpolate(whole, [side] * 2, mode="bilinear", antialias=True)
-            normalised = small.to(normalised.dtype)
-        return self.network(normalised)
+            normalized = small.to(normalized.dtype)
+        return self.network(normalized)
 
     def captured_state(self) -> int:
-        """Side in pixels of the images that the network sees at this step."""
+        """Return the side in pixels of the images that the network is trained on in this step."""
         steps = self.trainer.estimated_stepping_batches
         return self.small_size if self.global_step < self.small_share * steps else IMAGE_SHAPE[-1]
 
-    @property
-    def computed_layer(self) -> Whitening | None:
-        """The whitening layer, if there is one."""
-        return self.network.first if isinstance(self.network.first, Whitening) else None
-
     def fill_computed_layer(self, data: CIFAR10DataModule) -> None:
-        """Computes the whitening layer from some training images."""
-        first = self.computed_layer
-        assert first is not None
-        # Of all classes: a folder of images lists them class by class.
+        """Compute the whitening layer from some training images."""
+        # Spread over all classes: an image folder lists its images class by class.
         count = len(data.train_indices)
         taken = min(count, WHITENING_IMAGES)
         chosen = data.train_indices[np.arange(taken) * count // taken]
-        images = torch.from_numpy(data.image_set.train_images[chosen])
-        # Lightning moves a model to its device after this.
-        first.fill(self.normalize(images.to(first.weight.device)))
-
-
-def _convolution(fan_in: int, width: int) -> nn.Conv2d:
-    """A 3×3 convolution whose first filters pass their channel on unchanged."""
-    convolution = nn.Conv2d(fan_in, width, 3, padding=1, bias=False)
-    nn.init.dirac_(convolution.weight[: min(fan_in, width)])
-    return convolution
-
-
-def _batch_norm(width: int) -> nn.BatchNorm2d:
-    """Batch normalization with a bias and no scale."""
-    layer = nn.BatchNorm2d(width)
-    layer.weight.requires_grad_(False)
-    return layer
+        assert isinstance(self.network.first, Whitening)
+        self.network.first.fill(self.normalized(data, chosen))

@@ -1,16 +1,15 @@
 """The NumPy MLP of the report (system 1), trained by Lightning without autograd.
 
-Forward pass, backward pass and the SGD step are those of ``cifar_lab.numpy_reference``. Lightning
-counts steps only through an optimizer that it knows, so an adapter makes the NumPy SGD a torch
-optimizer; and the NumPy arrays are the memory of torch parameters, so that checkpoints hold them.
+The forward pass, the backward pass and the SGD step are those of ``cifar_lab.numpy_reference``.
+Lightning counts steps only through a torch optimizer, so an adapter makes the NumPy SGD one. The
+NumPy arrays share the memory of torch parameters, so that checkpoints hold them.
 
-Softmax and cross entropy are one step here (``SoftmaxCrossEntropy``), in float32; the report's two
-modules, which give the same gradient in exact arithmetic, are in ``cifar_lab.course``.
+Softmax and cross entropy are one step here, in float32. The report's two modules, which have the
+same gradient in exact arithmetic, are in ``cifar_lab.course``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -22,31 +21,25 @@ from torch import Tensor, nn
 from cifar_lab.data.image_set import IMAGE_SHAPE
 from cifar_lab.data.loader import Batch
 from cifar_lab.errors import UserError
-from cifar_lab.models.classifier import ImageClassifier
-from cifar_lab.models.mlp import REPORT_STD, check_units
+from cifar_lab.models.classifier import ImageClassifier, require
+from cifar_lab.models.mlp import REPORT_STD
 from cifar_lab.numpy_reference.cross_entropy import SoftmaxCrossEntropy
 from cifar_lab.numpy_reference.network import MLP
 from cifar_lab.numpy_reference.optimizer import SGD
 
 
 class NumpyNetwork(nn.Module):
-    """The NumPy MLP, with torch parameters that share the memory of its arrays.
-
-    Args:
-        hidden_units: units of each hidden layer, each above 0.
-        num_classes: of the output.
-    """
+    """The NumPy MLP, with torch parameters that share the memory of its arrays."""
 
     def __init__(self, hidden_units: Sequence[int], num_classes: int) -> None:
         super().__init__()
-        # The seed comes from torch's generator, so that seed_everything governs this too.
+        require(min(hidden_units, default=1) > 0, "hidden_units", hidden_units, "integers above 0")
+        for sizes in pairwise([prod(IMAGE_SHAPE), *hidden_units, num_classes]):
+            # Nothing is drawn for a damaged checkpoint that asks for too much (run/restore.py).
+            nn.Linear(*sizes, device="meta")
+        seed = int(torch.randint(2**31, ()))  # from torch, so that seed_everything determines it
         self.reference = MLP(
-            prod(IMAGE_SHAPE),
-            check_units(hidden_units),
-            num_classes,
-            std=REPORT_STD,
-            rng=int(torch.randint(2**31, ())),
-            dtype="float32",
+            prod(IMAGE_SHAPE), hidden_units, num_classes, std=REPORT_STD, rng=seed, dtype="float32"
         )
         for position, layer in self.reference:
             linear = nn.Module()
@@ -56,31 +49,23 @@ class NumpyNetwork(nn.Module):
             self.add_module(f"linear{position}", linear)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Maps float32 images (B, 3, 32, 32) to logits (B, num_classes)."""
-        self.share_memory_with_reference()
-        return torch.from_numpy(self.reference.forward(images.flatten(1).numpy()))
-
-    def share_memory_with_reference(self) -> None:
-        """Makes NumPy see the parameters' present memory; a copy of the module has its own."""
+        """Map float32 images (B, 3, 32, 32) to logits (B, num_classes)."""
+        # Arrays are views of the parameters, whose memory changes in a copied module.
         for position, layer in self.reference:
             for name, parameter in self.get_submodule(f"linear{position}").named_parameters():
                 layer.params[name] = parameter.detach().numpy()
+        return torch.from_numpy(self.reference.forward(images.flatten(1).numpy()))
 
 
 class NumpySGD(torch.optim.Optimizer):
-    """A torch optimizer whose step is NumPy's.
-
-    Args:
-        network: whose parameters are updated, in place.
-        lr: learning rate.
-    """
+    """A torch optimizer whose step is that of the NumPy SGD."""
 
     def __init__(self, network: NumpyNetwork, lr: float) -> None:
         super().__init__(network.parameters(), {"lr": lr})
         self._sgd = SGD(network.reference, lr)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Updates the parameters from the gradients of the last backward pass."""
+        """Update the parameters from the gradients of the last backward pass."""
         result = closure() if closure is not None else None
         self._sgd.lr = self.param_groups[0]["lr"]
         self._sgd.step()
@@ -88,7 +73,7 @@ class NumpySGD(torch.optim.Optimizer):
 
 
 class NumpyMLP(ImageClassifier):
-    """The report's NumPy MLP as a LightningModule; settings as in NumpyNetwork."""
+    """The report's NumPy MLP; its settings are those of NumpyNetwork and ImageClassifier."""
 
     cpu_only = True
 
@@ -100,26 +85,23 @@ class NumpyMLP(ImageClassifier):
         num_classes: int = 10,
     ) -> None:
         network = NumpyNetwork(hidden_units, num_classes)
-        super().__init__(
-            network, num_classes=num_classes, normalization=normalization, optimizer="sgd", lr=lr
-        )
+        super().__init__(network, num_classes, normalization, "sgd", lr)
         self.numpy_network = network.reference
         self.criterion = SoftmaxCrossEntropy()
         self.automatic_optimization = False
         self.save_hyperparameters()
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One step of SGD, in NumPy from the pixels' floats to the new weights."""
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Take a step of SGD in NumPy; return the loss () and the logits (B, num_classes)."""
         images, labels = batch
         logits = self(images)
         loss = torch.tensor(self.criterion.forward(logits.numpy(), labels.numpy()))
         self.numpy_network.backward(self.criterion.backward())
         self.optimizers().step()
-        self.meter.update(loss, logits, labels)
-        return loss
+        return {"loss": loss, "logits": logits}
 
     def gradients(self) -> dict[str, Tensor]:
-        """The gradients of the last backward pass, by the names of the network's parameters."""
+        """Return the gradients of the last backward pass, by the names of the parameters."""
         return {
             f"linear{position}.{name}": torch.from_numpy(array)
             for position, layer in self.numpy_network
@@ -127,15 +109,11 @@ class NumpyMLP(ImageClassifier):
         }
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Gives the NumPy SGD."""
+        """Return the NumPy SGD."""
         return NumpySGD(self.network, self.lr)  # type: ignore[arg-type]
 
     def check_trainer(self, trainer: Trainer) -> None:
-        """Refuses what makes no sense outside torch.
-
-        Raises:
-            UserError: a GPU, several devices, mixed precision, clipping or accumulation.
-        """
+        """Raise a UserError for settings that need torch."""
         refused = {
             "accelerator": not isinstance(trainer.accelerator, CPUAccelerator),
             "devices": trainer.world_size > 1,
@@ -143,9 +121,8 @@ class NumpyMLP(ImageClassifier):
             "gradient_clip_val": bool(trainer.gradient_clip_val),
             "accumulate_grad_batches": trainer.accumulate_grad_batches > 1,
         }
-        for flag, wrong in refused.items():
-            if wrong:
-                raise UserError(
-                    f"numpy_mlp computes in NumPy: one CPU process, float32, no {flag} other than "
-                    "the default"
-                )
+        if flags := [flag for flag, wrong in refused.items() if wrong]:
+            raise UserError(
+                "numpy_mlp computes in NumPy: one CPU process, float32, no "
+                f"{' and no '.join(flags)} other than the default"
+            )

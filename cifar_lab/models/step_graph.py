@@ -9,25 +9,26 @@ Source: "Accelerating PyTorch with CUDA Graphs"
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-WARM_UP = 3  # steps before the capture, in which libraries and optimizer make what they keep
+WARM_UP = 3  # steps before the capture, in which libraries and the optimizer allocate their state
 
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class StepGraph:
-    """Runs a training step some times, captures it, and from then on replays the graph.
+    """Run a training step a few times, then capture it and replay the graph from then on.
 
     Args:
-        step: takes a batch, computes gradients and lets the optimizer use them; gives two tensors
-            without gradient. It must wait for nothing, and do the same with every batch.
-        optimizer: that the step uses. Its rates may change from step to step, and nothing else.
+        step: function of images and labels that computes gradients, lets the optimizer use them,
+            and returns two tensors without gradient. It must not wait for the device, and must do
+            the same with every batch.
+        optimizer: the optimizer that the step uses. Only its learning rates may change from step
+            to step.
     """
 
     def __init__(self, step: Step, optimizer: Optimizer) -> None:
@@ -37,18 +38,15 @@ class StepGraph:
         self._warm = 0
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Takes a step; what it gives is overwritten by the next one.
+        """Take a step, and return tensors that the next one overwrites.
 
-        Args:
-            images: on the GPU; batches have one shape.
-            labels: the same.
+        Images and labels are on the GPU, and have the same shapes in every call.
         """
         if self._warm < WARM_UP:
             self._warm += 1
-            return self._on_the_side(images, labels)
+            return self._warm_up(images, labels)
         if self._graph is None:
-            self._capture(images, labels)
-        assert self._graph is not None
+            self._graph = self._capture(images, labels)
         for kept, given in zip(self._inputs, (images, labels), strict=True):
             kept.copy_(given)
         for rate, group in zip(self._rates, self._optimizer.param_groups, strict=True):
@@ -56,39 +54,37 @@ class StepGraph:
         self._graph.replay()
         return self._outputs
 
-    def _on_the_side(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """A step on the stream that captures later, as the capture must not wait for another."""
+    def _warm_up(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Take a step on the stream of the capture, which must not wait for another stream."""
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
             outputs = self._step(images, labels)
         torch.cuda.current_stream().wait_stream(self._stream)
         return outputs
 
-    def _capture(self, images: Tensor, labels: Tensor) -> None:
+    def _capture(self, images: Tensor, labels: Tensor) -> torch.cuda.CUDAGraph:
         self._inputs = images.clone(), labels.clone()
         groups = self._optimizer.param_groups
-        # Of float32, as fused optimizers read them, whatever the default is.
-        self._rates = [
-            torch.tensor(group["lr"], dtype=torch.float32, device=images.device) for group in groups
-        ]
-        self._graph = torch.cuda.CUDAGraph()
-        self._optimizer.zero_grad(set_to_none=True)  # gradients then belong to the graph
-        # "thread_local": another thread, which pins memory say, may go on.
-        capture = torch.cuda.graph(
-            self._graph, stream=self._stream, capture_error_mode="thread_local"
-        )
-        with self._rates_as_tensors(), capture:
-            self._outputs = self._step(*self._inputs)
-
-    @contextmanager
-    def _rates_as_tensors(self) -> Iterator[None]:
-        """Lets the optimizer read its rates from the GPU, where later ones can be written."""
-        groups = self._optimizer.param_groups
         numbers = [group["lr"] for group in groups]
+        # float32, as fused optimizers read them, whatever the default dtype is.
+        self._rates = [
+            torch.tensor(lr, dtype=torch.float32, device=images.device) for lr in numbers
+        ]
+        graph = torch.cuda.CUDAGraph()
+        self._optimizer.zero_grad(set_to_none=True)  # the capture allocates its own gradients
+        # "thread_local" lets other threads go on, such as one that pins memory.
+        capture = torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local")
+        # The optimizer reads its rates from the GPU, where later ones can be written.
         for group, rate in zip(groups, self._rates, strict=True):
             group["lr"] = rate
         try:
-            yield
+            with capture:
+                self._outputs = self._step(*self._inputs)
         finally:
             for group, number in zip(groups, numbers, strict=True):
                 group["lr"] = number
+        return graph
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """Make copies and pickles None, since a graph cannot be copied."""
+        return type(None), ()

@@ -1,7 +1,7 @@
-"""Batch normalization of rows (B, C) or images (B, C, H, W), with one mean and variance a channel.
+"""Batch normalization of rows (B, C) or images (B, C, H, W), with a mean and variance per channel.
 
-An image counts as H·W samples of its C channels, so (B, C, H, W) becomes a matrix of N = B·H·W
-rows, on which the formulas for (B, C) hold as they stand, with N in the place of B.
+An image counts as H·W samples of its C channels. So (B, C, H, W) becomes a matrix of N = B·H·W
+rows, and the formulas for (B, C) hold for it with N in place of B.
 
 Source: Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing
 Internal Covariate Shift", https://arxiv.org/abs/1502.03167.
@@ -12,31 +12,29 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from cifar_lab.numpy_reference.checks import Array, after_forward, check_array, float_dtype
-from cifar_lab.numpy_reference.layer import Layer
+from cifar_lab.numpy_reference.layer import Array, Layer, check_array, float_dtype
 
 
 class BatchNorm(Layer):
-    """`y = γ x̂ + β` with `x̂ = (x − μ) / √(σ² + ε)`.
+    """``y = γ x̂ + β`` with ``x̂ = (x − μ) / √(σ² + ε)``.
 
-    While `training`, μ and σ² are the batch's own, σ² divided by N (biased); they also move the
-    running statistics, `ρ ← (1 − λ) ρ + λ ρ_batch`, for which σ² is divided by N − 1. In evaluation
-    the running statistics take their place and count as constants. The same conventions as
-    `torch.nn.BatchNorm1d`, with one difference: a channel with a single value (B = 1, no pixels) is
-    no error. Its x̂ and its gradient are 0, the output is β, and the running variance, which N − 1
-    leaves undefined, stays as it is. A constant channel has x̂ = 0 too, exactly.
+    Training takes μ and σ² from the batch, with σ² divided by N (biased). They also update the
+    running statistics, ``ρ ← (1 − λ) ρ + λ ρ_batch``, where σ² is divided by N − 1. Evaluation
+    normalises with the running statistics, which count as constants.
 
-    Parameters `gamma` (C,), which starts at 1, and `beta` (C,), which starts at 0. `running_mean`
-    and `running_var`, both (C,), start at 0 and 1.
+    The conventions are those of ``torch.nn.BatchNorm1d``, with one difference: a channel with a
+    single value (B = 1, no pixels) is no error. Its x̂ and its gradient are 0, the output is β, and
+    the running variance, which is undefined for N − 1 = 0, is not changed. A constant channel has
+    x̂ = 0 exactly, too.
+
+    The parameters are ``gamma`` (C,), which starts at 1, and ``beta`` (C,), which starts at 0.
+    ``running_mean`` and ``running_var``, both (C,), start at 0 and 1.
 
     Args:
         n_channels: C, at least 1.
-        eps: ε, above 0; inside the square root.
+        eps: ε, above 0, which is added under the square root.
         momentum: λ, from 0 to 1.
         dtype: float32 or float64.
-
-    Raises:
-        ValueError: an argument is out of range.
     """
 
     def __init__(
@@ -58,14 +56,9 @@ class BatchNorm(Layer):
         zeros, ones = np.zeros(n_channels, dtype), np.ones(n_channels, dtype)
         self.params = {"gamma": ones, "beta": zeros}
         self.running_mean, self.running_var = zeros.copy(), ones.copy()
-        self._saved: tuple[tuple[int, ...], Array, Array, bool] | None = None
 
     def forward(self, x: Array) -> Array:
-        """Map x (B, C) or (B, C, H, W) to the same shape.
-
-        Raises:
-            ValueError: another shape, another dtype than gamma's, or no sample at all.
-        """
+        """Map x (B, C) or (B, C, H, W), with at least one sample, to the same shape."""
         gamma, beta = self.params["gamma"], self.params["beta"]
         n_channels = len(gamma)
         shapes = ("B", n_channels), ("B", n_channels, "H", "W")
@@ -73,37 +66,34 @@ class BatchNorm(Layer):
         if x.size == 0:
             raise ValueError(f"BatchNorm: x has shape {x.shape}; expected at least one sample")
         rows, restore = _as_rows(x)
-        centred, var = self._batch(rows) if self.training else self._running(rows)
+        if self.training:
+            centred, var = self._batch(rows)
+        else:
+            centred, var = rows - self.running_mean, self.running_var
         inv_std = 1 / np.sqrt(var + self.eps)
         x_hat = centred * inv_std
-        self._saved = x.shape, x_hat, inv_std, self.training
-        return restore(gamma * x_hat + beta)
+        saved = x_hat, inv_std, self.training
+        return self._save_for_backward(restore(gamma * x_hat + beta), saved)
 
     def backward(self, dout: Array) -> Array:
-        """Map ∂L/∂y to ∂L/∂x, both of the input's shape.
-
-        Raises:
-            ValueError: `dout` has another shape or dtype than the output.
-            RuntimeError: `forward` has not run.
-        """
-        shape, x_hat, inv_std, batch_statistics = after_forward(self._saved)
-        check_array("BatchNorm: dout", dout, shape, dtype=x_hat.dtype)
+        """Map ∂L/∂y to ∂L/∂x, both of the shape of the input."""
+        x_hat, inv_std, batch_statistics = self._saved_for(dout)
         dout, restore = _as_rows(dout)
         self.grads["gamma"] = (dout * x_hat).sum(axis=0)  # Σ_s dy_s x̂_s
         self.grads["beta"] = dout.sum(axis=0)  # Σ_s dy_s
         dx_hat = dout * self.params["gamma"]
         if not batch_statistics:
             return restore(dx_hat * inv_std)
-        # (σ² + ε)^-½ / N · (N dx̂ − Σ_t dx̂_t − x̂ Σ_t dx̂_t x̂_t): what the mean and the variance
-        # carry back is taken away. Both sums divided by N are means.
+        # (σ² + ε)^-½ / N · (N dx̂ − Σ_t dx̂_t − x̂ Σ_t dx̂_t x̂_t): the last two terms are paths
+        # through the mean and the variance. Each sum divided by N is a mean.
         through_mean = dx_hat.mean(axis=0)
         through_var = x_hat * (dx_hat * x_hat).mean(axis=0)
         return restore(inv_std * (dx_hat - through_mean - through_var))
 
     def _batch(self, rows: Array) -> tuple[Array, Array]:
-        """Return x − μ and σ² of the batch itself, and move the running statistics."""
-        # Measured from the first row: a large common offset would cost digits, and this way the
-        # mean of a constant channel is exact.
+        """Return x − μ and σ² of the batch, and update the running statistics."""
+        # The first row is subtracted first, because a large common offset would cost digits. The
+        # mean of a constant channel is exact this way.
         shifted = rows - rows[:1]
         mean = shifted.mean(axis=0)
         centred = shifted - mean
@@ -114,12 +104,9 @@ class BatchNorm(Layer):
             self.running_var = (1 - m) * self.running_var + m * var * (n / (n - 1))
         return centred, var
 
-    def _running(self, rows: Array) -> tuple[Array, Array]:
-        return rows - self.running_mean, self.running_var
-
 
 def _as_rows(x: Array) -> tuple[Array, Callable[[Array], Array]]:
-    """Return x as (N, C), and the function that gives such a matrix the shape of x again."""
+    """Return x as (N, C), and the function that reshapes such a matrix to the shape of x."""
     if x.ndim == 2:
         return x, lambda rows: rows
     b, c, h, w = x.shape

@@ -1,38 +1,29 @@
 """Cross entropy: the mean over the batch of −log of the probability of the right class.
 
-Two forms. `CrossEntropy` takes probabilities and one-hot rows, as in the report's derivation, and
-is meant to follow `Softmax`. `SoftmaxCrossEntropy` takes logits and class indices and does both at
-once; it is the one to train with, because it never divides by a probability.
+There are two forms. ``CrossEntropy`` takes probabilities and one-hot rows, as in the report's
+derivation, and is meant to follow ``Softmax``. ``SoftmaxCrossEntropy`` takes logits and class
+indices and computes both at once. It is the one to train with, because it never divides by a
+probability.
 """
 
 import numpy as np
 
-from cifar_lab.numpy_reference.checks import (
-    Array,
-    IntArray,
-    after_forward,
-    check_array,
-    check_targets,
-)
+from cifar_lab.numpy_reference.layer import Array, IntArray, after_forward, check_array
 
 
 class CrossEntropy:
-    """`L = −1/B Σ_s Σ_j t_sj log p_sj` for probabilities p and one-hot targets t.
+    """``L = −1/B Σ_s Σ_j t_sj log p_sj`` for probabilities p and one-hot targets t.
 
-    A probability below the smallest normal number of its dtype (2.2e-308 in float64, 1.2e-38 in
-    float32), 0 included, counts as that number, in the loss (at most 708 or 87) and in the
-    gradient. So both stay finite. Rows of p need not sum to 1; t may be any weights from 0 to 1.
+    Probabilities below the smallest normal number of their dtype, 2.2e-308 in float64 and 1.2e-38
+    in float32, count as that number. So the loss, at most 708 or 87 per sample, and the gradient
+    stay finite. Rows of p need not sum to 1, and t may hold any weights from 0 to 1.
     """
 
     def __init__(self) -> None:
         self._saved: tuple[Array, Array] | None = None
 
     def forward(self, p: Array, t: Array) -> float:
-        """Return the mean loss of probabilities p (B, C) under targets t (B, C).
-
-        Raises:
-            ValueError: a shape or dtype differs, or the batch is empty.
-        """
+        """Return the mean loss of probabilities p (B, C) under targets t (B, C), B at least 1."""
         check_array("CrossEntropy: p", p, ("B", "C"))
         check_array("CrossEntropy: t", t, p.shape, dtype=p.dtype)
         if len(p) == 0:
@@ -42,19 +33,15 @@ class CrossEntropy:
         return float(-(t * np.log(p)).sum() / len(p))
 
     def backward(self) -> Array:
-        """Return ∂L/∂p (B, C).
-
-        Raises:
-            RuntimeError: `forward` has not run.
-        """
+        """Return ∂L/∂p (B, C)."""
         p, t = after_forward(self._saved)
         return -t / p / len(p)  # ∂L/∂p_sj = −t_sj / (B p_sj)
 
 
 class SoftmaxCrossEntropy:
-    """`L = 1/B Σ_s (log Σ_k exp(x_sk) − x_sc)` for logits x and the class c of each sample.
+    """``L = 1/B Σ_s (log Σ_k exp(x_sk) − x_sc)`` for logits x and the class c of each sample.
 
-    Finite for logits of any finite size: the logarithm of the softmax is computed as
+    The loss is finite for all finite logits, because the logarithm of the softmax is computed as
     (x − max) − log Σ exp(x − max), where the sum is at least 1.
     """
 
@@ -65,11 +52,8 @@ class SoftmaxCrossEntropy:
         """Return the mean loss.
 
         Args:
-            logits: (B, C), float32 or float64.
+            logits: (B, C), float32 or float64, with at least one sample and one class.
             targets: (B,), integers from 0 to C − 1.
-
-        Raises:
-            ValueError: a shape, dtype or target differs from that, or the batch is empty.
         """
         check_array("SoftmaxCrossEntropy: logits", logits, ("B", "C"))
         if logits.size == 0:
@@ -77,20 +61,30 @@ class SoftmaxCrossEntropy:
                 f"SoftmaxCrossEntropy: logits has shape {logits.shape}; "
                 "expected at least one sample and one class"
             )
-        check_targets("SoftmaxCrossEntropy: targets", targets, *logits.shape)
+        _check_targets("SoftmaxCrossEntropy: targets", targets, *logits.shape)
         z = logits - logits.max(axis=1, keepdims=True)
         log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
         self._saved = log_p, targets
         return float(-log_p[np.arange(len(targets)), targets].mean())
 
     def backward(self) -> Array:
-        """Return ∂L/∂logits (B, C).
-
-        Raises:
-            RuntimeError: `forward` has not run.
-        """
+        """Return ∂L/∂logits (B, C)."""
         log_p, targets = after_forward(self._saved)
-        # Softmax's (diag(p) − p pᵀ) times cross entropy's −t/p: the p cancels, p − t is left.
+        # The product of softmax's diag(p) − p pᵀ and cross entropy's −t/p: p cancels in p − t.
         dx = np.exp(log_p)
         dx[np.arange(len(targets)), targets] -= 1
         return dx / len(targets)
+
+
+def _check_targets(what: str, targets: IntArray, n_samples: int, n_classes: int) -> None:
+    if not isinstance(targets, np.ndarray):
+        raise TypeError(f"{what} is a {type(targets).__name__}; expected a NumPy array")
+    if targets.shape != (n_samples,):
+        raise ValueError(f"{what} has shape {targets.shape}; expected {(n_samples,)}")
+    if not np.issubdtype(targets.dtype, np.integer):
+        raise ValueError(f"{what} has dtype {targets.dtype}; expected integers (class indices)")
+    if targets.min() < 0 or targets.max() >= n_classes:
+        raise ValueError(
+            f"{what} has values from {targets.min()} to {targets.max()}; "
+            f"expected 0 to {n_classes - 1}"
+        )

@@ -1,50 +1,46 @@
-"""Layers in a row, and the report's two kinds of network: the MLP and the CNN."""
+"""Networks: layers one after another, and the two of the report, the MLP and the CNN."""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from cifar_lab.numpy_reference.activations import ReLU
 from cifar_lab.numpy_reference.batch_norm import BatchNorm
-from cifar_lab.numpy_reference.checks import Array
 from cifar_lab.numpy_reference.conv import Conv3x3
 from cifar_lab.numpy_reference.dropout import Dropout
-from cifar_lab.numpy_reference.flatten import Flatten
-from cifar_lab.numpy_reference.initial import Rng
-from cifar_lab.numpy_reference.layer import Layer
+from cifar_lab.numpy_reference.layer import Array, Layer, Rng
 from cifar_lab.numpy_reference.linear import Linear
-from cifar_lab.numpy_reference.pooling import AvgPool, MaxPool
-from cifar_lab.numpy_reference.relu import ReLU
+from cifar_lab.numpy_reference.pooling import AvgPool, Flatten, MaxPool
 from cifar_lab.numpy_reference.weight_norm import WeightNormLinear
 
 
 class Sequential:
-    """Layers one after another; iterating gives `(name, layer)` for those with parameters.
+    """Layers one after another. Iterating yields ``(name, layer)`` for layers with parameters.
 
-    The name is the layer's position, "0", "1" and so on, as in `torch.nn.Sequential`.
+    The name is the position of the layer, "0", "1" and so on, as in ``torch.nn.Sequential``.
+
+    Args:
+        layers: layers, from first to last.
     """
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self.layers = list(layers)
 
     def forward(self, x: Array) -> Array:
-        """Pass `x` through every layer, first to last."""
+        """Return the output for ``x``."""
         for layer in self.layers:
             x = layer.forward(x)
         return x
 
     def backward(self, dout: Array) -> Array:
-        """Pass the gradient of the output back through every layer; fill their `grads`.
-
-        Returns:
-            The gradient with respect to the input of `forward`.
-        """
+        """Fill the ``grads`` of every layer and return the gradient with respect to ``x``."""
         for layer in reversed(self.layers):  # the chain rule, from the loss to the input
             dout = layer.backward(dout)
         return dout
 
     def train(self, mode: bool = True) -> None:
-        """Set every layer to training (dropout, batch statistics) or, with False, evaluation."""
+        """Set all layers to training or, with False, to evaluation."""
         for layer in self.layers:
             layer.training = mode
 
@@ -53,25 +49,23 @@ class Sequential:
 
 
 class MLP(Sequential):
-    """A multi-layer perceptron that ends in logits: linear, ReLU, …, linear.
+    """A multi-layer perceptron that returns logits: linear, ReLU, …, linear.
 
-    The softmax is not part of it: `SoftmaxCrossEntropy` takes the logits. A hidden layer is linear
-    (or weight-normalised), batch normalization if asked for, ReLU, dropout if p is above 0.
+    The softmax is not part of it, because ``SoftmaxCrossEntropy`` takes logits. A hidden layer is a
+    linear or weight-normalised layer, batch normalization if chosen, ReLU, and dropout if p is
+    above 0.
 
     Args:
-        n_inputs: features of a sample, 3072 for a CIFAR-10 image.
-        n_hidden: units of each hidden layer; empty for a linear classifier.
-        n_classes: logits of a sample.
-        std: the weights start as N(0, std²) and the biases at 0; the report's is 0.0001.
-            None: PyTorch's default.
+        n_inputs: number of features of a sample, 3072 for a CIFAR-10 image.
+        n_hidden: number of units of each hidden layer; empty for a linear classifier.
+        n_classes: number of logits of a sample.
+        std: standard deviation of the initial weights, with biases of 0, or None for PyTorch's
+            default. The report has 0.0001.
         batch_norm: whether hidden layers are batch-normalised.
-        weight_norm: whether the linear layer of each hidden layer is weight-normalised.
-        dropout: the probability of dropping a hidden unit, at least 0 and below 1.
-        rng: a generator or a seed for the weights and the dropped units.
+        weight_norm: whether the linear layers of hidden layers are weight-normalised.
+        dropout: probability of dropping a hidden unit, at least 0 and below 1.
+        rng: generator or seed of the weights and the dropped units.
         dtype: float32 or float64.
-
-    Raises:
-        ValueError: a setting is out of range.
     """
 
     def __init__(
@@ -100,21 +94,18 @@ class MLP(Sequential):
 
 
 class CNN(Sequential):
-    """The report's small VGG for 32×32 images: eight convolutions, five poolings, one linear layer.
+    """The small VGG of the report for 32×32 images, which returns logits.
 
-    Every convolution is followed by batch normalization and ReLU. It ends in logits. For width w
-    the channels are w, 2w, 4w, 4w, 8w, 8w, 8w, 8w; the report's width is 64, too slow for NumPy to
-    train. Weights start as PyTorch's.
+    It has eight convolutions, each followed by batch normalization and ReLU, five poolings, and one
+    linear layer. For width w the channels are w, 2w, 4w, 4w, 8w, 8w, 8w, 8w. The report's width is
+    64, with which training takes too long in NumPy. Weights start like PyTorch's.
 
     Args:
-        width: channels of the first convolution, at least 1.
-        n_classes: logits of an image.
-        in_channels: channels of an image.
-        rng: a generator or a seed for the weights.
+        width: number of channels of the first convolution, at least 1.
+        n_classes: number of logits of an image.
+        in_channels: number of channels of an image.
+        rng: generator or seed of the weights.
         dtype: float32 or float64.
-
-    Raises:
-        ValueError: a setting is out of range. `forward` raises it for images of another size.
     """
 
     def __init__(
@@ -134,6 +125,6 @@ class CNN(Sequential):
                 conv = Conv3x3(in_channels, n, rng=rng, dtype=dtype)
                 layers += [conv, BatchNorm(n, dtype=dtype), ReLU()]
                 in_channels = n
-            layers.append(MaxPool(3, 2, 1))  # half the height and width
+            layers.append(MaxPool(3, 2, 1))  # halves height and width
         layers += [AvgPool(1, 1), Flatten()]  # a 1×1 window changes nothing; the report has it
         super().__init__([*layers, Linear(in_channels, n_classes, std=None, rng=rng, dtype=dtype)])

@@ -1,28 +1,19 @@
-"""Gradient descent: SGD with momentum, and Adam. Both update the arrays of `params` in place.
+"""Gradient descent: SGD with momentum, and Adam. Both update the arrays of ``params`` in place.
 
-In place, so that whoever shares their memory (a torch tensor, say) sees the new values. Their
-state is kept per parameter in the order of the layers; `params` and `grads` are read at each step.
+So a torch tensor that shares their memory has the new values too. The state is kept per parameter
+in the order of the layers; ``params`` and ``grads`` are read at each step.
 """
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from cifar_lab.numpy_reference.checks import Array
-from cifar_lab.numpy_reference.layer import Layer
+from cifar_lab.numpy_reference.layer import Array, Layer
 from cifar_lab.numpy_reference.network import Sequential
 
 
 class Optimizer:
-    """The parameters of some layers, and a learning rate that may be changed between steps.
-
-    Args:
-        network: a network, or its layers.
-        lr: the learning rate, at least 0.
-
-    Raises:
-        ValueError: `lr` is negative.
-    """
+    """Base class of the optimizers, whose ``lr`` may be changed between steps."""
 
     def __init__(self, network: Sequential | Sequence[Layer], lr: float) -> None:
         if not lr >= 0:
@@ -32,7 +23,7 @@ class Optimizer:
         self.state: dict[tuple[int, str], list[Array]] = {}
 
     def step(self) -> None:
-        """Update every parameter from the gradient that the last `backward` left."""
+        """Update all parameters in place with the gradients of the last ``backward``."""
         raise NotImplementedError
 
     def _parameters(self, n_moments: int) -> Iterator[tuple[Array, Array, list[Array]]]:
@@ -49,18 +40,16 @@ class Optimizer:
 class SGD(Optimizer):
     """Stochastic gradient descent with (heavy-ball) momentum.
 
-    `v ← κ v + g; θ ← θ − η v` with η = `lr`, PyTorch's convention: v starts at 0, g is not damped
-    by 1 − κ, and a change of `lr` acts at once. Source: Sutskever et al., "On the importance of
-    initialization and momentum in deep learning",
-    https://proceedings.mlr.press/v28/sutskever13.html (there the learning rate is inside v).
+    ``v ← κ v + g; θ ← θ − η v`` with η = ``lr``, which is PyTorch's convention: v starts at 0, g is
+    not multiplied by 1 − κ, and a change of ``lr`` has its full effect at once.
+
+    Source: Sutskever et al., "On the importance of initialization and momentum in deep learning",
+    https://proceedings.mlr.press/v28/sutskever13.html, where the learning rate is inside v.
 
     Args:
-        network: a network, or its layers.
-        lr: the learning rate, at least 0.
+        network: network, or a sequence of layers.
+        lr: learning rate, at least 0.
         momentum: κ, in [0, 1).
-
-    Raises:
-        ValueError: `lr` or `momentum` is out of range.
     """
 
     def __init__(
@@ -72,7 +61,7 @@ class SGD(Optimizer):
         self.momentum = momentum
 
     def step(self) -> None:
-        """Update every parameter in place."""
+        """Update all parameters in place."""
         if self.momentum == 0:
             for param, grad, _ in self._parameters(0):
                 param -= self.lr * grad
@@ -84,20 +73,17 @@ class SGD(Optimizer):
 
 
 class Adam(Optimizer):
-    """Adam: steps of about `lr` a parameter, whatever the size of its gradient.
+    """Adam, which changes each parameter by about ``lr``, whatever the size of its gradient.
 
     Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization",
-    https://arxiv.org/abs/1412.6980, Algorithm 1, where epsilon is added outside the square root
-    (as in PyTorch).
+    https://arxiv.org/abs/1412.6980, Algorithm 1. There, and in PyTorch, epsilon is added outside
+    the square root.
 
     Args:
-        network: a network, or its layers.
-        lr: the learning rate, at least 0.
+        network: network, or a sequence of layers.
+        lr: learning rate, at least 0.
         betas: decay rates of the two moments, each in [0, 1).
-        eps: added to the denominator, above 0.
-
-    Raises:
-        ValueError: a setting is out of range.
+        eps: number added to the denominator, above 0.
     """
 
     def __init__(
@@ -115,10 +101,10 @@ class Adam(Optimizer):
         self.betas, self.eps, self.t = betas, eps, 0
 
     def step(self) -> None:
-        """Update every parameter in place."""
+        """Update all parameters in place."""
         self.t += 1
         beta1, beta2 = self.betas
-        # The moments start at 0; dividing by 1 − βᵗ makes up for it.
+        # The moments start at 0; dividing by 1 − βᵗ corrects the bias.
         unbias1, unbias2 = 1 - beta1**self.t, 1 - beta2**self.t
         for param, grad, (m, v) in self._parameters(2):
             m += (1 - beta1) * (grad - m)  # m ← β₁ m + (1 − β₁) g

@@ -1,4 +1,4 @@
-"""Weight normalisation: a linear layer that learns the length and the direction of its weights.
+"""Weight normalisation: a linear layer that learns the lengths and directions of its weights.
 
 Source: Salimans and Kingma, "Weight Normalization: A Simple Reparameterization to Accelerate
 Training of Deep Neural Networks", https://arxiv.org/abs/1602.07868.
@@ -7,27 +7,22 @@ Training of Deep Neural Networks", https://arxiv.org/abs/1602.07868.
 import numpy as np
 import numpy.typing as npt
 
-from cifar_lab.numpy_reference.checks import Array, after_forward, check_array
-from cifar_lab.numpy_reference.initial import Rng, initial_weights
-from cifar_lab.numpy_reference.layer import Layer
+from cifar_lab.numpy_reference.layer import Array, Layer, Rng, check_array, initial_weights
 
 
 class WeightNormLinear(Layer):
-    """`y = x Wᵀ + b` with `W = g v/‖v‖`, one norm for each row of v, that is for each unit.
+    """``y = x Wᵀ + b`` with ``W = g v/‖v‖``, where each row of v, that is each unit, has its norm.
 
-    Parameters `g` (N, 1), `v` (N, M) and `bias` (N,), as in
-    `torch.nn.utils.parametrizations.weight_norm`. `v` starts as `Linear`'s weight does and `g` at
-    its norms, so that the layer starts as the linear layer would.
+    The parameters are ``g`` (N, 1), ``v`` (N, M) and ``bias`` (N,), as in
+    ``torch.nn.utils.parametrizations.weight_norm``. ``v`` starts like the weight of ``Linear``, and
+    ``g`` at the norms of ``v``, so the layer starts as the same function as ``Linear``.
 
     Args:
         in_features: M, at least 1.
         out_features: N, at least 1.
-        std: of the first weights, above 0, or None for PyTorch's default.
-        rng: a NumPy generator, a seed, or None for a new one.
-        dtype: of the parameters, float32 or float64; inputs must have the same.
-
-    Raises:
-        ValueError: a wrong number of features, `std` or dtype.
+        std: standard deviation of the initial ``v``, above 0, or None for PyTorch's default.
+        rng: NumPy generator, seed, or None for a new generator.
+        dtype: dtype of the parameters and the input, float32 or float64.
     """
 
     def __init__(
@@ -44,14 +39,12 @@ class WeightNormLinear(Layer):
         v = start["weight"]
         g = np.linalg.norm(v, axis=1, keepdims=True)
         self.params = {"g": g, "v": v, "bias": start["bias"]}
-        self._saved: tuple[Array, Array, Array] | None = None
 
     def forward(self, x: Array) -> Array:
         """Map x (B, M) to (B, N).
 
         Raises:
-            ValueError: `x` has another shape or dtype; or a row of `v` is zero, which points in no
-                direction.
+            ValueError: a row of ``v`` is zero, and so has no direction.
         """
         g, v, bias = self.params["g"], self.params["v"], self.params["bias"]
         check_array("WeightNormLinear: x", x, ("B", v.shape[1]), dtype=v.dtype)
@@ -60,22 +53,15 @@ class WeightNormLinear(Layer):
             units = np.flatnonzero(norm == 0).tolist()
             raise ValueError(f"WeightNormLinear: v is zero for units {units}; it has no direction")
         direction = v / norm
-        self._saved = x, direction, norm
-        return x @ (g * direction).T + bias
+        return self._save_for_backward(x @ (g * direction).T + bias, (x, direction, norm))
 
     def backward(self, dout: Array) -> Array:
-        """Map ∂L/∂y (B, N) to ∂L/∂x (B, M).
-
-        Raises:
-            ValueError: `dout` has another shape or dtype than the output.
-            RuntimeError: `forward` has not run.
-        """
-        x, direction, norm = after_forward(self._saved)
-        g = self.params["g"]
-        check_array("WeightNormLinear: dout", dout, (len(x), len(g)), dtype=x.dtype)
+        """Map ∂L/∂y (B, N) to ∂L/∂x (B, M)."""
+        (x, direction, norm), g = self._saved_for(dout), self.params["g"]
         dweight = dout.T @ x  # as in the linear layer
         dg = (dweight * direction).sum(axis=1, keepdims=True)  # dW · v/‖v‖
-        # g/‖v‖ (dW − dg v/‖v‖): the part of dW along v is taken away, for v's length is no matter.
+        # g/‖v‖ (dW − dg v/‖v‖): the part of dW along v is subtracted, because the length of v does
+        # not change W.
         self.grads["v"] = g / norm * (dweight - dg * direction)
         self.grads["g"] = dg
         self.grads["bias"] = dout.sum(axis=0)

@@ -1,1 +1,1 @@
-"""Optimizers and schedules that PyTorch does not have in the form that the fast models need."""
+"""The optimizer and the schedule of the fast models, which PyTorch does not have in this form."""

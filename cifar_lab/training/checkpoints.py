@@ -1,83 +1,58 @@
-"""Checkpoints at every evaluation and on a clock, and the curve of the evaluations.
+"""Checkpoints at every evaluation and every few minutes, and the points of the evaluations.
 
 A checkpoint is written whole or not at all, with finite weights or not at all, and after all curves
-up to its step: whatever ends the process, the run goes on from the newest one without a gap.
+up to its step: whatever ends the process, the run can be resumed from the newest one without a gap.
 """
 
-from __future__ import annotations
-
-import io
-import os
-import shutil
+import math
 import time
-from pathlib import Path
 from typing import Any
 
-import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only
 
-from cifar_lab.atomic import sync_folder, write_atomically
-from cifar_lab.checkpoint_file import read_checkpoint
-from cifar_lab.errors import UserError
-from cifar_lab.models.classifier import ImageClassifier
-from cifar_lab.training.loop_state import settle
-from cifar_lab.training.not_finite import check_finite
-from cifar_lab.training.run_folder import RunFolder
-
-Point = dict[str, float]
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place, syncs it and renames it: a crash leaves the old one."""
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
-    ) -> None:
-        """Saves ``checkpoint`` under ``path``.
-
-        Raises:
-            OSError: it could not be written; an older one is as it was.
-        """
-        content = io.BytesIO()
-        torch.save(checkpoint, content)
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, content.getbuffer())
+from cifar_lab.files import link_or_copy
+from cifar_lab.internals import evaluation_follows, settle_loops
+from cifar_lab.models.curves import Curves
+from cifar_lab.run.folder import RunFolder
+from cifar_lab.run.resume import ResumePoint
+from cifar_lab.run.summary import Point
+from cifar_lab.training.random_state import gathered_states, restore_states
 
 
 class Checkpoints(Callback):
-    """Saves ``last.ckpt`` before the first step, at every evaluation and every few minutes.
+    """Saves ``last.ckpt`` before the first step, at every evaluation, and every few minutes.
 
-    Of the evaluations the best is kept as ``best.ckpt``. Steps that an evaluation follows are not
-    saved before it is over. Must come behind the callbacks that write curves.
+    The checkpoint of the best evaluation is kept as ``best.ckpt``. A step that an evaluation
+    follows is not saved before the evaluation is over. The last step is evaluated even where
+    ``eval_every`` does not divide the number of steps. This callback must come after those that
+    write curves.
 
-    Args:
-        folder: of the run.
-        split: what is evaluated. On "val" the best is selected; on "test" nothing is, and there is
-            no ``best.ckpt``.
-        minutes: between checkpoints; several processes look at the clock only where the training
-            curves have a point.
-
-    Attributes:
-        points: one for each evaluation: ``step``, ``accuracy`` (a fraction) and ``loss``.
-        seconds: spent on checkpoints by this process.
-        seconds_before: of training that the checkpoint, from which this process went on, took.
-        stepped: whether the last batch ended an optimizer step.
-        saved_step: of the last checkpoint.
-        selected_since: the step from which points can be the best one; see ``forget_lost_best``.
+    On the split "val" the best checkpoint is selected; on "test" nothing is selected, and there is
+    no ``best.ckpt``. Several processes look at the clock only where ``curves`` have a point.
+    ``point`` is the checkpoint that the run is resumed from.
     """
 
-    def __init__(self, folder: RunFolder, split: str, minutes: float = 2.0) -> None:
-        self.folder, self.split = folder, split
-        self.points: list[Point] = []
-        self.seconds = self.seconds_before = 0.0
-        self.stepped = False
-        self._step = self.saved_step = self.selected_since = 0
+    def __init__(
+        self,
+        folder: RunFolder,
+        split: str,
+        curves: Curves,
+        minutes: float = 2.0,
+        point: ResumePoint | None = None,
+    ) -> None:
+        self.folder, self.split, self.curves, self.point = folder, split, curves, point
+        self.points: list[Point] = []  # step, accuracy (a fraction) and loss of each evaluation
+        self.seconds = 0.0  # that this process spent on checkpoints
+        self.seconds_before = 0.0  # of training up to the checkpoint that is resumed from
+        self.stepped = False  # whether the last batch ended an optimizer step
+        self._step = self.saved_step = point.step if point else 0
+        self.selected_since = 0  # step from which on a point can be the best
+        self._last_step = math.inf  # until training begins
         self._evaluation_is_due = False
         self._interval = 60 * minutes
         self._began = self._saved_at = time.monotonic()
+        self._random: dict[str, Any] = {}  # restored states, until training begins
 
     @property
     def last(self) -> Point:
@@ -86,88 +61,68 @@ class Checkpoints(Callback):
 
     @property
     def best(self) -> Point:
-        """The first of the points with the highest accuracy, of those that can be selected."""
+        """The first point with the highest accuracy, of those that can be selected."""
         points = [point for point in self.points if point["step"] >= self.selected_since]
         return max(points or self.points[-1:], key=lambda point: point["accuracy"])
 
-    # --- when ---------------------------------------------------------------------------------
+    # --- when to save -------------------------------------------------------------------------
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves step 0, so that a run can go on whenever it was killed.
+    def on_train_start(self, trainer: Trainer, *args: Any) -> None:
+        """Save step 0, so that a run can be resumed whenever it is killed.
 
-        A run that was killed after it had saved its best point as ``last.ckpt``, and before that
-        was ``best.ckpt`` too, goes on with both.
+        A run that was killed before its best ``last.ckpt`` became ``best.ckpt`` too gets it here.
         """
+        restore_states(self._random, trainer.global_rank)
         self._began = self._saved_at = time.monotonic()
         self._step = self.saved_step = trainer.global_step
-        if self._step == 0 and not trainer.fast_dev_run:
+        self._last_step = trainer.estimated_stepping_batches
+        if self._step == 0:
             self.save(trainer)
-        self.forget_lost_best()
+        self._forget_lost_best()
         self.keep_if_best(self._step)
 
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: ImageClassifier,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Saves where the clock says so, at a step that no evaluation follows."""
+    def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        """Save when the time has come, at a step that no evaluation follows."""
+        if trainer.global_step >= self._last_step:
+            trainer.should_stop = True  # Lightning evaluates before it stops
         self.stepped, self._step = trainer.global_step > self._step, trainer.global_step
-        batches = trainer.fit_loop.total_batch_idx + 1
-        self._evaluation_is_due = trainer.should_stop or batches % trainer.val_check_batch == 0
+        self._evaluation_is_due = evaluation_follows(trainer)
         if not self.stepped or self._evaluation_is_due:
             return
         if self.agreed(trainer, time.monotonic() - self._saved_at >= self._interval):
             self.save(trainer)
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Notes that an evaluation is not over."""
-        self._evaluation_is_due = not trainer.sanity_checking
+    def on_validation_start(self, trainer: Trainer, *args: Any) -> None:
+        """Note that an evaluation is not over."""
+        self._evaluation_is_due = True
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Notes the point and saves."""
-        if trainer.sanity_checking:
-            return
+    def on_validation_end(self, trainer: Trainer, *args: Any) -> None:
+        """Add the point of the evaluation and save."""
         metrics = trainer.callback_metrics
         self._evaluation_is_due = False
-        self.points.append(
-            {
-                "step": trainer.global_step,
-                # Lightning holds it as float32; see ImageClassifier for the digits.
-                "accuracy": round(float(metrics[f"acc/{self.split}"]), 6),
-                "loss": float(metrics[f"loss/{self.split}"]),
-            }
-        )
-        if trainer.fast_dev_run:
-            return
+        # Lightning holds it as float32; see ImageClassifier for the digits.
+        accuracy = round(float(metrics[f"acc/{self.split}"]), 6)
+        loss = float(metrics[f"loss/{self.split}"])
+        self.points.append({"step": trainer.global_step, "accuracy": accuracy, "loss": loss})
         self.save(trainer)
         self.keep_if_best(trainer.global_step)
 
-    @staticmethod
-    def agreed(trainer: Trainer, wish: bool) -> bool:
-        """Whether any process has this wish; asked of all at the points of the training curves."""
+    def agreed(self, trainer: Trainer, wish: bool) -> bool:
+        """Return whether any process has this wish; asked at the points of the training curves."""
         if trainer.world_size == 1:
             return wish
-        if trainer.training and not trainer.lightning_module.is_point_due(trainer.global_step):
+        if trainer.training and not self.curves.is_point_due(trainer.global_step):
             return False
         return bool(trainer.strategy.reduce_boolean_decision(wish, all=False))
 
     # --- saving -------------------------------------------------------------------------------
 
     def save(self, trainer: Trainer) -> None:
-        """Saves ``last.ckpt`` behind the curves up to this step.
-
-        Raises:
-            NotFiniteError: the loss or the weights are not finite.
-            OSError: a file could not be written; the last checkpoint is as it was.
-        """
+        """Save ``last.ckpt`` after the curves up to this step, if all is finite."""
         start = time.monotonic()
-        model = trainer.lightning_module
-        with model.meter.stopped():
-            check_finite(model, trainer)
-            model.write_due_point()
+        with self.curves.stopped():
+            self.curves.check_finite(trainer)
+            self.curves.write_due_point(trainer)
             for logger in trainer.loggers:
                 logger.save()
             trainer.save_checkpoint(self.folder.last_checkpoint)
@@ -177,53 +132,40 @@ class Checkpoints(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Makes the loops' state one that Lightning resumes exactly."""
-        settle(checkpoint, trainer.num_training_batches, self._evaluation_is_due)
+        """Make the state of the loops one that Lightning resumes exactly."""
+        settle_loops(checkpoint, trainer.num_training_batches, self._evaluation_is_due)
 
     @rank_zero_only
-    def forget_lost_best(self) -> None:
-        """Selects among the points to come where ``best.ckpt`` is not that of the best so far.
+    def _forget_lost_best(self) -> None:
+        """Select among the points to come if ``best.ckpt`` is not that of the best one so far.
 
-        So it is when a run went back to an older checkpoint: a later one had replaced the file.
+        That is so when a run went back to an older checkpoint: a later one had replaced the file.
         """
-        if self.split != "val" or not self.points or self.best["step"] >= self._step:
+        if not self.point or self.split != "val" or not self.points:
             return
-        try:
-            kept = read_checkpoint(self.folder.best_checkpoint)["global_step"]
-        except UserError:  # it is not there, or damaged
-            kept = None
-        if kept != self.best["step"]:
+        step = self.best["step"]
+        if step != self._step and step != self.point.best_step():
             self.selected_since = self._step
 
     @rank_zero_only
     def keep_if_best(self, step: int) -> None:
-        """Makes ``last.ckpt`` of a step ``best.ckpt`` too, if its point is there and the best."""
-        if self.split != "val" or not self.points or self._is_kept():
-            return
-        if self.best is not self.last or self.last["step"] != step:
-            return
-        part = self.folder.best_checkpoint.with_suffix(".part")
-        part.unlink(missing_ok=True)
-        try:
-            # A second name for the same file: last.ckpt is replaced later, never written into.
-            os.link(self.folder.last_checkpoint, part)
-        except OSError:  # a file system without links
-            shutil.copyfile(self.folder.last_checkpoint, part)
-        os.replace(part, self.folder.best_checkpoint)
-        sync_folder(part.parent)
-
-    def _is_kept(self) -> bool:
-        best, last = self.folder.best_checkpoint, self.folder.last_checkpoint
-        return best.exists() and os.path.samefile(best, last)
+        """Make ``last.ckpt`` of a step ``best.ckpt`` too, if its point is there and the best."""
+        points = self.points if self.split == "val" else []
+        if points and self.best is self.last and self.last["step"] == step:
+            link_or_copy(self.folder.last_checkpoint, self.folder.best_checkpoint)
 
     def state_dict(self) -> dict[str, Any]:
-        """The points, which of them can be selected, and the time so far."""
-        seconds = self.seconds_before + time.monotonic() - self._began
-        state = {"points": self.points, "seconds": seconds}
-        return {**state, "selected_since": self.selected_since}
+        """Return the points, the time so far, and the states of the random generators."""
+        return {
+            "points": self.points,
+            "seconds": self.seconds_before + time.monotonic() - self._began,
+            "selected_since": self.selected_since,
+            "random": gathered_states(),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on behind the points of a checkpoint."""
+        """Continue after the points of a checkpoint."""
         self.points = list(state_dict["points"])
-        self.selected_since = state_dict.get("selected_since", 0)
-        self.seconds_before = state_dict.get("seconds", 0.0)
+        self.selected_since = state_dict["selected_since"]
+        self.seconds_before = state_dict["seconds"]
+        self._random = state_dict["random"]  # set later: until then Lightning may draw numbers

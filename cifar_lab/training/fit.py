@@ -1,285 +1,191 @@
-"""A run from settings to summary: what ``scripts/fit.py`` does once its flags are understood."""
+"""Training: from a plan to a run on disk."""
 
-from __future__ import annotations
-
+import contextlib
+import dataclasses
 import inspect
-import shlex
+import shutil
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning import Trainer, seed_everything
-from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.utilities import rank_zero_only
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import distributed
 
-from cifar_lab.command_line import tell
-from cifar_lab.dashboards.metrics_csv import MetricsCSV
-from cifar_lab.dashboards.progress import make_progress
-from cifar_lab.dashboards.tensorboard import Dashboard
-from cifar_lab.dashboards.text import code_block, table
 from cifar_lab.data.datamodule import CIFAR10DataModule
-from cifar_lab.errors import FAILED, UserError, first_line
+from cifar_lab.devices import device_kind
+from cifar_lab.errors import FAILED, PIPE_CLOSED, TrainingEndedError, UserError, first_line
+from cifar_lab.files import explained, link_or_copy, write_atomically
 from cifar_lab.models import REGISTRY
 from cifar_lab.models.classifier import ImageClassifier
-from cifar_lab.parsing import FitPlan
-from cifar_lab.training.checkpoints import Checkpoints
-from cifar_lab.training.console import print_end, print_header, quiet
-from cifar_lab.training.endings import ending
-from cifar_lab.training.final_evaluation import FinalEvaluation
-from cifar_lab.training.interrupt import Interrupt
-from cifar_lab.training.memory import kept_memory
-from cifar_lab.training.not_finite import FiniteCheck, NotFiniteError
-from cifar_lab.training.open_run import OpenRun, finished, open_run, settings_of
-from cifar_lab.training.random_state import RandomState
-from cifar_lab.training.run_folder import RunFolder
-from cifar_lab.training.summary import (
-    Summary,
-    accuracies,
-    describe_data,
-    describe_device,
-    versions,
-)
-from cifar_lab.training.together import Together
-from cifar_lab.training.trainer import build_trainer
+from cifar_lab.models.curves import Curves, NotFiniteError
+from cifar_lab.plan import Plan
+from cifar_lab.recipes.own_model import import_model, is_own_model
+from cifar_lab.run.folder import RunFolder, claim, folder_of_runs
+from cifar_lab.run.resume import ResumePoint, check_fits, finished_note, resume_plan
+from cifar_lab.run.run import Run
+from cifar_lab.training.console import quiet
+from cifar_lab.training.job import Job
+from cifar_lab.training.outcome import Outcome
+from cifar_lab.training.trainer import build_trainer, fit_model
 
 
-def run_fit(plan: FitPlan) -> int:
-    """Trains, evaluates and writes the run folder.
+def fit(
+    model: str | type | None = None, *, resume: str | Path | None = None, **settings: Any
+) -> Run:
+    """Train a model, or resume a run: the command ``cifar-lab fit`` from Python.
+
+    Ctrl-C finishes the step, writes a checkpoint and returns the unfinished run; a second Ctrl-C
+    returns at once.
+
+    Args:
+        model: name of a model, ``module:Class`` or the class of your own; the default is "cnn".
+        resume: folder of a run, one of its checkpoints, or "last", to resume it.
+        settings: settings of the run and of the model, by the names of the flags.
 
     Returns:
-        The exit status; see ``ending``.
+        The run on disk. ``run.finished`` is False if a signal ended it.
 
     Raises:
-        UserError: wrong settings, data or hardware, or a run that cannot go on.
+        UserError: A setting, the data or the hardware is wrong, or the run cannot be resumed.
+        TrainingEndedError: The training failed, for example because its loss was not finite.
     """
-    if plan.checkpoint and (told := finished(plan)):
-        print(told)
-        return 0
+    point = None
+    if resume is None:
+        plan = Plan.of(model, **settings)
+        called = plan.as_call()
+    else:
+        named = {} if model is None else {"model": model}
+        plan, point = resume_plan(str(resume), {**named, **settings}, "")
+        called = _call_to_resume(plan, point.folder.path)
+    outcome = train(plan, point, command=called)
+    if outcome.status in (FAILED, PIPE_CLOSED):
+        raise TrainingEndedError(outcome.message, outcome.status)
+    if outcome.run is None:
+        raise UserError("fast_dev_run: nothing was written, so there is no run to return")
+    if outcome.status:
+        again = f" To resume it: {_call_to_resume(plan, outcome.run.path)}"
+        print(f"\n{outcome.message}{again if outcome.resumable else ''}", file=sys.stderr)
+    return outcome.run
+
+
+def _call_to_resume(plan: Plan, path: Path) -> str:
+    model = f"{plan.own_model!r}, " if plan.own_model else ""
+    return f"cifar_lab.fit({model}resume={str(path)!r})"
+
+
+def train(
+    plan: Plan,
+    point: ResumePoint | None = None,
+    *,
+    command: str,
+    callbacks: Sequence[Callback] = (),
+) -> Outcome:
+    """Train, evaluate and write the folder of a run, a new one or that of ``point``.
+
+    The summary of the run names ``command``, the command or the call that started it.
+
+    Raises:
+        UserError: A setting, the data or the hardware is wrong, or the run cannot be resumed.
+    """
+    if point and (note := finished_note(plan, point)):
+        print(note)
+        return Outcome(Run(point.folder, plan.own_model))
     start = time.perf_counter()
     quiet()
     seed_everything(plan.settings.seed, verbose=False)
-    data = build_data(plan)
-    data.prepare_data()
-    data.setup()
+    data = load_data(plan)
     model = build_model(plan, data)
-    trainer = build_trainer(settings_of(plan), cpu_only=model.cpu_only)
+    settings = plan.settings
+    if point and settings.precision == "auto":  # what it meant at first
+        precision: Any = point.precision(device_kind(settings.accelerator))
+        settings = dataclasses.replace(settings, precision=precision)
+    trainer = build_trainer(settings, cpu_only=model.cpu_only)
     model.check_trainer(trainer)
-    if plan.settings.fast_dev_run:
-        status = _try_once(model, data, trainer)
-    else:
-        with open_run(plan, data, trainer) as run:
-            status = _Fit(plan, data, model, trainer, run, start).run()
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.destroy_process_group()  # whose threads else end with an abort now and then
-    return status
-
-
-def _try_once(model: ImageClassifier, data: CIFAR10DataModule, trainer: Trainer) -> int:
-    """One step and one evaluation; gives the exit status.
-
-    Raises:
-        UserError: Lightning refuses the settings.
-    """
-    trainer.callbacks += [FiniteCheck()]
     try:
-        trainer.fit(model, datamodule=data)
-    except MisconfigurationException as error:
-        raise UserError(first_line(error)) from error
-    except NotFiniteError as error:
-        tell(f"fit.py: fast_dev_run: {error}")
-        return FAILED
-    print("fast_dev_run: one step and one evaluation passed; nothing was written.")
-    return 0
+        if settings.fast_dev_run:
+            return _try_once(model, data, trainer)
+        with _opened(plan, point, data, trainer) as folder:
+            run = Run(folder, plan.own_model)
+            job = Job(plan, data, model, trainer, run, point, command, callbacks, start)
+            return job.run()
+    finally:
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.destroy_process_group()  # its threads may abort at the end otherwise
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """A run whose parts are there: what remains is to train.
-
-    Attributes:
-        plan: its settings.
-        data: with images.
-        model: untrained.
-        trainer: without callbacks and loggers.
-        opened: its folder.
-        start: when the process began with it, of ``time.perf_counter``.
-    """
-
-    plan: FitPlan
-    data: CIFAR10DataModule
-    model: ImageClassifier
-    trainer: Trainer
-    opened: OpenRun
-    start: float
-
-    def run(self) -> int:
-        """Trains and evaluates; gives the exit status."""
-        split = "test" if self.data.evaluates_on_test else "val"
-        minutes = self.plan.settings.checkpoint_minutes
-        checkpoints = Checkpoints(self.opened.folder, split, minutes)
-        checkpoints.saved_step = self.opened.step  # until training begins
-        interrupt = Interrupt(checkpoints)
-        with kept_memory():
-            return ending(lambda: self._work(checkpoints, interrupt), checkpoints, interrupt)
-
-    def _work(self, checkpoints: Checkpoints, interrupt: Interrupt) -> bool:
-        """Trains, tests and writes the summary, unless a signal comes; gives whether it did."""
-        plan, data, model, trainer = self.plan, self.data, self.model, self.trainer
-        dashboard = self._connect(checkpoints, interrupt)
-        print_header(plan, model, data, trainer, self.opened)
-        seconds = self._train()
-        if interrupt.ended(trainer):
-            return False
-        checkpoints.keep_if_best(trainer.global_step)  # of a run that was killed before it could
-        before = checkpoints.seconds_before  # testing loads the time up to the best checkpoint
-        accuracy = _accuracies(trainer, model, data, checkpoints)
-        if dashboard:
-            dashboard.write_end(accuracy, trainer.global_step)
-        spent = {
-            "train": model.meter.overall_seconds,
-            "fit": before + seconds,
-            "dashboard": dashboard.seconds if dashboard else 0.0,
-            "checkpoints": checkpoints.seconds,
-            "total": before + time.perf_counter() - self.start,
-        }
-        summary = _summarise(plan, trainer, model, data, accuracy, spent)
-        if trainer.is_global_zero:
-            summary.write(self.opened.folder.summary)
-        print_end(summary, plan.settings, self.opened.folder, dashboard is not None)
-        return True
-
-    def _connect(self, checkpoints: Checkpoints, interrupt: Interrupt) -> Dashboard | None:
-        """Gives the trainer its callbacks and loggers.
-
-        Progress is shown when all is saved: nobody may read it any more, which ends the run.
-        """
-        folder, trainer = self.opened.folder, self.trainer
-        last_step = self.opened.step if self.opened.checkpoint else None
-        if rank_zero_only.rank != 0:
-            last_step = None
-        curves = MetricsCSV(folder.metrics, last_step)
-        dashboard = _open_dashboard(self.plan, self.data, folder, last_step)
-        progress = make_progress(self.plan.settings.progress)
-        callbacks = [FinalEvaluation(), FiniteCheck(), RandomState()]
-        callbacks += dashboard.callbacks if dashboard else []
-        callbacks += [checkpoints, *([progress] if progress else []), interrupt]
-        trainer.callbacks += [Together(callbacks)]
-        trainer.loggers = [dashboard.logger, curves] if dashboard else [curves]
-        if dashboard:
-            known = any(folder.path.glob("events.out.tfevents.*"))
-            since = self.opened.step if known else None
-            _describe(dashboard, self.plan, self.model, self.data, trainer, since)
-        return dashboard
-
-    def _train(self) -> float:
-        """Trains; gives the seconds that it took."""
-        start, checkpoint = time.perf_counter(), self.opened.checkpoint
-        try:
-            self.trainer.fit(
-                self.model, datamodule=self.data, ckpt_path=checkpoint, weights_only=True
-            )
-        except MisconfigurationException as error:
-            raise UserError(first_line(error)) from error
-        return time.perf_counter() - start
-
-
-def build_data(plan: FitPlan) -> CIFAR10DataModule:
-    """The DataModule that the settings describe; nothing is read yet."""
+def load_data(plan: Plan) -> CIFAR10DataModule:
+    """Return the DataModule of a plan, set up with its images."""
     settings = vars(plan.settings)
     names = set(inspect.signature(CIFAR10DataModule).parameters) & set(settings)
-    return CIFAR10DataModule(**{name: settings[name] for name in names})
+    data = CIFAR10DataModule(**{name: settings[name] for name in names})
+    data.prepare_data()
+    data.setup()
+    return data
 
 
-def build_model(plan: FitPlan, data: CIFAR10DataModule) -> ImageClassifier:
-    """The model that the settings describe, for the number of classes of the data.
-
-    Raises:
-        UserError: settings out of their range, or of sizes that have no room in any memory.
-    """
+def build_model(plan: Plan, data: CIFAR10DataModule) -> ImageClassifier:
+    """Return the untrained model of a plan, for the number of classes of the data."""
+    name = plan.recipe.model
+    model_class: Any = import_model(name) if is_own_model(name) else REGISTRY[name]
     try:
-        return REGISTRY[plan.recipe.model](**plan.model_settings, num_classes=data.num_classes)
+        return model_class(**plan.model_settings, num_classes=data.num_classes)
     except UserError:
         raise
-    except (MemoryError, OverflowError, RuntimeError, ValueError) as error:
-        raise UserError(f"{plan.recipe.model}: cannot be built ({first_line(error)})") from error
+    except (MemoryError, OverflowError, RuntimeError, ValueError, TypeError) as error:
+        raise UserError(f"{name}: cannot be built ({first_line(error)})") from error
 
 
-def _accuracies(
-    trainer: Trainer, model: ImageClassifier, data: CIFAR10DataModule, checkpoints: Checkpoints
-) -> dict[str, Any]:
-    """The accuracies of the run; tests the best checkpoint where one was selected."""
-    # Testing loads the checkpoint and with it the callbacks' states of that time.
-    best, last = checkpoints.best, checkpoints.last
-    tested = None
-    if not data.evaluates_on_test:
-        path = trainer.strategy.broadcast(str(checkpoints.folder.best_checkpoint))
-        trainer.test(model, datamodule=data, ckpt_path=path, verbose=False, weights_only=True)
-        tested = round(float(trainer.callback_metrics["acc/test"]), 6)
-    return accuracies(checkpoints.split, best, last, tested)
+def _try_once(model: ImageClassifier, data: CIFAR10DataModule, trainer: Trainer) -> Outcome:
+    """Train one step and evaluate once, without writing anything."""
+    trainer.callbacks += [Curves(stop_if_not_finite=True)]
+    try:
+        fit_model(trainer, model, data)
+    except NotFiniteError as error:
+        return Outcome(None, FAILED, f"fast_dev_run: {error}")
+    print("fast_dev_run: one step and one evaluation passed; nothing was written.")
+    return Outcome(None)
 
 
-def _summarise(
-    plan: FitPlan,
-    trainer: Trainer,
-    model: ImageClassifier,
-    data: CIFAR10DataModule,
-    accuracy: dict[str, Any],
-    seconds: dict[str, float],
-) -> Summary:
-    synthetic = data.image_set.source == "synthetic"
-    return Summary(
-        model=plan.recipe.model,
-        recipe=plan.recipe.name,
-        accuracy=accuracy,
-        # The report has no figure for made-up images.
-        report_accuracy=None if synthetic else plan.recipe.report_accuracy,
-        steps=trainer.global_step,
-        seconds=seconds,
-        images_per_second=model.meter.overall_speed,
-        data=describe_data(data),
-        seed=plan.settings.seed,
-        device=describe_device(trainer),
-        versions=versions(),
-        command=_command(),
-    )
+@contextlib.contextmanager
+def _opened(
+    plan: Plan, point: ResumePoint | None, data: CIFAR10DataModule, trainer: Trainer
+) -> Iterator[RunFolder]:
+    """Yield the folder of the run, with its config.yaml written, and hold its lock.
+
+    All processes but the first get a folder that is never written to.
+    """
+    if point:
+        check_fits(plan, point, data.identity, trainer.world_size)
+    name = plan.recipe.model.rpartition(":")[2]
+    if data.image_set.source == "synthetic":
+        name += "-synthetic"  # so that nobody takes its numbers for CIFAR-10's
+    if rank_zero_only.rank != 0:
+        yield RunFolder(folder_of_runs(plan.settings.log_dir), name, "version_of_first_process")
+        return
+    folder = point.folder if point else claim(plan.settings.log_dir, name)
+    with contextlib.ExitStack() as stack:
+        with explained(f"{folder.path}: cannot be written"):
+            stack.enter_context(folder.locked())
+            if point:
+                _reopen(point)
+            write_atomically(folder.config, plan.as_yaml().encode("utf-8"))
+        try:
+            yield folder
+        except UserError:
+            if not point and not folder.last_checkpoint.exists():  # refused before it began
+                shutil.rmtree(folder.path, ignore_errors=True)
+            raise
 
 
-def _command() -> str:
-    return shlex.join([Path(sys.executable).name, *sys.argv])
-
-
-def _open_dashboard(
-    plan: FitPlan, data: CIFAR10DataModule, folder: RunFolder, last_step: int | None
-) -> Dashboard | None:
-    """TensorBoard's files, unless they were declined; hides what is behind the last step."""
-    if plan.settings.dashboard == "off":
-        return None
-    logger = TensorBoardLogger(
-        folder.log_dir,
-        folder.name,
-        folder.version,
-        default_hp_metric=False,
-        purge_step=None if last_step is None else last_step + 1,
-    )
-    logger.log_hyperparams({**plan.as_config(), "data": data.image_set.description})
-    return Dashboard(logger, with_pictures=plan.settings.dashboard == "full")
-
-
-def _describe(
-    dashboard: Dashboard,
-    plan: FitPlan,
-    model: ImageClassifier,
-    data: CIFAR10DataModule,
-    trainer: Trainer,
-    since: int | None,
-) -> None:
-    """Writes to the dashboard what is known before training, or what it is since a step."""
-    known = {"val_size": data.sizes["val"], "data": data.image_set.source}
-    device, images = describe_device(trainer), describe_data(data)
-    environment = {**versions(), **device, **images, "command": _command()}
-    texts = {"configuration": code_block(plan.as_yaml()), "environment": table(environment)}
-    dashboard.write_start(model, {**plan.as_config(), **known}, texts, since)
+def _reopen(point: ResumePoint) -> None:
+    """Make the checkpoint the run's last one, and the run unfinished."""
+    folder = point.folder
+    _ = point.rows  # a damaged table is refused before anything is changed
+    link_or_copy(point.path, folder.last_checkpoint)
+    folder.summary.unlink(missing_ok=True)
+    folder.hparams.unlink(missing_ok=True)  # Lightning writes it only where it is missing
+    for part in folder.path.rglob("*.part"):  # half written when a process died
+        part.unlink()

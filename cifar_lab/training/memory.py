@@ -6,8 +6,6 @@ says what keeping them saves. On malloc's settings:
 https://man7.org/linux/man-pages/man3/mallopt.3.html
 """
 
-from __future__ import annotations
-
 import ctypes
 import platform
 from collections.abc import Iterator

@@ -1,52 +1,36 @@
 """The Lightning Trainer of a run, from its settings."""
 
-from __future__ import annotations
-
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
-from pytorch_lightning import Trainer
-from pytorch_lightning.profilers import Profiler
+from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.strategies import StrategyRegistry
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from cifar_lab.devices import device_kind
+from cifar_lab.devices import device_kind, resolve_precision
 from cifar_lab.errors import UserError, first_line
-from cifar_lab.parsing import unknown
-from cifar_lab.settings import FitSettings
-from cifar_lab.training.checkpoints import AtomicCheckpointIO
-from cifar_lab.training.precision import resolve_precision
+from cifar_lab.plan import RunSettings
+from cifar_lab.run.checkpoint import AtomicCheckpointIO
+from cifar_lab.settings import unknown
 
 
-class NoProfiler(Profiler):
-    """Measures nothing, in less time than Lightning's own, which makes an object for each hook."""
+class NoProfiler(PassThroughProfiler):
+    """A profiler that measures nothing, without the object that Lightning makes for each hook."""
 
     _nothing = nullcontext()
 
     def profile(self, action_name: str) -> Any:
-        """A context that does nothing."""
+        """Return a context that does nothing."""
         return self._nothing
 
-    def start(self, action_name: str) -> None:
-        """Does nothing."""
 
-    def stop(self, action_name: str) -> None:
-        """Does nothing."""
+def hardware_of(settings: RunSettings, cpu_only: bool) -> tuple[str, str]:
+    """Return the accelerator, which may still be "auto", and the precision that settings mean.
 
-
-def hardware_of(settings: FitSettings, cpu_only: bool) -> tuple[str, str]:
-    """The accelerator and the precision that settings mean.
-
-    Args:
-        settings: of the run.
-        cpu_only: as for ``build_trainer``.
-
-    Returns:
-        Both by Lightning's names; the accelerator may be "auto" still. Several processes on CPUs
-        get float32 of an "auto", which each of them would decide by a timing of its own.
-
-    Raises:
-        UserError: hardware that is not there.
+    Several processes on CPUs get float32 for "auto", since each of them would decide by a timing of
+    its own; and so does a model that is ``cpu_only``, which computes in float32 in any case.
     """
     accelerator, precision = settings.accelerator, settings.precision
     if cpu_only and accelerator == "auto":
@@ -58,24 +42,16 @@ def hardware_of(settings: FitSettings, cpu_only: bool) -> tuple[str, str]:
     return accelerator, resolve_precision(precision, device)
 
 
-def build_trainer(settings: FitSettings, *, cpu_only: bool) -> Trainer:
-    """Gives a Trainer without callbacks and loggers; those need the run folder, which comes later.
+def build_trainer(settings: RunSettings, *, cpu_only: bool) -> Trainer:
+    """Return the Trainer of a run, without callbacks and loggers.
 
-    Args:
-        settings: of the run.
-        cpu_only: the model computes on the CPU in float32, whatever "auto" would choose.
+    These need the folder of the run, which is created once the Trainer accepts the settings.
 
     Raises:
-        UserError: hardware that is not there, or a combination that Lightning refuses.
+        UserError: The hardware is not there, or Lightning refuses the combination.
     """
     accelerator, precision = hardware_of(settings, cpu_only)
-    # A run needs its callbacks, which stay in the processes that the first three make; the others
-    # are for hardware that --accelerator does not name.
-    without = ("spawn", "fork", "notebook", "xla", "tpu")
-    known = StrategyRegistry.available_strategies()
-    strategies = ["auto", *(name for name in known if not any(word in name for word in without))]
-    if settings.strategy not in strategies:
-        raise UserError(unknown("--strategy", settings.strategy, strategies))
+    _check_strategy(settings.strategy)
     try:
         return Trainer(
             accelerator=accelerator,
@@ -100,7 +76,7 @@ def build_trainer(settings: FitSettings, *, cpu_only: bool) -> Trainer:
             limit_val_batches=settings.limit_val_batches,
             plugins=[AtomicCheckpointIO()],
             logger=False,
-            enable_checkpointing=False,  # Checkpoints does it
+            enable_checkpointing=False,  # the callback Checkpoints does it
             enable_progress_bar=False,
             enable_model_summary=False,
         )
@@ -108,14 +84,33 @@ def build_trainer(settings: FitSettings, *, cpu_only: bool) -> Trainer:
         raise UserError(first_line(error)) from error
 
 
+def fit_model(
+    trainer: Trainer, model: LightningModule, data: LightningDataModule, path: Path | None = None
+) -> None:
+    """Train a model, from the checkpoint at a path if there is one."""
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=path, weights_only=True)
+    except MisconfigurationException as error:
+        raise UserError(first_line(error)) from error
+
+
+def _check_strategy(strategy: str) -> None:
+    # A run needs its callbacks, which stay in the processes that the first three create; the
+    # others are for hardware that --accelerator does not name.
+    without = ("spawn", "fork", "notebook", "xla", "tpu")
+    known = StrategyRegistry.available_strategies()
+    strategies = ["auto", *(name for name in known if not any(word in name for word in without))]
+    if strategy not in strategies:
+        raise UserError(unknown("--strategy", strategy, strategies))
+
+
 def _devices(text: str) -> int | list[int] | str:
-    """Reads "2" as a number of devices, "0,1" or "1," as a list of them, and "auto" as itself."""
+    """Read "2" as a number of devices, "0,1" or "1," as a list of them, and "auto" as itself."""
     try:
         numbers = [int(part) for part in text.removesuffix(",").split(",")]
     except ValueError:
         if text == "auto":
             return text
-        raise UserError(
-            f"--devices {text}: expected a number, a list such as 0,1, or auto"
-        ) from None
+        expected = "a number, a list such as 0,1, or auto"
+        raise UserError(f"--devices {text}: expected {expected}") from None
     return numbers if "," in text else numbers[0]

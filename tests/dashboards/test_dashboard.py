@@ -8,150 +8,128 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cifar_lab.cli import fit
-from cifar_lab.dashboards import drawing
-from cifar_lab.dashboards.budget import Budget
+from cifar_lab.cli import main
+from cifar_lab.dashboards import drawing, tensorboard
+from cifar_lab.dashboards.figures import rasterise
 from cifar_lab.dashboards.hparams import METRICS
 
+Patch = pytest.MonkeyPatch
 RUN = Path("logs/mlp/version_0")
-PICTURES = {"confusion", "class_accuracy", "mistakes"}
+FIGURES = {"confusion", "class_accuracy", "mistakes"}
 MODEL_PICTURES = {"train/batch", "weights/first_layer"}
 
 
 @pytest.fixture
 def run(tree: Path) -> Callable[..., int]:
-    """Runs fit.py in this process for 25 steps with three evaluations; gives the status."""
+    """Train in this process for 25 steps with three evaluations; return the exit status."""
     flags = f"--data_dir '{tree}' --log_dir logs --batch_size 20 --max_steps 25 --eval_every 10"
     small = ["--model", "mlp", "--hidden_units", "8", "--progress", "none", "--log_every", "10"]
-    return lambda *words: fit([*shlex.split(flags), *small, *words])
+    return lambda *words: main(["fit", *shlex.split(flags), *small, *words])
 
 
 def _events(folder: Path = RUN) -> EventAccumulator:
-    events = EventAccumulator(
-        str(folder), size_guidance={"images": 0, "tensors": 0, "histograms": 0}
-    )
+    sizes = {"images": 0, "tensors": 0, "histograms": 0}
+    events = EventAccumulator(str(folder), size_guidance=sizes)
     events.Reload()
     return events
-
-
-def _steps(events: EventAccumulator, tag: str) -> list[int]:
-    return [event.step for event in events.Images(tag)]
 
 
 def test_full_shows_pictures_of_the_last_evaluation_and_of_the_test(run) -> None:
     assert run() == 0
     events = _events()
-    expected = {f"{name}/{split}" for name in PICTURES for split in ("val", "test")}
-    assert set(events.Tags()["images"]) == expected | MODEL_PICTURES
-    # This run is over before pictures on the way would be worth their time.
-    assert all(_steps(events, tag) == [25] for tag in events.Tags()["images"])
-    assert events.Tags()["graph"]
+    tags = events.Tags()
+    expected = {f"{name}/{split}" for name in FIGURES for split in ("val", "test")}
+    assert set(tags["images"]) == expected | MODEL_PICTURES
+    # This run is over before earlier pictures would be worth their time.
+    assert all([image.step for image in events.Images(tag)] == [25] for tag in tags["images"])
+    assert tags["graph"]
+    curves = {tag for tag in tags["tensors"] if tag.startswith("pr")}
+    classes = ("bird", "cat", "frog")
+    assert curves == {f"{group}/{name}" for group in ("pr", "pr_test") for name in classes}
     weights = torch.load(RUN / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
     parameters = {n.removeprefix("network."): w for n, w in weights.items() if "network" in n}
-    assert set(events.Tags()["histograms"]) == {f"weights/{name}" for name in parameters}
+    assert set(tags["histograms"]) == {f"weights/{name}" for name in parameters}
     for name, values in parameters.items():
         (event,) = events.Histograms(f"weights/{name}")
         assert event.step == 25
         assert event.histogram_value.num == values.numel()
         assert event.histogram_value.sum == pytest.approx(values.sum().item(), abs=1e-4)
-    curves = {tag for tag in events.Tags()["tensors"] if tag.startswith("pr")}
-    assert curves == {f"{group}/{name}" for group in ("pr", "pr_test") for name in _CLASSES}
 
 
-_CLASSES = ("bird", "cat", "frog")
-
-
-def test_scalars_has_norms_hparams_and_text_but_no_pictures(run) -> None:
+def test_scalars_has_norms_final_accuracies_and_texts_but_no_pictures(run) -> None:
     assert run("--dashboard", "scalars") == 0
-    tags = _events().Tags()
-    norms = {f"{k}_norm/{n}.Linear" for k in ("grad", "weight") for n in (1, 3)}
-    assert norms | set(METRICS) <= set(tags["scalars"])
+    events, summary = _events(), json.loads((RUN / "summary.json").read_text())
+    tags = events.Tags()
+    for tag in (
+        "loss/train",
+        *(f"{k}_norm/{n}.Linear" for k in ("grad", "weight") for n in (1, 3)),
+    ):
+        assert [event.step for event in events.Scalars(tag)] == [1, 10, 20, 25]
+    val, test = summary["accuracy"]["val"], summary["accuracy"]["test"]
+    values = [events.Scalars(tag)[-1].value for tag in METRICS]
+    assert values == pytest.approx([test["of_best_checkpoint"], val["best"], val["last"]])
     assert tags["images"] == tags["histograms"] == []
     assert not tags["graph"]
-    assert set(tags["tensors"]) == {
-        "run/configuration/text_summary",
-        "run/environment/text_summary",
-        "custom_scalars__config__",
-    }
-
-
-def test_off_leaves_the_table_alone(run) -> None:
-    assert run("--dashboard", "off") == 0
-    assert {path.name for path in RUN.iterdir()} == {
-        "config.yaml",
-        "metrics.csv",
-        "summary.json",
-        "checkpoints",
-    }
-    assert json.loads((RUN / "summary.json").read_text())["seconds"]["dashboard"] == 0
-
-
-def test_norms_come_at_the_steps_of_the_training_curves(run) -> None:
-    run("--dashboard", "scalars")
-    events = _events()
-    for tag in ("grad_norm/1.Linear", "weight_norm/3.Linear", "loss/train"):
-        assert [event.step for event in events.Scalars(tag)] == [1, 10, 20, 25]
-
-
-def test_with_time_to_spare_pictures_come_once_a_quarter_and_at_the_end(
-    run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Budget, "allows_drawing", lambda budget: True)
-    run("--eval_every", "2")
-    steps = _steps(_events(), "confusion/val")
-    assert steps == [2, 8, 14, 20, 25]  # the first evaluation behind 0, 25, 50 and 75 %, the last
-    assert _steps(_events(), "confusion/test") == [25]  # testing an older checkpoint
-
-
-def test_titles_say_which_weights_were_evaluated(run, monkeypatch: pytest.MonkeyPatch) -> None:
-    titles = []
-    monkeypatch.setattr(drawing, "draw_evaluation", lambda *given: titles.append(given[4]))
-    run()
-    assert titles == ["validation images, step 25", "test images, best.ckpt"]
-
-
-def test_the_protocol_of_the_report_shows_the_test_set(run) -> None:
-    run("--val_size", "0")
-    images = set(_events().Tags()["images"])
-    assert images == {f"{name}/test" for name in PICTURES} | MODEL_PICTURES
-
-
-def test_final_accuracies_are_those_of_the_summary(run) -> None:
-    run("--dashboard", "scalars")
-    events = _events()
-    accuracy = json.loads((RUN / "summary.json").read_text())["accuracy"]
-    values = [events.Scalars(tag)[-1].value for tag in METRICS]
-    expected = [
-        accuracy["test"]["of_best_checkpoint"],
-        accuracy["val"]["best"],
-        accuracy["val"]["last"],
-    ]
-    assert values == pytest.approx(expected)
-
-
-def test_the_time_spent_is_in_the_summary(run) -> None:
-    run()
-    seconds = json.loads((RUN / "summary.json").read_text())["seconds"]
+    texts = [f"run/{title}/text_summary" for title in ("configuration", "environment")]
+    assert set(tags["tensors"]) == {*texts, "custom_scalars__config__"}
+    (shown,) = events.Tensors(texts[0])[0].tensor_proto.string_val
+    config = (RUN / "config.yaml").read_text().rstrip().splitlines()
+    assert shown.decode().splitlines() == [f"    {line}" for line in config]  # a block of Markdown
+    seconds = summary["seconds"]
     assert 0 < seconds["dashboard"] < seconds["total"]
     assert 0 < seconds["train"] < seconds["fit"] < seconds["total"]
 
 
-def test_the_dashboard_changes_no_weight_and_is_not_in_checkpoints(run) -> None:
+def test_off_draws_nothing_and_trains_to_the_same_weights(run, monkeypatch: Patch) -> None:
     run("--dashboard", "full")
-    run("--dashboard", "off")
+    with monkeypatch.context() as patch:
+        patch.delitem(sys.modules, drawing.__name__)
+        patch.delattr(drawing.__name__)
+        assert run("--dashboard", "off") == 0
+        assert drawing.__name__ not in sys.modules  # it loads matplotlib
+    folder = Path("logs/mlp/version_1")
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"config.yaml", "metrics.csv", "summary.json", "checkpoints"}
+    assert json.loads((folder / "summary.json").read_text())["seconds"]["dashboard"] == 0
     full, off = (
-        torch.load(f"logs/mlp/version_{n}/checkpoints/last.ckpt", weights_only=True) for n in (0, 1)
+        torch.load(path / "checkpoints/last.ckpt", weights_only=True) for path in (RUN, folder)
     )
     assert all(torch.equal(full["state_dict"][k], off["state_dict"][k]) for k in off["state_dict"])
-    assert set(full["callbacks"]) == set(off["callbacks"]) == {"Together"}
-    assert set(full["callbacks"]["Together"]) == set(off["callbacks"]["Together"])
+    assert full["callbacks"].keys() == off["callbacks"].keys()  # nothing of the dashboard
 
 
-def test_a_picture_that_fails_does_not_end_the_run(run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_time_to_spare_pictures_come_once_a_quarter_and_at_the_end(
+    run, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr(tensorboard, "SHARE", 1e9)
+    titles: dict[str, None] = {}  # in their order
+
+    def draw(figure: Figure) -> np.ndarray:
+        titles[figure.get_suptitle()] = None
+        return rasterise(figure)
+
+    monkeypatch.setattr(drawing, "rasterise", draw)
+    run("--eval_every", "2")
+    events = _events()
+    steps = [2, 8, 14, 20, 25]  # the first evaluation after 0, 25, 50 and 75 %, and the last one
+    assert [image.step for image in events.Images("confusion/val")] == steps
+    assert [image.step for image in events.Images("confusion/test")] == [25]  # of an older step
+    evaluations = [f"validation images, step {step}" for step in steps]
+    assert list(titles) == [*evaluations, "test images, best.ckpt"]
+
+
+def test_the_protocol_of_the_report_shows_the_test_set(run) -> None:
+    run("--val_size", "0")
+    assert set(_events().Tags()["images"]) == {f"{name}/test" for name in FIGURES} | MODEL_PICTURES
+
+
+def test_a_picture_that_fails_does_not_end_the_run(run, monkeypatch: Patch) -> None:
     def fail(*args: object) -> None:
         raise OSError("no space left")
 
@@ -170,11 +148,11 @@ def test_a_numpy_network_has_norms_and_pictures(run) -> None:
 
 
 @pytest.mark.slow
-def test_of_two_processes_the_first_writes_and_says_what_it_shows(tree: Path) -> None:
-    script = Path(__file__).parents[2] / "scripts" / "fit.py"
+def test_of_two_processes_the_first_writes(tree: Path) -> None:
     words = f"--model mlp --data_dir '{tree}' --log_dir logs --max_steps 10 --batch_size 10"
     words += " --devices 2 --strategy ddp --accelerator cpu"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    script = Path(__file__).parents[2] / "scripts" / "fit.py"
     command = [sys.executable, str(script), *shlex.split(words)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
     assert done.returncode == 0, done.stderr

@@ -1,5 +1,7 @@
 """HPARAMS: the same columns in every run, and the accuracies of both protocols."""
 
+from typing import Any
+
 import pytest
 from tensorboard.plugins.hparams.metadata import (
     EXPERIMENT_TAG,
@@ -8,28 +10,34 @@ from tensorboard.plugins.hparams.metadata import (
     parse_session_start_info_plugin_data,
 )
 
-from cifar_lab.dashboards import hparams
-from cifar_lab.dashboards.hparams import METRICS, SHOWN, final_metrics, summaries
-from cifar_lab.parsing import parse_fit
+from cifar_lab.dashboards.hparams import METRICS, SHOWN, final_metrics, start_summaries
+from cifar_lab.plan import Plan
 from cifar_lab.recipes import recipes
 
 
-def _content(summary, tag: str) -> bytes:
-    (value,) = summary.value
-    assert value.tag == tag
-    return value.metadata.plugin_data.content
-
-
-def _columns(flags: list[str]):
-    declared, _, _ = summaries(parse_fit(flags).as_config())
-    return parse_experiment_plugin_data(_content(declared, EXPERIMENT_TAG))
+def _declared_and_values(settings: dict[str, Any]) -> tuple[Any, Any]:
+    """Return the columns and the values of a run as TensorBoard reads them."""
+    contents = []
+    tags = (EXPERIMENT_TAG, SESSION_START_INFO_TAG)
+    for summary, tag in zip(start_summaries(settings), tags, strict=True):
+        (value,) = summary.value
+        assert value.tag == tag
+        contents.append(value.metadata.plugin_data.content)
+    declared, values = contents
+    return (
+        parse_experiment_plugin_data(declared),
+        parse_session_start_info_plugin_data(values).hparams,
+    )
 
 
 def test_every_run_declares_the_same_columns_and_metrics() -> None:
-    first, second = _columns(["--model", "cnn"]), _columns(["--model", "deep_mlp", "--lr", "1"])
+    first, _ = _declared_and_values(Plan.of("cnn").as_config())
+    second, _ = _declared_and_values(Plan.of("deep_mlp", lr=1.0).as_config())
     assert first == second
     names = {info.name for info in first.hparam_infos}
     assert {"lr", "batch_size", "hidden_units", "dropout", "seed", "data"} <= names
+    # Those tell a shortened run from a whole one.
+    assert {"limit_train_batches", "limit_val_batches", "overfit_batches"} <= names
     assert not {"log_dir", "progress"} & names
     assert {info.name for info in first.hparam_infos if info.differs} == set(SHOWN)
     assert [info.name.tag for info in first.metric_infos] == list(METRICS)
@@ -37,20 +45,23 @@ def test_every_run_declares_the_same_columns_and_metrics() -> None:
 
 @pytest.mark.parametrize("name", recipes())
 def test_values_have_the_type_of_their_column(name: str) -> None:
-    declared, start, _ = summaries(parse_fit(["--recipe", name]).as_config())
-    kinds = parse_experiment_plugin_data(_content(declared, EXPERIMENT_TAG)).hparam_infos
-    info = parse_session_start_info_plugin_data(_content(start, SESSION_START_INFO_TAG))
+    declared, values = _declared_and_values(Plan.of(recipe=name).as_config())
     types = {3: "number_value", 1: "string_value"}
-    expected = {kind.name: types[kind.type] for kind in kinds}
-    assert info.hparams
-    for key, value in info.hparams.items():
+    expected = {info.name: types[info.type] for info in declared.hparam_infos}
+    assert values
+    for key, value in values.items():
         assert value.WhichOneof("kind") == expected[key], key
 
 
+def test_a_setting_of_an_own_model_that_does_not_fit_its_column_is_left_out() -> None:
+    settings = {"model": "m:Mine", "hidden_units": 5, "lr": "fast", "dropout": 0.5, "mine": 1}
+    _, values = _declared_and_values(settings)
+    assert set(values) == {"model", "dropout"}
+
+
 def test_lists_and_switches_are_written_as_the_command_line_writes_them() -> None:
-    flags = ["--model", "mlp", "--hidden_units", "200,100", "--deterministic"]
-    _, start, _ = summaries(parse_fit(flags).as_config())
-    values = parse_session_start_info_plugin_data(_content(start, SESSION_START_INFO_TAG)).hparams
+    plan = Plan.of("mlp", hidden_units=[200, 100], deterministic=True)
+    _, values = _declared_and_values(plan.as_config())
     assert values["hidden_units"].string_value == "200,100"
     assert values["augment"].string_value == "none"
     assert values["deterministic"].string_value == "true"
@@ -62,11 +73,3 @@ def test_final_accuracies_of_both_protocols() -> None:
     tested = {"of_best_checkpoint": 0.55, "of_best_checkpoint_step": 10}
     assert list(final_metrics({"val": val, "test": tested}).values()) == [0.55, 0.6, 0.5]
     assert list(final_metrics({"test": val}).values()) == [0.5, 0.6, 0.5]
-
-
-def test_a_shortened_run_is_told_from_a_whole_one() -> None:
-    assert {
-        "limit_train_batches",
-        "limit_val_batches",
-        "overfit_batches",
-    } <= hparams._columns().keys()

@@ -6,17 +6,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cifar_lab.dashboards.budget import Budget
-from cifar_lab.dashboards.norm_curves import NormCurves
-from cifar_lab.dashboards.norms import ParameterNorms
+from cifar_lab.dashboards.norms import layer_norms, read_norms, unscaled_gradients
 from cifar_lab.models import MLP, NumpyMLP
+
+IMAGES = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
 
 
 def test_the_norm_of_a_layer_is_that_of_all_its_numbers() -> None:
     model = MLP(hidden_units=(5,))
-    images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
-    F.cross_entropy(model(images), torch.arange(4)).backward()
-    norms = ParameterNorms(model.network, model.gradients()).read()
+    F.cross_entropy(model(IMAGES), torch.arange(4)).backward()
+    norms = read_norms(layer_norms(model.network, model.gradients()))
     layer = model.network[1]
     numbers = torch.cat([layer.weight.grad.flatten(), layer.bias.grad])
     assert norms["grad_norm/1.Linear"] == pytest.approx(numbers.norm().item(), rel=1e-5)
@@ -27,11 +26,10 @@ def test_the_norm_of_a_layer_is_that_of_all_its_numbers() -> None:
 
 def test_a_numpy_network_has_norms_too() -> None:
     model = NumpyMLP(hidden_units=(5,))
-    images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
-    logits = model(images)
+    logits = model(IMAGES)
     model.criterion.forward(logits.numpy(), torch.arange(4).numpy())
     model.numpy_network.backward(model.criterion.backward())
-    norms = ParameterNorms(model.network, model.gradients()).read()
+    norms = read_norms(layer_norms(model.network, model.gradients()))
     assert set(norms) == {f"{k}_norm/linear{n}" for k in ("grad", "weight") for n in (0, 2)}
     gradient = model.numpy_network.layers[2].grads
     expected = (gradient["weight"] ** 2).sum() + (gradient["bias"] ** 2).sum()
@@ -45,14 +43,8 @@ def test_gradients_of_16_mixed_are_those_before_they_were_scaled(
     model = MLP(hidden_units=(5,))
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
-    written = {}
-    logger = SimpleNamespace(log_metrics=lambda norms, step: written.update(norms))
     scaler = SimpleNamespace(get_scale=lambda: 8.0)
     trainer = SimpleNamespace(precision_plugin=SimpleNamespace(scaler=scaler))
     optimizer = SimpleNamespace(_step_supports_amp_scaling=unscales)
-    curves = NormCurves(logger, Budget())
-    curves._writes = True
-    model.is_point_due = lambda step: True
-    curves.on_before_optimizer_step(trainer, model, optimizer)
-    curves.on_train_batch_end(trainer, model)
-    assert written["grad_norm/3.Linear"] == pytest.approx((6 * 10) ** 0.5 / scale)
+    norms = read_norms(layer_norms(model.network, unscaled_gradients(trainer, model, optimizer)))
+    assert norms["grad_norm/3.Linear"] == pytest.approx((6 * 10) ** 0.5 / scale)

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from cifar_lab.cli import fit
+from cifar_lab.cli import main
 from cifar_lab.dashboards import progress
-from cifar_lab.dashboards.progress import ProgressBar, ProgressLines, clock, make_progress
+from cifar_lab.dashboards.progress import ProgressBar, ProgressLines, make_progress
+from cifar_lab.run.summary import clock
 
 
 @pytest.mark.parametrize(("terminal", "kind"), [(True, ProgressBar), (False, ProgressLines)])
@@ -33,7 +34,7 @@ def test_clock(seconds: float, text: str) -> None:
 @pytest.mark.parametrize(("step", "left"), [(4, ""), (6, ", 0:20 left")])
 def test_the_time_left_is_told_once_a_step_was_timed(step: int, left: str, capsys) -> None:
     trainer = SimpleNamespace(global_step=4, estimated_stepping_batches=10)
-    trainer.sanity_checking, trainer.is_global_zero, trainer.callback_metrics = False, True, {}
+    trainer.is_global_zero, trainer.callback_metrics = True, {}
     lines = ProgressLines()
     lines.on_train_start(trainer, None)
     trainer.global_step = step
@@ -46,7 +47,7 @@ def test_a_line_comes_where_no_evaluation_does(monkeypatch: pytest.MonkeyPatch, 
     clock_now = [0.0]
     monkeypatch.setattr(progress.time, "perf_counter", lambda: clock_now[0])
     trainer = SimpleNamespace(global_step=0, estimated_stepping_batches=10)
-    trainer.sanity_checking, trainer.is_global_zero = False, True
+    trainer.is_global_zero = True
     splits = ("train", "val")
     trainer.callback_metrics = {f"{kind}/{s}": 0.5 for kind in ("loss", "acc") for s in splits}
     lines = ProgressLines()
@@ -73,7 +74,7 @@ def test_a_line_comes_where_no_evaluation_does(monkeypatch: pytest.MonkeyPatch, 
 def test_the_bar_shows_steps_and_numbers_in_place_of_lines(tree: Path, capsys) -> None:
     words = ["--model", "mlp", "--hidden_units", "8", "--data_dir", str(tree), "--batch_size", "20"]
     words += ["--max_steps", "7", "--eval_every", "5", "--dashboard", "off", "--progress", "bar"]
-    assert fit(words) == 0
+    assert main(["fit", *words]) == 0
     told = capsys.readouterr().out
     shown = [line for part in told.split("\n") for line in part.split("\r")]
     assert any("7/7" in line and "val " in line and "images/s" in line for line in shown)

@@ -4,11 +4,9 @@ import json
 import re
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from queue import Empty, Queue
 from typing import Any
 from urllib.parse import urlencode
 from urllib.request import ProxyHandler, Request, build_opener
@@ -24,35 +22,30 @@ Ask = Callable[..., Any]
 
 @pytest.fixture
 def ask(checkpoint: Path) -> Iterator[Ask]:
-    """A server on the folder of a finished run; gives what it answers to a path."""
-    log_dir = checkpoint.parents[3]
-    flags = ["--logdir", str(log_dir), "--host", "127.0.0.1", "--port", "0"]
+    """Start a server on the folder of a finished run; return what it answers to a path."""
+    flags = ["--logdir", str(checkpoint.parents[3]), "--host", "127.0.0.1", "--port", "0"]
     # Its own reader instead of the data server's: one process to end.
     command = [sys.executable, "-m", "tensorboard.main", *flags, "--load_fast", "false"]
-    server = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    output = Path("server.txt")
+    with output.open("w") as file:
+        server = subprocess.Popen(command, stderr=file, stdout=subprocess.DEVNULL)
     try:
-        address = _address(server)
+        pattern = r"http://127\.0\.0\.1:\d+"
+        address = _poll(lambda: re.search(pattern, output.read_text()), output.read_text)[0]
         yield lambda path, body=None, **query: _answer(f"{address}{path}", body, query)
     finally:
         server.terminate()
         server.wait(timeout=20)
-        assert server.stderr is not None
-        server.stderr.close()
 
 
-def _address(server: subprocess.Popen) -> str:
-    """Waits for the line in which the server says where it is."""
-    lines: Queue[str] = Queue()
-    threading.Thread(target=lambda: [lines.put(line) for line in server.stderr or ()]).start()
-    end, said = time.monotonic() + DEADLINE, ""
-    while time.monotonic() < end and server.poll() is None:
-        try:
-            said += lines.get(timeout=0.2)
-        except Empty:
-            continue
-        if found := re.search(r"http://127\.0\.0\.1:\d+", said):
-            return found[0]
-    raise AssertionError(f"TensorBoard did not start: {said}")
+def _poll(look: Callable[[], Any], explain: Callable[[], Any]) -> Any:
+    """Look until there is something to see, or fail with an explanation."""
+    end = time.monotonic() + DEADLINE
+    while time.monotonic() < end:
+        if found := look():
+            return found
+        time.sleep(0.3)
+    raise AssertionError(explain())
 
 
 def _answer(url: str, body: Any, query: dict[str, Any]) -> Any:
@@ -64,26 +57,22 @@ def _answer(url: str, body: Any, query: dict[str, Any]) -> Any:
     return json.loads(content) if "json" in response.headers["Content-Type"] else content
 
 
-def _wait_for(ask: Ask, path: str, tag: str) -> Any:
-    """Asks until the server has read as far as ``tag``, which is written last of its kind."""
-    end = time.monotonic() + DEADLINE
-    while time.monotonic() < end:
-        answer = ask(path)
-        if tag in answer.get(RUN, {}):
-            return answer
-        time.sleep(0.3)
-    raise AssertionError(f"{tag} not in {answer}")
+def _tags(ask: Ask, page: str, last: str) -> set[str]:
+    """Return the tags of a page once the server has read the one that is written last."""
+    path = f"/data/plugin/{page}/tags"
+    _poll(lambda: last in ask(path).get(RUN, {}), lambda: f"{last} not in {ask(path)}")
+    return set(ask(path)[RUN])
 
 
 @pytest.mark.slow
 def test_a_server_shows_curves_pictures_settings_and_the_layout(ask: Ask, checkpoint: Path) -> None:
-    tags = _wait_for(ask, "/data/plugin/scalars/tags", TEST)[RUN]
-    assert {"loss/train", "acc/val", "acc/test", "lr", "grad_norm/1.Linear"} <= set(tags)
+    tags = _tags(ask, "scalars", last=TEST)
+    assert {"loss/train", "acc/val", "acc/test", "lr", "grad_norm/1.Linear"} <= tags
     points = ask("/data/plugin/scalars/scalars", run=RUN, tag="acc/val")
     assert [step for _, step, _ in points] == [10, 20]
 
-    images = _wait_for(ask, "/data/plugin/images/tags", "confusion/test")[RUN]
-    assert {"confusion/val", "mistakes/test", "train/batch", "weights/first_layer"} <= set(images)
+    images = _tags(ask, "images", last="confusion/test")
+    assert {"confusion/val", "mistakes/test", "train/batch", "weights/first_layer"} <= images
     (shown,) = ask("/data/plugin/images/images", run=RUN, tag="confusion/val", sample=0)
     assert shown["step"] == 20
     assert ask(f"/data/plugin/images/individualImage?{shown['query']}")[:4] == b"\x89PNG"
@@ -92,19 +81,13 @@ def test_a_server_shows_curves_pictures_settings_and_the_layout(ask: Ask, checkp
     charts = {chart["title"]: chart for page in layout["category"] for chart in page["chart"]}
     assert charts["Accuracy"]["multiline"]["tag"] == ["acc/train$", "acc/val$", "acc/test$"]
     query = {"run": RUN, "tag": charts["Accuracy (figures 1, 3, 5, 7)"]["multiline"]["tag"][0]}
-    assert set(ask("/data/plugin/custom_scalars/scalars", **query)["tag_to_events"]) == {
-        "acc/val",
-        "acc/test",
-    }
+    found = ask("/data/plugin/custom_scalars/scalars", **query)["tag_to_events"]
+    assert set(found) == {"acc/val", "acc/test"}
     assert "pr/cat" in ask("/data/plugin/pr_curves/tags")[RUN]
     assert "run/configuration/text_summary" in ask("/data/plugin/text/tags")[RUN]
 
-    body = {
-        "startIndex": 0,
-        "sliceSize": 10,
-        "colParams": [],
-        "allowedStatuses": ["STATUS_SUCCESS"],
-    }
+    body = {"startIndex": 0, "sliceSize": 10, "colParams": []}
+    body["allowedStatuses"] = ["STATUS_SUCCESS"]
     (group,) = ask("/data/plugin/hparams/session_groups", body)["sessionGroups"]
     assert group["hparams"]["batch_size"] == 12
     assert group["hparams"]["hidden_units"] == "8"

@@ -1,19 +1,28 @@
 """The loader: which images a batch holds, over epochs, processes and interruptions."""
 
-from itertools import chain, combinations
+from collections.abc import Iterable
+from itertools import chain, combinations, islice
 
 import pytest
 import torch
 
 from cifar_lab.data import loader as loader_module
 from cifar_lab.data.augment import compose
-from cifar_lab.data.loader import BatchLoader
+from cifar_lab.data.loader import Batch, BatchLoader
 
 
-def _loader(count: int = 23, batch_size: int = 5, **options) -> BatchLoader:
-    """A loader whose labels are the numbers of the images."""
-    images = torch.arange(count, dtype=torch.uint8).reshape(-1, 1, 1, 1).repeat(1, 3, 8, 8)
-    return BatchLoader(images, torch.arange(count), torch.arange(count), batch_size, **options)
+def _loader(count: int = 23, batch_size: int = 5, images=None, **options) -> BatchLoader:
+    """A loader whose labels, and usually pixels, are the numbers of the images."""
+    numbers = torch.arange(count)
+    if images is None:
+        images = numbers.byte().reshape(-1, 1, 1, 1).repeat(1, 3, 8, 8)
+    return BatchLoader(images, numbers, numbers, batch_size, **options)
+
+
+def _assert_equal(batches: Iterable[Batch], expected: Iterable[Batch]) -> None:
+    for found, other in zip(batches, expected, strict=True):
+        assert torch.equal(found[0], other[0])
+        assert torch.equal(found[1], other[1])
 
 
 def _seen(loader: BatchLoader) -> list[int]:
@@ -27,17 +36,12 @@ def test_every_image_comes_exactly_once_whatever_the_batch_size(batch_size: int)
     assert len(loader) == -(-23 // batch_size)
 
 
-def test_images_and_labels_stay_together_when_shuffled() -> None:
-    for images, labels in _loader(shuffle=True):
-        assert torch.equal(images[:, 0, 0, 0].long(), labels)
-        assert images.dtype == torch.uint8
-
-
-def test_drop_last_leaves_out_the_smaller_batch() -> None:
+def test_shuffled_images_keep_their_labels_and_drop_last_leaves_out_the_smaller_batch() -> None:
     loader = _loader(drop_last=True, shuffle=True)
-    batches = list(loader)
-    assert [len(labels) for _, labels in batches] == [5, 5, 5, 5]
-    assert len(loader) == 4
+    for images, labels in loader:
+        assert torch.equal(images[:, 0, 0, 0].long(), labels)
+        assert (images.dtype, len(labels)) == (torch.uint8, 5)
+    assert len(loader) == len(list(loader)) == 4
 
 
 def test_the_order_depends_on_seed_and_epoch_alone() -> None:
@@ -50,9 +54,7 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     assert _seen(_loader(shuffle=True, seed=1)) != epochs[0]
 
 
-def test_order_and_augmentation_never_share_their_random_numbers(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_order_and_augmentation_never_share_their_random_numbers(monkeypatch) -> None:
     seeds: list[int] = []
     derive = loader_module.derive_seed
 
@@ -76,31 +78,24 @@ def test_lightning_can_tell_the_epoch_of_a_shuffled_loader_only() -> None:
 
 
 def test_a_loaded_state_continues_in_the_middle_of_an_epoch_with_the_same_batches() -> None:
-    options = {"shuffle": True, "augment": compose(["flip", "crop"])}
-    whole = _loader(**options)
+    whole, stopped, resumed = (
+        _loader(shuffle=True, augment=compose(["flip", "crop"])) for _ in range(3)
+    )
     whole.set_epoch(3)
     expected = list(whole)
-    stopped = _loader(**options)
     stopped.set_epoch(3)
-    batches = iter(stopped)
-    next(batches), next(batches)
+    list(islice(stopped, 2))
     state = stopped.state_dict()
     assert state == {"epoch": 3, "batches": 2, "follows_epochs": 1}
-    resumed = _loader(**options)
     resumed.load_state_dict(state)
     assert len(resumed) == 5  # of the full epoch
-    for ours, theirs in zip(resumed, expected[2:], strict=True):
-        assert torch.equal(ours[0], theirs[0])
-        assert torch.equal(ours[1], theirs[1])
+    _assert_equal(resumed, expected[2:])
     assert len(list(resumed)) == 5  # the next epoch is whole again
 
 
 def test_a_state_at_the_end_of_an_epoch_continues_with_a_whole_one() -> None:
-    loader = _loader(shuffle=True)
-    batches = iter(loader)
-    for _ in range(5):
-        next(batches)
-    resumed = _loader(shuffle=True)
+    loader, resumed = _loader(shuffle=True), _loader(shuffle=True)
+    list(islice(loader, 5))
     resumed.load_state_dict(loader.state_dict())
     assert len(list(resumed)) == 5
 
@@ -123,16 +118,8 @@ def test_each_epoch_batch_and_process_is_augmented_differently() -> None:
     same = torch.arange(64, dtype=torch.uint8).reshape(1, 1, 8, 8).repeat(80, 3, 1, 1)
     found = []
     for seed, rank in ((0, 0), (0, 1), (1, 0)):
-        loader = BatchLoader(
-            same,
-            torch.zeros(80),
-            torch.arange(80),
-            20,
-            seed=seed,
-            rank=rank,
-            world_size=2,
-            augment=compose(["flip"]),
-        )
+        options = {"seed": seed, "rank": rank, "world_size": 2, "augment": compose(["flip"])}
+        loader = _loader(80, 20, same, **options)
         for _epoch in range(2):
             found += [images for images, _ in loader]
     assert len(found) == 12
@@ -140,35 +127,19 @@ def test_each_epoch_batch_and_process_is_augmented_differently() -> None:
         assert not torch.equal(one, other)
 
 
-def test_batches_that_are_made_together_are_the_same_batches(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def epoch() -> list[torch.Tensor]:
-        return [images for images, _ in _loader(23, batch_size=4, shuffle=True)]
-
-    alone = epoch()
+def test_batches_that_are_made_together_are_the_same_batches(monkeypatch) -> None:
+    alone = list(_loader(batch_size=4, shuffle=True))
     monkeypatch.setattr(BatchLoader, "_batches_at_once", 3)
     assert len(alone) == 6
-    for one, other in zip(epoch(), alone, strict=True):
-        assert torch.equal(one, other)
+    _assert_equal(_loader(batch_size=4, shuffle=True), alone)
 
 
 @pytest.mark.parametrize("stop", [1, 3, 4])
-def test_batches_that_are_made_together_go_on_where_they_stopped(
-    monkeypatch: pytest.MonkeyPatch, stop: int
-) -> None:
+def test_batches_made_together_go_on_where_they_stopped(monkeypatch, stop: int) -> None:
     monkeypatch.setattr(BatchLoader, "_batches_at_once", 3)
     torch.manual_seed(0)
     noise = torch.randint(256, (23, 3, 8, 8), dtype=torch.uint8)  # every shift of it is another
-
-    def loader() -> BatchLoader:
-        indices, augment = torch.arange(23), compose(["flip", "crop"])
-        return BatchLoader(noise, indices, indices, 4, shuffle=True, augment=augment)
-
-    whole = [images for images, _ in loader()]
-    again = loader()
+    options = {"images": noise, "shuffle": True, "augment": compose(["flip", "crop"])}
+    again = _loader(batch_size=4, **options)
     again.load_state_dict({"epoch": 0, "batches": stop})
-    rest = [images for images, _ in again]
-    assert len(rest) == len(whole) - stop
-    for one, other in zip(rest, whole[stop:], strict=True):
-        assert torch.equal(one, other)
+    _assert_equal(again, list(_loader(batch_size=4, **options))[stop:])

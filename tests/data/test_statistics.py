@@ -5,22 +5,20 @@ import numpy as np
 from cifar_lab.data.datamodule import CIFAR10DataModule
 from cifar_lab.data.statistics import CIFAR10_MEAN, CIFAR10_STD, channel_statistics, mean_image
 
-
-def _images() -> np.ndarray:
-    return np.random.RandomState(0).randint(0, 256, (2500, 3, 32, 32)).astype(np.uint8)
+IMAGES = np.random.RandomState(0).randint(0, 256, (2500, 3, 32, 32)).astype(np.uint8)
+IMAGES[:, 1] //= 3
 
 
 def test_mean_image_is_the_mean_of_the_chosen_images() -> None:
-    images, chosen = _images(), np.arange(0, 2500, 2)
-    expected = images[chosen].astype(np.float64).mean(0)
-    np.testing.assert_allclose(mean_image(images, chosen), expected, rtol=1e-6)
+    chosen = np.arange(0, 2500, 2)
+    expected = IMAGES[chosen].astype(np.float64).mean(0)
+    np.testing.assert_allclose(mean_image(IMAGES, chosen), expected, rtol=1e-6)
 
 
 def test_channel_statistics_are_those_over_all_pixels() -> None:
-    images, chosen = _images(), np.arange(5, 2405)
-    images[:, 1] //= 3
-    mean, std = channel_statistics(images, chosen)
-    pixels = images[chosen].astype(np.float64)
+    chosen = np.arange(5, 2405)
+    mean, std = channel_statistics(IMAGES, chosen)
+    pixels = IMAGES[chosen].astype(np.float64)
     np.testing.assert_allclose(mean.ravel(), pixels.mean((0, 2, 3)), rtol=1e-6)
     np.testing.assert_allclose(std.ravel(), pixels.std((0, 2, 3)), rtol=1e-6)
 

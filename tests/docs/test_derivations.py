@@ -3,6 +3,7 @@
 import importlib
 import re
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 
@@ -17,23 +18,9 @@ SECTIONS = dict(
 )
 
 
-def find(dotted):
-    """Import as much of the name as is a module, and look the rest up in it."""
-    parts = dotted.split(".")
-    for n in range(len(parts), 0, -1):
-        try:
-            found = importlib.import_module(".".join(parts[:n]))
-        except ModuleNotFoundError:
-            continue
-        for part in parts[n:]:
-            found = getattr(found, part)
-        return found
-    raise ModuleNotFoundError(dotted)
-
-
 @pytest.mark.parametrize("name", sorted(set(NAME.findall(TEXT))))
 def test_function_beside_a_formula_exists(name):
-    assert callable(find(name))
+    assert callable(resolve_name(name))
 
 
 @pytest.mark.parametrize("title", [title for title in SECTIONS if title != "Against the report"])
@@ -46,7 +33,9 @@ def test_every_layer_with_a_gradient_of_its_own_is_derived():
     importlib.import_module("cifar_lab.numpy_reference.network")  # imports every layer
     layers = {cls for cls in [*Layer.__subclasses__(), *Pool.__subclasses__()] if cls is not Pool}
     layers = {cls for cls in layers if cls.__module__.startswith("cifar_lab.numpy_reference.")}
-    named = {find(name).__qualname__ for name in NAME.findall(TEXT) if name.endswith(".backward")}
+    named = {
+        resolve_name(name).__qualname__ for name in NAME.findall(TEXT) if name.endswith(".backward")
+    }
     missing = {cls.__name__ for cls in layers} - {name.split(".")[0] for name in named}
     assert missing == {"Flatten"}  # the same numbers in another shape
 

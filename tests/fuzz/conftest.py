@@ -82,9 +82,7 @@ def _mutated(draw: st.DrawFn, content: bytes) -> bytes:
 def _places(length: int) -> st.SearchStrategy[int]:
     """Anywhere, and often near the ends, where formats keep what they say of themselves."""
     near = min(length, 600)
-    return st.one_of(
-        st.integers(0, length), st.integers(0, near), st.integers(length - near, length)
-    )
+    return st.integers(0, length) | st.integers(0, near) | st.integers(length - near, length)
 
 
 def _flip(content: bytes, place: int, bit: int) -> bytes:

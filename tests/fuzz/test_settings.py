@@ -1,7 +1,6 @@
 """Any flags and any configuration: settings that can be written and read again, or a UserError."""
 
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -9,37 +8,22 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cifar_lab.cli import fit
+from cifar_lab.cli import fit, main
+from cifar_lab.cli.parser import plan_of
 from cifar_lab.errors import UserError
-from cifar_lab.parsing import ALIASES, parse_fit
+from cifar_lab.plan import RUN, Plan
 from cifar_lab.recipes import recipes
-from cifar_lab.settings import FitSettings
-from cifar_lab.training.resume import plan_resume
+from cifar_lab.run.resume import resume_plan
+from cifar_lab.settings import ALIASES
 
 pytestmark = [pytest.mark.fuzz, pytest.mark.timeout(3000)]
 FUZZ = settings.get_profile("fuzz")
 
-NAMES = sorted(
-    {field.name for field in fields(FitSettings)}
-    | {name for recipe in recipes().values() for name in recipe.settings}
-    | set(ALIASES)
-)
+NAMES = sorted({*RUN, *ALIASES, *(name for recipe in recipes().values() for name in recipe.own)})
 RECIPES = sorted(recipes())
-SPECIAL = [
-    "nan",
-    ".inf",
-    "-1",
-    "1e999",
-    "9" * 5000,
-    "0x",
-    "0x" + "f" * 5000,
-    "1:2:3",
-    "[[1]]",
-    "{a: 1}",
-    "null",
-    "~",
-]
-SPECIAL += ["", "\0", "\udc80", "*a", "&a [*a]", "!!int x", "2001-99-99", "[" * 3000, "- a", "1_0"]
+SPECIAL = ["nan", ".inf", "-1", "1e999", "9" * 5000, "0x", "0x" + "f" * 5000, "1:2:3", "1_0"]
+SPECIAL += ["[[1]]", "{a: 1}", "null", "~", "*a", "&a [*a]", "!!int x", "2001-99-99", "- a"]
+SPECIAL += ["no_such_module:Net", "my.yaml", "", "\0", "\udc80", "[" * 3000]
 TEXTS = st.one_of(
     st.sampled_from([*SPECIAL, *RECIPES, "auto", "true", "none", "flip,crop", "10,10"]),
     st.integers(-(10**30), 10**30).map(str),
@@ -57,24 +41,15 @@ WORDS = st.lists(
     max_size=4,
 ).map(lambda pairs: [word for pair in pairs for word in pair])
 
-SCALARS = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-(10**30), 10**30),
-    st.floats(),
-    st.dates(),
-    st.binary(max_size=5),
-    st.sampled_from([*SPECIAL, *RECIPES]),
-    st.text(max_size=10),
-)
+SCALARS = st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.floats() | st.dates()
+SCALARS |= st.binary(max_size=5) | st.sampled_from([*SPECIAL, *RECIPES]) | st.text(max_size=10)
 VALUES = st.recursive(
     SCALARS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
     max_leaves=6,
 )
 FILES = st.one_of(
-    st.dictionaries(FLAG_NAMES, VALUES, max_size=4).map(lambda content: _yaml(content)),
-    VALUES.map(lambda content: _yaml(content)),
+    (st.dictionaries(FLAG_NAMES, VALUES, max_size=4) | VALUES).map(lambda x: _yaml(x)),
     st.lists(st.tuples(FLAG_NAMES, TEXTS), max_size=4).map(
         lambda pairs: "\n".join(f"{name}: {text}" for name, text in pairs).encode(errors="replace")
     ),
@@ -87,18 +62,22 @@ def _yaml(content: object) -> bytes:
     return yaml.safe_dump(content, allow_unicode=True).encode(errors="surrogatepass")
 
 
+def _parse(words: list[str]) -> Plan:
+    return plan_of(fit.COMMAND.parse(words)[1])
+
+
 def _is_plan_or_error(words: list[str]) -> None:
     try:
-        plan = parse_fit(words)
+        plan = _parse(words)
     except UserError as error:
         text = str(error)
         assert text.isprintable() or text.count("\n") == 1
         assert len(text) < 1000
-        assert fit([*words, "--print_config"]) == (0 if {"-h", "--help"} & {*words} else 2)
+        assert main(["fit", *words, "--print_config"]) == (0 if {"-h", "--help"} & {*words} else 2)
         return
     Path("again.yaml").write_text(plan.as_yaml(), "utf-8")
-    assert parse_fit(["--config", "again.yaml"]).as_yaml() == plan.as_yaml()
-    assert fit([*words, "--print_config"]) == 0
+    assert _parse(["--config", "again.yaml"]).as_yaml() == plan.as_yaml()
+    assert main(["fit", *words, "--print_config"]) == 0
 
 
 @FUZZ
@@ -125,23 +104,23 @@ def test_any_configuration(content: bytes, words: list[str]) -> None:
 def test_any_damage_to_a_configuration(
     data: st.DataObject, mutated: Callable[[bytes], st.SearchStrategy[bytes]]
 ) -> None:
-    whole = parse_fit(["--recipe", data.draw(st.sampled_from(RECIPES))]).as_yaml().encode()
+    whole = Plan.of(recipe=data.draw(st.sampled_from(RECIPES))).as_yaml().encode()
     Path("damaged.yaml").write_bytes(data.draw(mutated(whole)))
     _is_plan_or_error(["--config", "damaged.yaml"])
 
 
 @FUZZ
 @given(words=WORDS, where=st.sampled_from(["last", "logs/mlp/version_0"]) | TEXTS)
-def test_any_flags_of_a_run_that_goes_on(words: list[str], where: str) -> None:
-    _write_run(parse_fit(["--model", "mlp"]).as_yaml().encode())
-    _goes_on_or_is_refused(["--resume", where, "--log_dir", "logs", *words])
+def test_any_flags_of_a_run_that_is_resumed(words: list[str], where: str) -> None:
+    _write_run(Plan.of("mlp").as_yaml().encode())
+    _is_resumed_or_refused(["--resume", where, "--log_dir", "logs", *words])
 
 
 @FUZZ
 @given(content=FILES, words=WORDS)
-def test_any_configuration_of_a_run_that_goes_on(content: bytes, words: list[str]) -> None:
+def test_any_configuration_of_a_run_that_is_resumed(content: bytes, words: list[str]) -> None:
     _write_run(content)
-    _goes_on_or_is_refused(["--resume", "logs/mlp/version_0", *words])
+    _is_resumed_or_refused(["--resume", "logs/mlp/version_0", *words])
 
 
 def _write_run(config: bytes) -> None:
@@ -151,9 +130,11 @@ def _write_run(config: bytes) -> None:
     (folder / "config.yaml").write_bytes(config)
 
 
-def _goes_on_or_is_refused(words: list[str]) -> None:
-    status = fit([*words, "--print_config"])
+def _is_resumed_or_refused(words: list[str]) -> None:
+    status = main(["fit", *words, "--print_config"])
     assert status in (0, 2)
     if status == 0 and not {"-h", "--help"} & {*words}:
-        again = plan_resume([word for word in words if word != "--print_config"])
-        assert again.settings.model == again.recipe.model
+        options, given = fit.COMMAND.parse(words)
+        if options.resume is not None:  # `--resume null` is none
+            again = resume_plan(options.resume, given)[0]
+            assert again.settings.model == again.recipe.model

@@ -24,7 +24,7 @@ def _probabilities(logits: torch.Tensor) -> np.ndarray:
     return powers / powers.sum(1, keepdims=True)
 
 
-def test_accuracy_loss_and_confusion_are_those_of_numpy() -> None:
+def test_numbers_and_rows_of_the_classes_are_those_of_numpy() -> None:
     logits, labels = _random()
     result = evaluate_logits(logits, labels)
     predicted, true = logits.numpy().argmax(1), labels.numpy()
@@ -36,12 +36,7 @@ def test_accuracy_loss_and_confusion_are_those_of_numpy() -> None:
     assert result.accuracy == (predicted == true).mean()
     loss = -np.log(_probabilities(logits)[np.arange(500), true]).mean()
     assert result.loss == pytest.approx(loss, rel=1e-5)
-
-
-def test_rows_of_the_classes_are_those_of_numpy() -> None:
-    logits, labels = _random()
-    predicted, true = logits.numpy().argmax(1), labels.numpy()
-    rows = evaluate_logits(logits, labels).classes(NAMES)
+    rows = result.classes(NAMES)
     assert [row.name for row in rows] == list(NAMES)
     for label, row in enumerate(rows):
         assert row.images == (true == label).sum()

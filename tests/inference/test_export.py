@@ -1,4 +1,4 @@
-"""`scripts/export.py`: its files compute what the model does, or they are not kept."""
+"""``cifar-lab export``: its files compute what the model does, or they are not kept."""
 
 import inspect
 import json
@@ -6,21 +6,20 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from math import nan
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from cifar_lab.cli import main
 from cifar_lab.inference import export as export_module
-from cifar_lab.inference.export import FORMATS, OPSET, export
+from cifar_lab.inference.export import FORMATS, OPSET, export, traceable
 from cifar_lab.inference.export_check import TOLERANCE, Difference, batch_sizes, difference
-from cifar_lab.inference.export_command import main
-from cifar_lab.inference.restore import load_classifier
-from cifar_lab.inference.traceable import traceable
 from cifar_lab.models import CNN, REGISTRY, ImageClassifier
+from cifar_lab.run.restore import load_classifier
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -54,21 +53,18 @@ def _onnx_logits(path: Path | str, images: Tensor) -> np.ndarray:
     return session.run(["logits"], {"images": images.numpy()})[0]
 
 
+def _export(checkpoint: Path, *flags: str) -> int:
+    return main(["export", str(checkpoint), *flags])
+
+
 def _run_files(checkpoint: Path) -> set[str]:
     return {path.name for path in checkpoint.parent.iterdir()}
 
 
-# --- the files --------------------------------------------------------------------------------
-
-
-def test_both_files_stand_beside_the_checkpoint_and_compute_what_the_model_does(
-    checkpoint: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_both_files_compute_what_the_model_does(checkpoint, call) -> None:
     before = _run_files(checkpoint)
-    capsys.readouterr()
-    assert main([str(checkpoint)]) == 0
-    printed, errors = capsys.readouterr()
-    assert errors == ""
+    status, printed, err = call("export", checkpoint)
+    assert (status, err) == (0, "")
     assert "opset 18" in printed
     assert "input   images, uint8 (batch, 3, 32, 32)" in printed
     assert "output  logits, float32 (batch, 3)" in printed
@@ -84,8 +80,8 @@ def test_both_files_stand_beside_the_checkpoint_and_compute_what_the_model_does(
         np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-4)
 
 
-def test_the_onnx_file_says_what_it_takes_and_gives(checkpoint: Path) -> None:
-    assert main([str(checkpoint), "--format", "onnx"]) == 0
+def test_the_onnx_file_says_what_it_takes_and_gives(checkpoint) -> None:
+    assert _export(checkpoint, "--format", "onnx") == 0
     path = checkpoint.with_suffix(".onnx")
     content = onnx.load(path)
     onnx.checker.check_model(content)
@@ -100,77 +96,69 @@ def test_the_onnx_file_says_what_it_takes_and_gives(checkpoint: Path) -> None:
     assert json.loads(names) == CLASSES
 
 
-def test_the_torch_file_holds_the_class_names(checkpoint: Path) -> None:
-    assert main([str(checkpoint), "--format", "torch"]) == 0
+def test_the_torch_file_holds_the_class_names(checkpoint) -> None:
+    run = checkpoint.parent.parent  # which means its best checkpoint
+    assert _export(run, "--format", "torch") == 0
     extra = {"class_names.json": ""}
     torch.export.load(checkpoint.with_suffix(".pt2"), extra_files=extra)
     assert json.loads(extra["class_names.json"]) == CLASSES
 
 
-def test_the_files_name_no_folder_of_this_machine(checkpoint: Path) -> None:
-    assert main([str(checkpoint)]) == 0
+def test_the_files_name_no_folder_of_this_machine(checkpoint) -> None:
+    assert _export(checkpoint) == 0
     root = os.fsencode(Path(export_module.__file__).parents[2])
     for suffix in (".onnx", ".pt2"):
         assert root not in checkpoint.with_suffix(suffix).read_bytes()
 
 
-def test_json_is_alone_on_stdout(
-    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    output = tmp_path / "new" / "folder"
+def test_json_is_alone_on_stdout(checkpoint, call) -> None:
+    output = Path("new/folder")
     before = _run_files(checkpoint)
-    capsys.readouterr()
-    assert main([str(checkpoint), "--output", str(output), "--json"]) == 0
-    printed, errors = capsys.readouterr()
+    status, printed, err = call("export", checkpoint, "--output", output, "--json")
     facts = json.loads(printed)
-    assert errors == ""
+    assert (status, err) == (0, "")
     assert _run_files(checkpoint) == before
     assert {path.name for path in output.iterdir()} == {"best.onnx", "best.pt2"}
     assert facts["class_names"] == CLASSES
     assert facts["input"] == {"name": "images", "dtype": "uint8", "shape": ["batch", 3, 32, 32]}
     assert facts["output"] == {"name": "logits", "dtype": "float32", "shape": ["batch", 3]}
-    assert [(file["path"], file["opset"]) for file in facts["files"]] == [
-        (str(output / "best.onnx"), OPSET),
-        (str(output / "best.pt2"), None),
-    ]
+    names = [str(output / "best.onnx"), str(output / "best.pt2")]
+    assert [file["path"] for file in facts["files"]] == names
+    assert [file["opset"] for file in facts["files"]] == [OPSET, None]
     for file in facts["files"]:
         assert file["bytes"] == Path(file["path"]).stat().st_size
         assert 0 <= file["relative_difference"] < 1e-5
 
 
+def _assert_computes(path: Path, model: ImageClassifier) -> None:
+    images = _images(4)
+    with torch.no_grad():
+        expected = model(images).numpy()
+    scale = abs(expected).max()
+    assert scale > 0
+    np.testing.assert_allclose(_onnx_logits(path, images), expected, atol=1e-5 * scale)
+
+
 @pytest.mark.parametrize("name", REGISTRY)
-def test_every_model_exports(name: str, tmp_path: Path) -> None:
+def test_every_model_exports(name: str, tmp_path) -> None:
     small = {"hidden_units": [8, 6], "widths": [4, 4], "width": 8, "blocks": 2}
     known = inspect.signature(REGISTRY[name]).parameters
     settings = {setting: value for setting, value in small.items() if setting in known}
     model = _lively(REGISTRY[name](**settings, num_classes=3))
     for file in export(model, tmp_path / f"{name}.ckpt", FORMATS):
         assert file.difference.relative < 1e-5, file
-    images = _images(3)
-    with torch.no_grad():
-        expected = model(images).numpy()
-    scale = abs(expected).max()
-    assert scale > 0
-    np.testing.assert_allclose(
-        _onnx_logits(tmp_path / f"{name}.onnx", images), expected, atol=1e-5 * scale
-    )
+    _assert_computes(tmp_path / f"{name}.onnx", model)
 
 
-def test_batch_normalization_by_hand_exports(tmp_path: Path) -> None:
+def test_batch_normalization_by_hand_exports(tmp_path) -> None:
     model = _lively(CNN(batchnorm="manual", num_classes=3))
     native = _lively(CNN(num_classes=3))
     native.load_state_dict(model.state_dict())
     export(model, tmp_path / "x.ckpt", ["onnx"])
-    images = _images(4)
-    with torch.no_grad():
-        expected = native(images).numpy()
-    scale = abs(expected).max()
-    np.testing.assert_allclose(
-        _onnx_logits(tmp_path / "x.onnx", images), expected, atol=scale / 1e5
-    )
+    _assert_computes(tmp_path / "x.onnx", native)
 
 
-def test_the_model_itself_is_left_as_it_is(tmp_path: Path) -> None:
+def test_the_model_itself_is_left_as_it_is(tmp_path) -> None:
     model = _lively(CNN(num_classes=3))
     strides = [parameter.stride() for parameter in model.parameters()]
     state = {name: value.clone() for name, value in model.state_dict().items()}
@@ -182,75 +170,51 @@ def test_the_model_itself_is_left_as_it_is(tmp_path: Path) -> None:
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
-def test_filters_of_warnings_are_left_as_they_were(checkpoint: Path) -> None:
+def test_filters_of_warnings_are_left_as_they_were(checkpoint) -> None:
     before = warnings.filters[:]
-    assert main([str(checkpoint), "--format", "torch"]) == 0
+    assert _export(checkpoint, "--format", "torch") == 0
     assert warnings.filters == before
-
-
-# --- a file that differs ----------------------------------------------------------------------
-
-
-def _spoil(change: Callable[[ImageClassifier], None]) -> Callable[[ImageClassifier], Any]:
-    """A stand-in for ``traceable`` that changes the copy."""
-
-    def spoiled(model: ImageClassifier) -> ImageClassifier:
-        changed = traceable(model)
-        with torch.no_grad():
-            change(changed)
-        return changed
-
-    return spoiled
-
-
-def _one_bias(model: ImageClassifier) -> None:
-    model.network[-1].bias[0] += 0.05
-
-
-def _another_mean(model: ImageClassifier) -> None:
-    model.normalize.mean += 1
-
-
-def _not_finite(model: ImageClassifier) -> None:
-    model.network[-1].bias[0] = float("nan")
 
 
 @pytest.mark.parametrize(
     ("name", "change"),
-    [("onnx", _one_bias), ("torch", _another_mean), ("both", _not_finite), ("torch", _not_finite)],
+    [
+        ("onnx", lambda model: model.network[-1].bias[0].add_(0.05)),
+        ("torch", lambda model: model.normalize.mean.add_(1)),
+        ("both", lambda model: model.network[-1].bias[0].fill_(nan)),
+        ("torch", lambda model: model.network[-1].bias[0].fill_(nan)),
+    ],
 )
 def test_a_file_that_differs_is_not_kept_and_the_exit_status_is_1(
-    name: str,
-    change: Callable[[ImageClassifier], None],
-    checkpoint: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    name: str, change: Callable, checkpoint, monkeypatch, call
 ) -> None:
+    @torch.no_grad()
+    def spoiled(model: ImageClassifier) -> ImageClassifier:
+        changed = traceable(model)
+        change(changed)
+        return changed
+
     before = _run_files(checkpoint)
-    monkeypatch.setattr(export_module, "traceable", _spoil(change))
-    capsys.readouterr()
-    assert main([str(checkpoint), "--format", name, "--json"]) == 1
-    printed, errors = capsys.readouterr()
-    assert printed == ""
+    monkeypatch.setattr(export_module, "traceable", spoiled)
+    status, printed, errors = call("export", checkpoint, "--format", name, "--json")
+    assert (status, printed) == (1, "")
     assert "differs from the model: largest difference" in errors
     assert errors.count("\n") == 1
     assert _run_files(checkpoint) == before
 
 
-def test_a_defect_of_one_format_keeps_none_and_an_older_file_stays(
-    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_defect_of_one_format_keeps_all_older_files(checkpoint, monkeypatch) -> None:
     checkpoint.with_suffix(".onnx").write_text("older")
     run = FORMATS["torch"].run
     defect = export_module.Format(".pt2", FORMATS["torch"].write, lambda p: lambda x: run(p)(x) + 1)
     monkeypatch.setitem(FORMATS, "torch", defect)
     before = _run_files(checkpoint)
-    assert main([str(checkpoint)]) == 1
+    assert _export(checkpoint) == 1
     assert _run_files(checkpoint) == before
     assert checkpoint.with_suffix(".onnx").read_text() == "older"
 
 
-def test_every_batch_size_is_compared(checkpoint: Path) -> None:
+def test_every_batch_size_is_compared(checkpoint) -> None:
     model = load_classifier(checkpoint, "cpu")
     for wrong in batch_sizes(64):
         found = difference(model, lambda x, n=wrong: model(x) + (len(x) == n))
@@ -264,97 +228,39 @@ def test_every_batch_size_is_compared(checkpoint: Path) -> None:
     [
         lambda logits: logits[:, :1],  # would broadcast
         lambda logits: logits.double(),
-        lambda logits: logits * float("nan"),
+        lambda logits: logits * nan,
         lambda logits: logits * (1 + 3 * TOLERANCE),
     ],
 )
-def test_what_is_not_tolerable(checkpoint: Path, run: Callable[[Tensor], Tensor]) -> None:
+def test_what_is_not_tolerable(checkpoint, run: Callable[[Tensor], Tensor]) -> None:
     model = load_classifier(checkpoint, "cpu")
     assert not difference(model, lambda images: run(model(images))).tolerable
     assert difference(model, lambda images: model(images) * (1 + TOLERANCE / 3)).tolerable
     assert TOLERANCE == 0.0001  # README
 
 
-# --- wrong input ------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])
-def test_a_missing_package_is_named_with_the_command_that_installs_it(
-    package: str,
-    checkpoint: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_a_missing_package_is_named_with_its_installation(
+    package: str, checkpoint, monkeypatch, refused
 ) -> None:
     before = _run_files(checkpoint)
     monkeypatch.setitem(sys.modules, package, None)
-    capsys.readouterr()
-    assert main([str(checkpoint)]) == 2
-    assert capsys.readouterr() == (
-        "",
-        f"export.py: the ONNX format needs the package {package}: "
-        "pip install -e '.[export]' (or choose --format torch)\n",
+    assert refused("export", checkpoint) == (
+        f"cifar-lab export: the ONNX format needs the package {package}: "
+        "pip install 'cifar_lab[export]' (or choose --format torch)\n"
     )
     assert _run_files(checkpoint) == before
-    assert main([str(checkpoint), "--format", "torch"]) == 0
+    assert _export(checkpoint, "--format", "torch") == 0
 
 
-@pytest.mark.parametrize(
-    ("flags", "said"),
-    [
-        (["none.ckpt"], "none.ckpt: no such checkpoint"),
-        (["text.ckpt"], "text.ckpt: "),
-        ([], "CKPT"),
-        (["x.ckpt", "--format", "tflite"], "tflite"),
-        (["x.ckpt", "--fromat", "onnx"], "did you mean --format"),
-    ],
-)
-def test_wrong_input_is_one_line_and_exit_status_2(
-    flags: list[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    Path("text.ckpt").write_text("not a checkpoint")
-    assert main(flags) == 2
-    printed, errors = capsys.readouterr()
-    assert printed == ""
-    assert said in errors
-    assert errors.count("\n") == 1
-
-
-def test_a_folder_that_cannot_be_written(
-    checkpoint: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_that_cannot_be_written_is_named(checkpoint, refused) -> None:
     Path("file").touch()
-    capsys.readouterr()
-    assert main([str(checkpoint), "--output", "file"]) == 2
-    assert "file: cannot be written" in capsys.readouterr().err
+    assert "file: cannot be written" in refused("export", checkpoint, "--output", "file")
 
 
-def test_a_checkpoint_is_never_overwritten(
-    checkpoint: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_checkpoint_is_never_overwritten(checkpoint, refused) -> None:
     path = checkpoint.rename(checkpoint.with_suffix(".pt2"))
     content = path.read_bytes()
-    capsys.readouterr()
-    assert main([str(path)]) == 2
-    assert "would be overwritten" in capsys.readouterr().err
+    assert "would be overwritten" in refused("export", path)
     assert path.read_bytes() == content
-    assert main([str(path), "--format", "onnx"]) == 0
-
-
-def test_the_folder_of_a_run_means_its_best_checkpoint(checkpoint: Path) -> None:
-    assert main([str(checkpoint.parent.parent), "--format", "torch"]) == 0
-    assert checkpoint.with_suffix(".pt2").exists()
-
-
-def test_a_gpu_is_compared_in_whole_float32() -> None:
-    seen = []
-
-    class Noting(CNN):
-        def forward(self, images: Tensor) -> Tensor:
-            seen.append(torch.backends.cudnn.allow_tf32)
-            return super().forward(images)
-
-    before = torch.backends.cudnn.allow_tf32
-    model = Noting(num_classes=3).eval()
-    difference(model, lambda images: torch.zeros(len(images), 3), largest_batch=1)
-    assert seen == [False]
-    assert torch.backends.cudnn.allow_tf32 == before
+    assert _export(path, "--format", "onnx") == 0

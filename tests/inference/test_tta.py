@@ -1,12 +1,21 @@
 """Views of an image and their weights, against NumPy's padding and slices."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
-from cifar_lab.inference.evaluate_command import TTA
-from cifar_lab.inference.tta import SHIFTS, shift, tta_logits
+from cifar_lab.cli.evaluate import COMMAND
+from cifar_lab.inference.export_check import difference
+from cifar_lab.inference.known_data import KnownSplit
+from cifar_lab.inference.logits import SHIFTS, shift, split_logits, tta_logits
+from cifar_lab.inference.prediction import predict
+from cifar_lab.models import MLP
+from cifar_lab.settings import choices
 
 IMAGES = torch.randint(256, (4, 3, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
 WEIGHT = np.random.RandomState(0).randn(3 * 32 * 32, 5) / 1e4
@@ -39,31 +48,30 @@ def test_a_shift_moves_the_image_and_fills_by_reflection() -> None:
     assert shift(IMAGES, 1, 1).dtype == torch.uint8
 
 
+def _assert_logits(kind: str, expected: np.ndarray) -> None:
+    found = tta_logits(_model, IMAGES, kind)
+    torch.testing.assert_close(found, torch.from_numpy(expected).float(), rtol=1e-5, atol=1e-6)
+
+
 def test_none_is_the_model_itself() -> None:
     assert torch.equal(tta_logits(_model, IMAGES, "none"), _model(IMAGES).float())
 
 
 def test_flip_is_the_mean_of_the_logits_of_the_image_and_its_mirror_image() -> None:
-    expected = torch.from_numpy(_both(IMAGES.numpy())).float()
-    found = tta_logits(_model, IMAGES, "flip")
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    _assert_logits("flip", _both(IMAGES.numpy()))
 
 
 def test_flip_shift_weighs_the_shifted_views_as_one_half() -> None:
     padded = _padded(IMAGES, 1)
     shifted = (_both(padded[..., :32, :32]) + _both(padded[..., 2:, 2:])) / 2
-    expected = torch.from_numpy(_both(IMAGES.numpy()) / 2 + shifted / 2).float()
-    found = tta_logits(_model, IMAGES, "flip_shift")
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    _assert_logits("flip_shift", _both(IMAGES.numpy()) / 2 + shifted / 2)
 
 
 def test_flip_grid_is_the_mean_over_nine_places_and_their_mirror_images() -> None:
     padded = _padded(IMAGES, 3)
     places = [(top, left) for top in (0, 3, 6) for left in (0, 3, 6)]
     views = [_both(padded[..., top : top + 32, left : left + 32]) for top, left in places]
-    found = tta_logits(_model, IMAGES, "flip_grid")
-    expected = torch.from_numpy(np.mean(views, axis=0)).float()
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    _assert_logits("flip_grid", np.mean(views, axis=0))
 
 
 def test_a_mirror_image_gives_the_same_logits() -> None:
@@ -72,8 +80,33 @@ def test_a_mirror_image_gives_the_same_logits() -> None:
     assert not torch.allclose(_model(IMAGES.flip(-1)), _model(IMAGES), atol=1e-3)
 
 
+USES: dict[str, Callable[[MLP], object]] = {
+    "evaluate": lambda model: split_logits(
+        model, KnownSplit(None, IMAGES.numpy(), np.arange(4), np.arange(4)), 4, "none"
+    ),
+    "export": lambda model: difference(model, lambda images: torch.zeros(1, 3), largest_batch=1),
+    "predict": lambda model: list(predict(model, [Path("x.png")])),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_gpu_computes_in_whole_float32(use: str) -> None:
+    seen = []
+
+    class Noting(MLP):
+        def forward(self, images: Tensor) -> Tensor:
+            seen.append(torch.backends.cudnn.allow_tf32)
+            return super().forward(images)
+
+    Image.new("RGB", (32, 32)).save("x.png")
+    before = torch.backends.cudnn.allow_tf32
+    USES[use](Noting(hidden_units=[4], num_classes=3).eval())
+    assert seen == [False]
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
 def test_weights_add_up_to_one_and_the_command_knows_all_kinds() -> None:
     assert all(sum(weights.values()) == pytest.approx(1) for weights in SHIFTS.values())
-    assert list(TTA) == ["none", *SHIFTS]
+    assert choices(COMMAND.own["tta"].type) == ["none", *SHIFTS]
     with pytest.raises(KeyError):
         tta_logits(_model, IMAGES, "rotate")

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from cifar_lab.data.statistics import CIFAR10_MEAN, CIFAR10_STD
-from cifar_lab.errors import UserError
 from cifar_lab.layers.normalize import Normalize
 
 IMAGES = torch.randint(0, 256, (5, 3, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
@@ -36,8 +35,3 @@ def test_the_statistics_travel_in_the_state() -> None:
 def test_floats_are_refused_as_they_may_be_normalised_already() -> None:
     with pytest.raises(TypeError, match=r"raw uint8 images .*got torch.float32"):
         Normalize("standardize")(IMAGES.float())
-
-
-def test_another_kind_is_refused() -> None:
-    with pytest.raises(UserError, match="'whiten': expected mean_image or standardize"):
-        Normalize("whiten")

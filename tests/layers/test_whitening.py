@@ -2,7 +2,7 @@
 
 import torch
 
-from cifar_lab.layers.whitening import Whitening, whitening_filters
+from cifar_lab.layers.whitening import Whitening
 
 
 def _images() -> torch.Tensor:
@@ -41,7 +41,9 @@ def test_the_filters_are_those_of_the_patches_written_out() -> None:
         ]
     )
     covariance = patches.mT @ patches / len(patches)
-    filters = whitening_filters(images, 2)[:12].flatten(1)
+    layer = Whitening(3, 2).double()
+    layer.fill(images)
+    filters = layer.weight[:12].flatten(1)
     whitened = filters @ covariance @ filters.mT
     variances = torch.linalg.eigvalsh(covariance)
     torch.testing.assert_close(whitened, (variances / (variances + 5e-4)).diag(), atol=1e-9, rtol=0)

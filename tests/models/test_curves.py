@@ -1,6 +1,5 @@
-"""The numbers of the training curves: means since the last point, times without evaluations."""
+"""The training curves: means since the last point, times without evaluations, finite values."""
 
-import csv
 import time
 from pathlib import Path
 from statistics import fmean
@@ -14,15 +13,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cifar_lab import CIFAR10DataModule
-from cifar_lab.dashboards.metrics_csv import MetricsCSV
+from cifar_lab.errors import UserError
 from cifar_lab.models import MLP, FastMLP, meter
+from cifar_lab.models.curves import Curves, NotFiniteError
 from cifar_lab.models.meter import TrainingMeter
 
 STEPS_A_EPOCH, POINTS = 6, [1, 4, 8, 12, 16, 18]
 
 
 class _Recompute(Callback):
-    """What each step should count, from its batch and the weights before it."""
+    """What each batch should count, from its images and the weights before it."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []
@@ -41,65 +41,99 @@ class _Recompute(Callback):
         self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
 
+class _At(Callback):
+    """Calls a function of the Trainer and the model behind a step."""
+
+    def __init__(self, step: int, function: Any) -> None:
+        self.step, self.function = step, function
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any) -> None:
+        if trainer.global_step == self.step:
+            self.function(trainer, pl_module)
+
+
 def _trainer(**options: Any) -> Trainer:
     quiet = ("enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    options = {"logger": False, "limit_val_batches": 0, **options}
     return Trainer(accelerator="cpu", precision="32-true", **dict.fromkeys(quiet, False), **options)
 
 
-def test_a_point_is_the_mean_of_the_steps_since_the_one_before(tree: Path) -> None:
+def _data(tree: Path, **options: Any) -> CIFAR10DataModule:
+    return CIFAR10DataModule(tree, **{"batch_size": 20, "val_size": 0, **options})
+
+
+def test_a_point_is_the_mean_of_the_steps_since_the_one_before(tree: Path, record: Any) -> None:
     watch = _Recompute()
-    model = FastMLP(width=8, components=6, blocks=1, num_classes=3, lr=0.01, warmup=0.5)
-    trainer = _trainer(
-        max_epochs=3,
-        logger=MetricsCSV(Path("metrics.csv")),
-        log_every_n_steps=4,
-        callbacks=[watch],
-        limit_val_batches=0,
-    )
-    trainer.fit(model, CIFAR10DataModule(tree, batch_size=20, val_size=0))
-    with Path("metrics.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [int(row["step"]) for row in rows] == POINTS
+    model = FastMLP(width=8, components=0, blocks=1, num_classes=3, lr=0.01, warmup=0.5)
+    trainer = _trainer(max_epochs=3, logger=record, log_every_n_steps=4, callbacks=[watch])
+    trainer.fit(model, _data(tree))
+    assert [point["step"] for point in record.points] == POINTS
     assert len(set(watch.rates)) > 3  # they rise and fall
     rates = [*watch.rates, trainer.optimizers[0].param_groups[0]["lr"]]  # behind the last step
     before = 0
-    for row in rows:
-        step = int(row["step"])
-        assert float(row["loss/train"]) == pytest.approx(fmean(watch.losses[before:step]), rel=1e-5)
-        assert float(row["acc/train"]) == pytest.approx(fmean(watch.right[before:step]), rel=1e-5)
-        assert float(row["lr"]) == pytest.approx(rates[step])
-        assert float(row["epoch"]) == (step - 1) // STEPS_A_EPOCH
-        assert float(row["speed/images_per_second"]) > 0
+    for point in record.points:
+        step = int(point["step"])
+        assert point["loss/train"] == pytest.approx(fmean(watch.losses[before:step]), rel=1e-5)
+        assert point["acc/train"] == pytest.approx(fmean(watch.right[before:step]), rel=1e-5)
+        assert point["lr"] == pytest.approx(rates[step])
+        assert point["epoch"] == (step - 1) // STEPS_A_EPOCH
+        assert point["speed/images_per_second"] > 0
         before = step
+    for name in ("loss/train", "acc/train", "lr", "speed/images_per_second"):
+        assert trainer.callback_metrics[name].item() == pytest.approx(record.points[-1][name])
+
+
+def test_the_loss_of_accumulated_batches_is_not_divided(tree: Path, record: Any) -> None:
+    watch = _Recompute()
+    options = {"accumulate_grad_batches": 3, "log_every_n_steps": 1, "max_steps": 4}
+    trainer = _trainer(logger=record, callbacks=[watch], **options)
+    trainer.fit(MLP(hidden_units=[8], num_classes=3), _data(tree))
+    expected = [fmean(watch.losses[first : first + 3]) for first in range(0, 12, 3)]
+    assert [point["loss/train"] for point in record.points] == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_meter_counts_the_time_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     now = SimpleNamespace(seconds=0.0)
     monkeypatch.setattr(meter, "time", SimpleNamespace(perf_counter=lambda: now.seconds))
-    labels = torch.tensor([0, 1, 2, 0])
     ours = TrainingMeter()
     ours.start()
     now.seconds = 2
-    ours.update(torch.tensor(0.5), torch.eye(3)[labels], labels)
     ours.stop()
     now.seconds = 102  # an evaluation
     ours.start()
     now.seconds = 105
-    ours.update(torch.tensor(2.0), torch.eye(3)[labels[:2]], labels[1:3])
-    found = ours.read(ours.sums())
-    assert found["loss/train"] == (4 * 0.5 + 2 * 2.0) / 6
-    assert found["acc/train"] == pytest.approx(4 / 6)
-    assert found["speed/images_per_second"] == 6 / 5
-    assert (ours.overall_seconds, ours.overall_speed) == (5, 6 / 5)
-    now.seconds = 107  # it runs on behind a reading
-    state = ours.state_dict(ours.sums())
+    assert ours.seconds() == 5
+    with ours.stopped():
+        now.seconds = 115
+    assert ours.seconds() == 5
+    ours.clear()
+    now.seconds = 117  # it runs on
+    assert ours.seconds() == 2
     other = TrainingMeter()
-    other.load_state_dict(state, empty=False)
+    other.load(ours.sums(), ours.seconds())
     other.start()
-    now.seconds = 110
-    other.update(torch.tensor(1.0), torch.eye(3)[labels], labels)
-    assert other.read(other.sums())["speed/images_per_second"] == 4 / 5
-    assert (other.overall_seconds, other.overall_speed) == (10, 1)
+    now.seconds = 120
+    assert other.seconds() == 5
+
+
+def test_a_meter_adds_up_losses_and_correct_answers() -> None:
+    labels, ours = torch.tensor([0, 1, 2, 0]), TrainingMeter()
+    ours.update(torch.tensor(0.5), torch.eye(3)[labels], labels)
+    ours.update(torch.tensor(2.0), torch.eye(3)[labels[:2]], labels[1:3])
+    assert ours.sums() == [4 * 0.5 + 2 * 2.0, 4, 6, 2]
+    other = TrainingMeter()
+    other.load(ours.sums(), 0.0)
+    other.update(torch.tensor(float("nan")), torch.eye(3)[labels], labels)
+    assert other.sums()[1:] == [8, 10, 2]
+
+
+def test_a_meter_that_nobody_reads_keeps_a_limited_number_of_batches(monkeypatch) -> None:
+    monkeypatch.setattr(meter, "KEPT_BATCHES", 3)
+    ours = TrainingMeter()
+    for loss in range(8):
+        ours.update(torch.tensor(float(loss)), torch.eye(4), torch.tensor([0, 1, 2, 0]))
+        assert len(ours._batches) < 3
+    assert ours.sums() == [4 * 28, 24, 32, 8]
 
 
 def test_evaluations_do_not_count_and_what_was_before_them_does(tree: Path) -> None:
@@ -110,10 +144,160 @@ def test_evaluations_do_not_count_and_what_was_before_them_does(tree: Path) -> N
         def on_validation_batch_start(self, *given: Any) -> None:
             time.sleep(0.5)
 
-    model = MLP(hidden_units=[8], num_classes=3)
-    trainer = _trainer(max_steps=6, logger=False, val_check_interval=2, callbacks=[Slow()])
-    trainer.num_sanity_val_steps = 0
+    curves = Curves()
+    options = {"val_check_interval": 2, "limit_val_batches": 1.0, "num_sanity_val_steps": 0}
+    trainer = _trainer(max_steps=6, callbacks=[curves, Slow()], **options)
     start = time.perf_counter()
-    trainer.fit(model, CIFAR10DataModule(tree, batch_size=20, val_size=12))
+    trainer.fit(MLP(hidden_units=[8], num_classes=3), _data(tree, val_size=12))
     passed = time.perf_counter() - start
-    assert 6 * 0.05 <= model.meter.overall_seconds <= passed - 2 * 0.5
+    assert 6 * 0.05 <= curves.overall_seconds <= passed - 2 * 0.5
+    assert curves.overall_speed == pytest.approx(120 / curves.overall_seconds)
+
+
+def test_a_trainer_has_the_callback_of_its_own_or_else_that_of_the_model(tree: Path) -> None:
+    own = Curves(stop_if_not_finite=True)
+    for given in ([own], []):
+        trainer, model = _trainer(max_steps=1, callbacks=given), MLP(num_classes=3)
+        trainer.fit(model, _data(tree))
+        trainer.fit(model, _data(tree))
+        (found,) = [one for one in trainer.callbacks if isinstance(one, Curves)]
+        assert (found is own) == bool(given)
+
+
+def test_a_point_that_is_asked_for_again_is_written_once(tree: Path, record: Any) -> None:
+    curves = Curves()
+    again = _At(2, lambda trainer, model: curves.write_due_point(trainer))
+    options = {"logger": record, "callbacks": [curves, again], "log_every_n_steps": 2}
+    _trainer(max_steps=3, **options).fit(MLP(num_classes=3), _data(tree))
+    assert [point["step"] for point in record.points] == [1, 2, 3]
+
+
+def test_a_resumed_run_writes_the_points_of_one_that_was_not_interrupted(
+    tree: Path, record: Any
+) -> None:
+    found = []
+    for resumed in (False, True):
+        torch.manual_seed(0)
+        record.points = []
+        save = _At(6, lambda trainer, model: trainer.save_checkpoint("made.ckpt"))
+        options = {"logger": record, "log_every_n_steps": 4, "callbacks": [Curves(), save]}
+        _trainer(max_steps=10, **options).fit(
+            MLP(hidden_units=[8], num_classes=3),
+            _data(tree),
+            ckpt_path="made.ckpt" if resumed else None,
+            weights_only=True,
+        )
+        assert all(point.pop("speed/images_per_second") > 0 for point in record.points)
+        found.append(record.points)
+    usual, ours = found
+    assert [point["step"] for point in usual] == [1, 4, 8, 10]
+    assert ours == usual[2:]
+
+
+def test_a_test_with_a_checkpoint_leaves_the_time_of_the_training(tree: Path) -> None:
+    curves, model = Curves(), MLP(num_classes=3)
+    save = _At(2, lambda trainer, model: trainer.save_checkpoint("made.ckpt"))
+    trainer = _trainer(max_steps=4, callbacks=[curves, save], log_every_n_steps=1)
+    trainer.fit(model, _data(tree))
+    seconds = curves.overall_seconds
+    assert seconds > 0
+    trainer.test(model, _data(tree), ckpt_path="made.ckpt", weights_only=True, verbose=False)
+    assert curves.overall_seconds == seconds
+
+
+def _process(rank: int, total: list[float]) -> Any:
+    """A Trainer of one of two processes, whose strategy finds a total."""
+    strategy = SimpleNamespace(
+        root_device="cpu", reduce=lambda tensor, reduce_op: torch.tensor(total).double()
+    )
+    return SimpleNamespace(
+        world_size=2,
+        is_global_zero=rank == 0,
+        strategy=strategy,
+        state=SimpleNamespace(fn="fit"),
+    )
+
+
+def test_the_first_of_two_processes_goes_on_with_the_sums_of_both() -> None:
+    total = [12.0, 3.0, 8.0, 4.0]
+    states = []
+    for rank in (0, 1):
+        curves = Curves()
+        curves.setup(_process(rank, total), MLP(), "fit")
+        states.append(curves.state_dict())
+        resumed = Curves()
+        resumed.setup(_process(rank, total), MLP(), "fit")
+        resumed.load_state_dict(states[-1])
+        assert resumed.meter.sums() == ([0.0] * 4 if rank else total)
+    assert states[0]["sums"] == states[1]["sums"] == total
+
+
+def _spoilt(model: MLP, at: int, what: str) -> MLP:
+    """Makes the loss that the curves see, or the gradient of a layer, not finite at a step."""
+    step = model.training_step
+
+    def training_step(batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        outputs = step(batch, batch_idx)
+        if model.global_step + 1 == at and what == "loss":
+            outputs["loss"] = outputs["loss"] + float("nan") * outputs["loss"].detach()
+        if model.global_step + 1 == at and what == "gradient":
+            model.network[3].weight.register_hook(lambda gradient: gradient * float("inf"))
+        return outputs
+
+    model.training_step = training_step  # type: ignore[method-assign]
+    return model
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("loss", r"step 7: the loss is not finite \(all weights are finite; lr 0.002\)"),
+        ("gradient", r"step 8: the loss is not finite \(first in network.1.weight of 4; lr"),
+    ],
+)
+def test_what_is_not_finite_is_found_at_the_next_point_and_its_step_is_named(
+    tree: Path, what: str, message: str, record: Any
+) -> None:
+    model = _spoilt(MLP(num_classes=3), 7, what)
+    options = {"callbacks": [Curves(stop_if_not_finite=True)], "log_every_n_steps": 5}
+    with pytest.raises(NotFiniteError, match=message):
+        _trainer(max_steps=12, logger=record, **options).fit(model, _data(tree))
+    assert [point["step"] for point in record.points] == [1, 5]
+
+
+def test_weights_that_are_not_finite_are_found_by_a_check_between_points(tree: Path) -> None:
+    curves = Curves()
+    check = _At(7, lambda trainer, model: curves.check_finite(trainer))
+    trainer = _trainer(max_steps=12, callbacks=[curves, check], log_every_n_steps=5)
+    with pytest.raises(
+        NotFiniteError, match=r"step 7: weights are not finite \(first in network.3"
+    ):
+        trainer.fit(_spoilt(MLP(num_classes=3), 7, "gradient"), _data(tree))
+
+
+def test_without_the_check_a_training_goes_on(tree: Path) -> None:
+    trainer = _trainer(max_steps=8, log_every_n_steps=1)
+    trainer.fit(_spoilt(MLP(num_classes=3), 3, "gradient"), _data(tree))
+    assert trainer.global_step == 8
+    assert trainer.callback_metrics["loss/train"].isnan()
+
+
+def test_a_training_step_without_logits_is_refused_by_its_model_s_name(tree: Path) -> None:
+    class Own(MLP):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # type: ignore[override]
+            return super().training_step(batch, batch_idx)["loss"]
+
+    with pytest.raises(UserError, match=r"Own\.training_step: expected a dictionary with loss and"):
+        _trainer(max_steps=1).fit(Own(num_classes=3), _data(tree))
+
+
+@pytest.mark.filterwarnings("ignore:`training_step` returned `None`")
+def test_a_step_that_is_skipped_counts_nothing(tree: Path, record: Any) -> None:
+    class Skipping(MLP):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return super().training_step(batch, batch_idx) if batch_idx else None
+
+    watch = _Recompute()
+    trainer = _trainer(max_steps=3, logger=record, callbacks=[watch], log_every_n_steps=1)
+    trainer.fit(Skipping(num_classes=3), _data(tree))
+    assert [point["loss/train"] for point in record.points] == pytest.approx(watch.losses[1:])

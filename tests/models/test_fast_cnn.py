@@ -1,13 +1,9 @@
 """FastCNN: its network, the rates of its parts, small images first, the fixed first layer."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from pytorch_lightning import Trainer
 from torch import nn
 
-from cifar_lab import CIFAR10DataModule
 from cifar_lab.layers.whitening import Whitening
 from cifar_lab.models import FastCNN, fast_cnn
 from cifar_lab.models.fast_cnn import FastCNNNetwork
@@ -111,15 +107,8 @@ def test_the_whitening_layer_is_computed_from_images_of_all_classes(
     assert data.train_labels[places].tolist() == sorted([0, 1, 2] * (count // 3))
 
 
-def test_the_fast_cnn_trains_in_bf16_alone(tree: Path) -> None:
-    trainer = Trainer(
-        accelerator="cpu",
-        precision="bf16-true",
-        fast_dev_run=True,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(FastCNN(widths=[4], num_classes=3), CIFAR10DataModule(tree, batch_size=20))
+def test_the_fast_cnn_trains_in_bf16_alone(fit) -> None:
+    trainer = fit(FastCNN(widths=[4], num_classes=3), steps=1, precision="bf16-true")
     assert trainer.global_step == 1
 
 

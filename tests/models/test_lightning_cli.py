@@ -8,8 +8,8 @@ import torch
 from pytorch_lightning.cli import LightningCLI
 
 from cifar_lab import CIFAR10DataModule
-from cifar_lab.inference.restore import load_classifier
 from cifar_lab.models import MLP, REGISTRY
+from cifar_lab.run.restore import load_classifier
 
 # LightningCLI 2.6.6 calls what jsonargparse 4.5 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -1,6 +1,7 @@
 """Every model of the registry: its shape, its settings, and what Lightning can do with it."""
 
 import inspect
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -8,17 +9,36 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
+from torch import nn
 from torch.nn import functional as F
 
 from cifar_lab import CIFAR10DataModule
 from cifar_lab.errors import UserError
-from cifar_lab.models import CNN, MLP, REGISTRY, DeepMLP, FastCNN, FastMLP, ImageClassifier
+from cifar_lab.layers.batch_norm import KINDS
+from cifar_lab.models import (
+    CNN,
+    MLP,
+    REGISTRY,
+    BatchNormMLP,
+    DeepMLP,
+    FastCNN,
+    FastMLP,
+    ImageClassifier,
+)
 from cifar_lab.models.cnn import CNNNetwork
 from cifar_lab.models.meter import TrainingMeter
+from cifar_lab.models.mlp import REPORT_STD, MLPNetwork
 from cifar_lab.optimizers.muon import Muon
 
 MODELS = pytest.mark.parametrize("name", REGISTRY)
-SMALL: dict[str, object] = {"hidden_units": [12, 8], "widths": [8, 8], "width": 8, "blocks": 2}
+SMALL: dict[str, object] = {
+    "hidden_units": [12, 8],
+    "widths": [8, 8],
+    "width": 8,
+    "blocks": 2,
+    "components": 0,
+}
+COMPUTED: dict[str, dict] = {"fast_mlp": {"components": 6}}  # computing them takes seconds
 
 
 def _small(name: str, **settings) -> ImageClassifier:
@@ -31,14 +51,9 @@ def _small(name: str, **settings) -> ImageClassifier:
 
 
 def _trainer(**options) -> Trainer:
-    options = {"max_steps": 4, "logger": False, "enable_checkpointing": False, **options}
-    return Trainer(
-        accelerator="cpu",
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        log_every_n_steps=1,
-        **options,
-    )
+    quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    options = {"max_steps": 4, "log_every_n_steps": 1, **dict.fromkeys(quiet, False), **options}
+    return Trainer(accelerator="cpu", **options)
 
 
 def _data(tree: Path, **options) -> CIFAR10DataModule:
@@ -69,7 +84,7 @@ def test_training_lowers_the_loss(name: str, tree: Path) -> None:
 
 @MODELS
 def test_a_checkpoint_rebuilds_the_model_without_being_told_anything(name: str, tree: Path) -> None:
-    model, data = _small(name), _data(tree)
+    model, data = _small(name, **COMPUTED.get(name, {})), _data(tree)
     trainer = _trainer()
     trainer.fit(model, data)
     trainer.save_checkpoint("model.ckpt")
@@ -87,7 +102,7 @@ def test_a_checkpoint_rebuilds_the_model_without_being_told_anything(name: str, 
 def test_the_same_seed_gives_the_same_weights_bit_for_bit(name: str, tree: Path) -> None:
     def weights(seed: int) -> torch.Tensor:
         seed_everything(seed, verbose=False)
-        model = _small(name)
+        model = _small(name, **COMPUTED.get(name, {}))
         _trainer(max_steps=8).fit(model, _data(tree, seed=seed, augment=["flip", "crop"]))
         return torch.cat([p.detach().flatten() for p in model.parameters()])
 
@@ -125,27 +140,9 @@ def test_a_few_batches_of_an_evaluation_are_of_all_classes(val_size: int, tree: 
             seen.append(set(batch[1].tolist()))
             return super().validation_step(batch, batch_idx)
 
-        def test_step(self, batch, batch_idx):
-            seen.append(set(batch[1].tolist()))
-            return super().test_step(batch, batch_idx)
-
-    data = CIFAR10DataModule(tree, batch_size=20, eval_batch_size=15, val_size=val_size)
-    trainer = _trainer(max_steps=1, limit_val_batches=1, limit_test_batches=1)
-    trainer.fit(Watched(num_classes=3), data)
-    trainer.test(Watched(num_classes=3), data, verbose=False)
-    assert seen == [{0, 1, 2}] * 2
-
-
-def test_epochs_differ_without_overfit_batches(tree: Path) -> None:
-    seen: list[list] = []
-
-    class Watched(MLP):
-        def training_step(self, batch, batch_idx):
-            seen.append(batch[1].tolist())
-            return super().training_step(batch, batch_idx)
-
-    _trainer(max_steps=10).fit(Watched(num_classes=3), _data(tree))
-    assert seen[:5] != seen[5:]
+    data = _data(tree, eval_batch_size=15, val_size=val_size)
+    _trainer(max_steps=1, limit_val_batches=1).fit(Watched(num_classes=3), data)
+    assert seen == [{0, 1, 2}]
 
 
 @pytest.mark.parametrize(
@@ -213,15 +210,6 @@ def test_the_loss_of_an_evaluation_is_a_mean_in_float32_also_in_bf16(tree: Path)
     assert model.eval_loss.mean_value.dtype == torch.float32
 
 
-def test_a_meter_that_nobody_reads_keeps_a_limited_number_of_batches(monkeypatch) -> None:
-    monkeypatch.setattr("cifar_lab.models.meter.KEPT_BATCHES", 3)
-    meter = TrainingMeter()
-    for loss in range(8):
-        meter.update(torch.tensor(float(loss)), torch.eye(4), torch.tensor([0, 1, 2, 0]))
-        assert len(meter._batches) < 3
-    assert meter.sums() == [4 * 28, 24, 32, 8]
-
-
 def test_a_monitor_of_lightning_can_follow_our_metrics(tree: Path) -> None:
     seen = []
 
@@ -244,18 +232,19 @@ def test_a_monitor_of_lightning_can_follow_our_metrics(tree: Path) -> None:
     ("model", "settings", "message"),
     [
         (MLP, {"hidden_units": [0]}, r"hidden_units \[0\]"),
-        (MLP, {"init": "zero"}, "init 'zero': expected pytorch or report"),
+        (MLP, {"init": "zero"}, "init 'zero': expected pytorch or report or report_first or rep"),
+        (BatchNormMLP, {"batchnorm": ""}, "batchnorm '': expected one of"),
         (MLP, {"lr": 0.0}, "lr 0.0"),
         (MLP, {"lr": float("nan")}, "lr nan"),
         (MLP, {"weight_decay": -1.0}, "weight_decay -1.0"),
         (FastMLP, {"optimizer": "muon"}, "weight_decay 0.5: with muon a share of the weights"),
         (MLP, {"optimizer": "sdg"}, "optimizer 'sdg'"),
-        (MLP, {"normalization": "zca"}, "normalization 'zca'"),
+        (MLP, {"normalization": "zca"}, "normalization 'zca': expected mean_image or standardize"),
         (DeepMLP, {"dropout": 1.0}, "dropout 1.0"),
         (FastCNN, {"optimizer": "adam"}, "optimizer 'adam': expected muon or sgd or adamw"),
         (FastCNN, {"label_smoothing": 1.0}, "label_smoothing 1.0"),
         (FastCNN, {"widths": [8, 0]}, r"widths \[8, 0\]"),
-        (FastCNN, {"widths": [8] * 5}, "5 blocks; at most 4"),
+        (FastCNN, {"widths": [8] * 5}, "expected at most 4 blocks"),
         (FastCNN, {"small_size": 8}, "small_size 8: expected 9 to 32"),
         (MLP, {"num_classes": 1}, "num_classes 1: expected at least 2"),
         (FastCNN, {"small_size": 33}, "small_size 33"),
@@ -278,22 +267,19 @@ def test_settings_out_of_range_are_refused(model: type, settings: dict, message:
 
 def test_the_cnn_is_the_one_of_the_report() -> None:
     network = CNNNetwork(10)
-    convolutions = [m for m in network if isinstance(m, torch.nn.Conv2d)]
-    assert [(m.in_channels, m.out_channels) for m in convolutions] == [
-        (3, 64), (64, 128), (128, 256), (256, 256), (256, 512), (512, 512), (512, 512), (512, 512),
-    ]  # fmt: skip
-    assert {(m.kernel_size, m.stride, m.padding) for m in convolutions} == {
-        ((3, 3), (1, 1), (1, 1))
-    }
-    pools = [m for m in network if isinstance(m, torch.nn.MaxPool2d)]
-    assert [(m.kernel_size, m.stride, m.padding) for m in pools] == [(3, 2, 1)] * 5
-    sizes = []
-    x = torch.zeros(1, 3, 32, 32)
+    convolutions = [m for m in network if isinstance(m, nn.Conv2d)]
+    channels = [3, 64, 128, 256, 256, 512, 512, 512, 512]
+    assert [(m.in_channels, m.out_channels) for m in convolutions] == list(pairwise(channels))
+    shapes = {(m.kernel_size, m.stride, m.padding) for m in convolutions}
+    assert shapes == {((3, 3), (1, 1), (1, 1))}
+    sizes, x = [], torch.zeros(1, 3, 32, 32)
     for layer in network:
         x = layer(x)
-        sizes += [x.shape[-1]] if isinstance(layer, torch.nn.MaxPool2d) else []
+        if isinstance(layer, nn.MaxPool2d):
+            assert (layer.kernel_size, layer.stride, layer.padding) == (3, 2, 1)
+            sizes.append(x.shape[-1])
     assert sizes == [16, 8, 4, 2, 1]
-    assert isinstance(network[-1], torch.nn.Linear)
+    assert isinstance(network[-1], nn.Linear)
 
 
 def test_the_report_init_is_that_of_the_numpy_mlp() -> None:
@@ -302,11 +288,56 @@ def test_the_report_init_is_that_of_the_numpy_mlp() -> None:
     assert torch.all(first.bias == 0)
 
 
-def test_weight_normalisation_trains_a_length_and_a_direction_of_each_unit() -> None:
-    hidden = DeepMLP(hidden_units=[6]).network[1]
-    g, v = hidden.parametrizations.weight.original0, hidden.parametrizations.weight.original1
-    assert (tuple(g.shape), tuple(v.shape)) == ((6, 1), (6, 3072))
-    torch.testing.assert_close(hidden.weight, g * v / v.norm(dim=1, keepdim=True))
+@pytest.mark.parametrize(("init", "layer"), [("report_first", 1), ("report_last", 3)])
+def test_one_layer_alone_begins_as_the_report_has_it(init: str, layer: int) -> None:
+    torch.manual_seed(0)
+    usual = MLP()
+    nn.init.normal_(usual.network[layer].weight, std=REPORT_STD)
+    nn.init.zeros_(usual.network[layer].bias)
+    torch.manual_seed(0)
+    ours = MLP(init=init)
+    for name, value in usual.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], value), name
+
+
+WEIGHT = "1.parametrizations.weight.original"
+STATE = "2.weight 2.bias 2.running_mean 2.running_var 2.num_batches_tracked"
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({}, "1.weight 1.bias 3.weight 3.bias"),
+        ({"dropout": 0.5, "weight_norm": True}, f"1.bias {WEIGHT}0 {WEIGHT}1 4.weight 4.bias"),
+        ({"batchnorm": "manual"}, f"1.weight {STATE} 4.weight 4.bias"),
+    ],
+)
+def test_the_weights_of_an_mlp_have_the_names_of_earlier_checkpoints(
+    options: dict, names: str
+) -> None:
+    assert sorted(MLPNetwork([8], 3, **options).state_dict()) == sorted(names.split())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_form_of_batch_normalization_is_that_of_the_setting(kind: str) -> None:
+    for model_class in (BatchNormMLP, CNN):
+        model = model_class(batchnorm=kind)
+        layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+        assert {getattr(layer, "form", "native") for layer in layers} == {kind}
+        model.load_state_dict(model_class(batchnorm="native").state_dict(), strict=True)
+
+
+def test_a_checkpoint_names_a_class_of_somebody_else_with_its_module(tree: Path) -> None:
+    class Own(MLP):
+        pass
+
+    for model, name in ((MLP(num_classes=3), "MLP"), (Own(num_classes=3), f"{__name__}:")):
+        trainer = _trainer(max_steps=1)
+        trainer.fit(model, _data(tree))
+        trainer.save_checkpoint("model.ckpt")
+        added = torch.load("model.ckpt", weights_only=True)["cifar_lab"]
+        assert added["model"].startswith(name)
+        assert added["model"].endswith(type(model).__qualname__)
 
 
 def test_a_cnn_works_in_the_layout_that_is_fast() -> None:
@@ -347,6 +378,6 @@ def test_settings_of_the_optimizer_reach_it(name: str, tree: Path) -> None:
 @pytest.mark.parametrize("kind", [DeepMLP, FastMLP])
 def test_dropout_is_that_of_the_setting(kind: type) -> None:
     model = kind(dropout=0.375)
-    found = [module for module in model.modules() if isinstance(module, torch.nn.Dropout)]
+    found = [module for module in model.modules() if isinstance(module, nn.Dropout)]
     assert found
     assert {module.p for module in found} == {0.375}

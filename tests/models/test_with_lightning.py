@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from cifar_lab import CIFAR10DataModule
 from cifar_lab.errors import UserError
 from cifar_lab.models import MLP, FastCNN, FastMLP
+from cifar_lab.models.curves import Curves
 from cifar_lab.models.fast import FastClassifier
-from cifar_lab.models.meter import TrainingMeter
 
 # That a loader or a step of evaluation is missing, which these trainings do not need.
 pytestmark = pytest.mark.filterwarnings("ignore:You (defined|passed in) a `val")
@@ -22,7 +22,7 @@ FAST = pytest.mark.parametrize("kind", [FastCNN, FastMLP])
 SMALL: dict[type, dict[str, Any]] = {
     MLP: {"hidden_units": [8]},
     FastCNN: {"widths": [8, 8]},
-    FastMLP: {"width": 8, "components": 6},
+    FastMLP: {"width": 8, "components": 0},  # computing them takes seconds
 }
 
 
@@ -74,11 +74,13 @@ def test_nothing_is_trained_behind_a_random_first_layer(
 ) -> None:
     data = _data(tree)
     data.setup()
+    computed = {} if kind is FastCNN else {"components": 6}
+    model = kind(num_classes=3, **{**SMALL[kind], **computed})
     with pytest.raises(UserError, match="its first layer is computed from the training images"):
-        _trainer(max_steps=1).fit(kind(num_classes=3, **SMALL[kind]), data.train_dataloader())
-    whole = {"whitening": False} if kind is FastCNN else {"components": 0}
+        _trainer(max_steps=1).fit(model, data.train_dataloader())
+    trained = {"whitening": False} if kind is FastCNN else {}
     trainer = _trainer(max_steps=1)
-    trainer.fit(kind(num_classes=3, **{**SMALL[kind], **whole}), data.train_dataloader())
+    trainer.fit(kind(num_classes=3, **SMALL[kind], **trained), data.train_dataloader())
     assert trainer.global_step == 1
 
 
@@ -102,31 +104,29 @@ class _Stop(Callback):
 def test_a_second_training_begins_with_empty_sums(
     tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, data = MLP(num_classes=3), _data(tree)
+    model, data, curves = MLP(num_classes=3), _data(tree), Curves()
     with pytest.raises(RuntimeError, match="stopped"):
-        _trainer(max_steps=5, log_every_n_steps=50, callbacks=[_Stop()]).fit(model, data)
-    assert model.meter.sums()[2] == 40  # of two steps behind the point of the first one
-    counts = []
-    read = TrainingMeter.read
+        _trainer(max_steps=5, log_every_n_steps=50, callbacks=[curves, _Stop()]).fit(model, data)
+    assert curves.meter.sums()[2] == 40  # of two steps behind the point of the first one
+    counts, write = [], curves._write_point
 
-    def watched(meter: TrainingMeter, sums: list[float]) -> dict[str, float]:
-        counts.append(sums[2])
-        return read(meter, sums)
+    def watched(trainer: Trainer, epoch: int) -> None:
+        counts.append(curves.meter.sums()[2])
+        write(trainer, epoch)
 
-    monkeypatch.setattr(TrainingMeter, "read", watched)
-    _trainer(max_steps=5, log_every_n_steps=50).fit(model, data)
+    monkeypatch.setattr(curves, "_write_point", watched)
+    _trainer(max_steps=5, log_every_n_steps=50, callbacks=[curves]).fit(model, data)
     assert counts == [20, 80]
 
 
-def test_the_last_point_of_a_run_that_ends_early_is_of_its_epoch(tree: Path) -> None:
+@pytest.mark.filterwarnings("ignore:The number of training batches")
+def test_the_last_point_of_a_run_that_ends_early_is_of_its_epoch(tree: Path, record: Any) -> None:
     class End(Callback):
         def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
             trainer.should_stop = trainer.current_epoch == 1
 
-    model = MLP(num_classes=3)
-    points: list[dict[str, float]] = []
-    model.to_loggers = points.append  # type: ignore[method-assign, assignment]
-    trainer = _trainer(max_epochs=9, log_every_n_steps=50, callbacks=[End()])
-    trainer.fit(model, _data(tree))
+    trainer = _trainer(max_epochs=9, log_every_n_steps=50, callbacks=[End()], logger=record)
+    trainer.fit(MLP(num_classes=3), _data(tree))
     assert trainer.global_step == 12
-    assert [point["epoch"] for point in points if "epoch" in point] == [0, 1]
+    points = [(point["step"], point["epoch"]) for point in record.points if "epoch" in point]
+    assert points == [(1, 0), (12, 1)]

@@ -8,7 +8,7 @@ import torch
 
 from cifar_lab.gradient_check import cases
 from cifar_lab.gradient_check.gradients import central_differences, check_gradients, relative_error
-from cifar_lab.numpy_reference.relu import ReLU
+from cifar_lab.numpy_reference.activations import ReLU
 
 
 def test_relative_error_is_the_distance_in_units_of_the_true_gradient():

@@ -29,24 +29,18 @@ SIZES = {
     cases.avg_pool: st.tuples(IMAGES, WINDOWS),
     cases.flatten: st.tuples(IMAGES),
 }
-EDGES = [
-    (cases.linear, (1, 1, 1)),
-    (cases.relu, ((1, 1),)),
-    (cases.softmax, (1, 1)),
-    (cases.cross_entropy, (1, 1)),
-    (cases.softmax_cross_entropy, (1, 1)),
-    (cases.batch_norm, ((1, 3),)),
-    (cases.batch_norm, ((2, 1),)),
-    (cases.batch_norm, ((1, 1, 1, 1),)),
-    (cases.batch_norm, ((1, 1, 1, 2),)),
-    (cases.batch_norm_eval, ((1, 1),)),
-    (cases.dropout, ((1, 1),)),
-    (cases.weight_norm, (1, 1, 1)),
-    (cases.conv, ((1, 1, 1, 1), 1)),
-    (cases.max_pool, ((1, 1, 1, 1), (3, 2, 1))),
-    (cases.avg_pool, ((1, 1, 1, 1), (1, 1, 0))),
-    (cases.flatten, ((1, 1, 1, 1),)),
-]
+EDGES = {
+    (1, 1, 1): [cases.linear, cases.weight_norm],
+    (1, 1): [cases.softmax, cases.cross_entropy, cases.softmax_cross_entropy],
+    ((1, 1),): [cases.relu, cases.batch_norm_eval, cases.dropout],
+    ((1, 3),): [cases.batch_norm],
+    ((2, 1),): [cases.batch_norm],
+    ((1, 1, 1, 1),): [cases.batch_norm, cases.flatten],
+    ((1, 1, 1, 2),): [cases.batch_norm],
+    ((1, 1, 1, 1), 1): [cases.conv],
+    ((1, 1, 1, 1), (3, 2, 1)): [cases.max_pool],
+    ((1, 1, 1, 1), (1, 1, 0)): [cases.avg_pool],
+}
 
 
 def failures(case, rng, dtype=np.float64):
@@ -69,21 +63,13 @@ def test_layer_agrees_for_random_shapes(build, data, seed):
 
 
 @pytest.mark.parametrize(
-    ("build", "sizes"), EDGES, ids=lambda value: getattr(value, "__name__", "")
+    ("build", "sizes"),
+    [(build, sizes) for sizes, builders in EDGES.items() for build in builders],
+    ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_layer_agrees_at_edge_sizes(build, sizes):
     rng = np.random.default_rng(0)
     assert not failures(build(rng, *sizes), rng)
-
-
-@pytest.mark.parametrize("shape", [(1, 3), (1, 3, 1, 1)])
-def test_gradient_of_batch_norm_of_one_sample_is_exactly_zero(shape):
-    rng = np.random.default_rng(0)
-    case = cases.batch_norm(rng, shape)
-    case.forward(case.x)
-    grads = case.backward(rng.normal(size=shape))
-    np.testing.assert_array_equal(grads["x"], np.zeros(shape))
-    np.testing.assert_array_equal(grads["gamma"], np.zeros(3))
 
 
 def test_gradient_of_one_class_is_exactly_zero():
@@ -99,4 +85,4 @@ def test_gradient_of_batch_norm_of_two_samples_is_measured_by_its_terms():
     dout = rng.normal(size=(2, 3))
     case.forward(case.x)
     size = np.linalg.norm(case.backward(dout)["x"])
-    assert 0 < size < 1e-3 * case.terms(case.x, case.params, dout)["x"]
+    assert 0 < size < 1e-3 * np.linalg.norm(case.terms(case.x, case.params, dout)["x"])

@@ -9,93 +9,71 @@ import pytest
 
 from cifar_lab.gradient_check import cases
 from cifar_lab.gradient_check.gradients import check_gradients
+from cifar_lab.numpy_reference.activations import ReLU, Softmax
 from cifar_lab.numpy_reference.batch_norm import BatchNorm
 from cifar_lab.numpy_reference.conv import Conv3x3
 from cifar_lab.numpy_reference.cross_entropy import CrossEntropy, SoftmaxCrossEntropy
 from cifar_lab.numpy_reference.dropout import Dropout
 from cifar_lab.numpy_reference.linear import Linear
 from cifar_lab.numpy_reference.pooling import AvgPool, MaxPool
-from cifar_lab.numpy_reference.relu import ReLU
-from cifar_lab.numpy_reference.softmax import Softmax
 from cifar_lab.numpy_reference.weight_norm import WeightNormLinear
 
 MISTAKES = {
-    "transposed weight gradient": (Linear, "backward", "dout.T @ x", "x.T @ dout"),
-    "mean in place of sum": (Linear, "backward", "dout.sum(axis=0)", "dout.mean(axis=0)"),
-    "untransposed weight": (Linear, "backward", "dout @ weight ", "dout @ weight.T "),
-    "gradients accumulate": (
-        Linear,
-        "backward",
-        'self.grads["weight"] = dout.T @ x',
-        'self.grads["weight"] = self.grads.get("weight", 0) + dout.T @ x',
-    ),
-    "mask from the wrong tensor": (ReLU, "backward", "dout * positive", "dout * (dout > 0)"),
-    "upstream gradient overwritten": (
-        ReLU,
-        "backward",
-        "return dout * positive",
-        "dout *= positive; return dout",
-    ),
-    "gradient passes at zero": (ReLU, "forward", "x > 0", "x >= 0"),
-    "diagonal of the Jacobian only": (
-        Softmax,
-        "backward",
-        "p * (dout - (dout * p).sum(axis=1, keepdims=True))",
-        "p * (1 - p) * dout",
-    ),
-    "sum over samples, not classes": (Softmax, "backward", "axis=1", "axis=0"),
-    "forgotten 1/B": (CrossEntropy, "backward", "-t / p / len(p)", "-t / p"),
-    "forgotten 1/B in one": (SoftmaxCrossEntropy, "backward", "dx / len(targets)", "dx"),
-    "forgotten target": (
-        SoftmaxCrossEntropy,
-        "backward",
-        "dx[np.arange(len(targets)), targets] -= 1",
-        "pass",
-    ),
-    "Bessel's correction": (
-        BatchNorm,
-        "_batch",
-        "(centred * centred).mean(axis=0)",
-        "(centred * centred).sum(axis=0) / (len(rows) - 1)",
-    ),
-    "epsilon outside the root": (
-        BatchNorm,
-        "forward",
-        "1 / np.sqrt(var + self.eps)",
-        "1 / (np.sqrt(var) + self.eps)",
-    ),
-    "missing mean term": (BatchNorm, "backward", "- through_mean ", ""),
-    "missing variance term": (BatchNorm, "backward", " - through_var", ""),
-    "gamma forgotten on the way back": (
-        BatchNorm,
-        "backward",
-        'dout * self.params["gamma"]',
-        "dout",
-    ),
-    "statistics differentiated in evaluation": (
-        BatchNorm,
-        "backward",
-        "if not batch_statistics",
-        "if False",
-    ),
-    "forgotten 1/(1 - p)": (Dropout, "backward", "dout * scale", "dout * (scale > 0)"),
-    "direction's length not taken away": (
-        WeightNormLinear,
-        "backward",
-        "(dweight - dg * direction)",
-        "dweight",
-    ),
-    "kernel not turned round": (Conv3x3, "backward", "[:, :, ::-1, ::-1]", ""),
-    "channels not exchanged": (Conv3x3, "backward", ".transpose(1, 0, 2, 3)", ""),
-    "overlapping windows overwrite": (MaxPool, "_scatter", "+= dwindows", "= dwindows"),
-    "last of equals wins": (
-        MaxPool,
-        "forward",
-        "windows.argmax(axis=-1)",
-        "(self.kernel**2 - 1 - windows[..., ::-1].argmax(axis=-1))",
-    ),
-    "zeros win in the padding": (MaxPool, "_windows", "self.fill", "0.0"),
-    "forgotten 1/kernel²": (AvgPool, "backward", " / self.kernel**2", ""),
+    (Linear, "backward"): {
+        "transposed weight gradient": ("dout.T @ x", "x.T @ dout"),
+        "mean in place of sum": ("dout.sum(axis=0)", "dout.mean(axis=0)"),
+        "untransposed weight": ("dout @ weight ", "dout @ weight.T "),
+        "gradients accumulate": ("= dout.T @ x", '= self.grads.get("weight", 0) + dout.T @ x'),
+    },
+    (ReLU, "forward"): {"gradient passes at zero": ("x > 0", "x >= 0")},
+    (ReLU, "backward"): {
+        "mask from the wrong tensor": ("dout * positive", "dout * (dout > 0)"),
+        "upstream gradient overwritten": ("return dout", "dout *= positive; return dout"),
+    },
+    (Softmax, "backward"): {
+        "diagonal of the Jacobian only": (
+            "p * (dout - (dout * p).sum(axis=1, keepdims=True))",
+            "p * (1 - p) * dout",
+        ),
+        "sum over samples, not classes": ("axis=1", "axis=0"),
+    },
+    (CrossEntropy, "backward"): {"forgotten 1/B": ("-t / p / len(p)", "-t / p")},
+    (SoftmaxCrossEntropy, "backward"): {
+        "forgotten 1/B in one": ("dx / len(targets)", "dx"),
+        "forgotten target": ("dx[np.arange(len(targets)), targets] -= 1", "pass"),
+    },
+    (BatchNorm, "_batch"): {
+        "Bessel's correction": (
+            "(centred * centred).mean(axis=0)",
+            "(centred * centred).sum(axis=0) / (len(rows) - 1)",
+        ),
+    },
+    (BatchNorm, "forward"): {
+        "epsilon outside the root": ("np.sqrt(var + self.eps)", "(np.sqrt(var) + self.eps)"),
+    },
+    (BatchNorm, "backward"): {
+        "missing mean term": ("- through_mean ", ""),
+        "missing variance term": (" - through_var", ""),
+        "gamma forgotten on the way back": ('dout * self.params["gamma"]', "dout"),
+        "statistics differentiated in evaluation": ("if not batch_statistics", "if False"),
+    },
+    (Dropout, "backward"): {"forgotten 1/(1 - p)": ("dout * scale", "dout * (scale > 0)")},
+    (WeightNormLinear, "backward"): {
+        "direction's length not taken away": ("(dweight - dg * direction)", "dweight"),
+    },
+    (Conv3x3, "backward"): {
+        "kernel not turned round": ("[:, :, ::-1, ::-1]", ""),
+        "channels not exchanged": (".transpose(1, 0, 2, 3)", ""),
+    },
+    (MaxPool, "_scatter"): {"overlapping windows overwrite": ("+= dwindows", "= dwindows")},
+    (MaxPool, "forward"): {
+        "last of equals wins": (
+            "windows.argmax(axis=-1)",
+            "(self.kernel**2 - 1 - windows[..., ::-1].argmax(axis=-1))",
+        ),
+    },
+    (MaxPool, "_windows"): {"zeros win in the padding": ("self.fill", "0.0")},
+    (AvgPool, "backward"): {"forgotten 1/kernel²": (" / self.kernel**2", "")},
 }
 BUILDERS = {
     Linear: [cases.linear],
@@ -130,11 +108,12 @@ def holds(layer_class, build):
         return False
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_proof_catches_planted_mistake(mistake):
-    layer_class, method, right, wrong = MISTAKES[mistake]
-    wrong_class = planted(layer_class, method, right, wrong)
-    assert not all(holds(wrong_class, build) for build in BUILDERS[layer_class])
+@pytest.mark.parametrize(
+    ("where", "mistake"), [(where, name) for where, names in MISTAKES.items() for name in names]
+)
+def test_proof_catches_planted_mistake(where, mistake):
+    wrong_class = planted(*where, *MISTAKES[where][mistake])
+    assert not all(holds(wrong_class, build) for build in BUILDERS[where[0]])
 
 
 @pytest.mark.parametrize("layer_class", BUILDERS, ids=lambda layer_class: layer_class.__name__)

@@ -94,8 +94,7 @@ def assert_relative(a, b, tolerance):
 def test_mlp_has_the_losses_of_torch_for_300_steps_from_the_report_initialisation():
     network, torch_network = MLP(3072, [100], 10, rng=0), report_mlp()
     copy_to_torch(network, torch_network)
-    sgd = SGD(network, lr=2e-3)
-    torch_sgd = torch.optim.SGD(torch_network.parameters(), lr=2e-3)
+    sgd, torch_sgd = SGD(network, lr=2e-3), torch.optim.SGD(torch_network.parameters(), lr=2e-3)
     curve = []
     for x, targets in batches(300):
         curve.append(losses(network, torch_network, x, targets))
@@ -138,14 +137,10 @@ def cnn_pair():
 
 def test_cnn_has_the_layers_of_the_report(cnn_pair):
     network, torch_network, _ = cnn_pair
-    shapes = {
-        f"{name}.{key}": layer.params[key].shape for name, layer, key, _ in pairs(*cnn_pair[:2])
-    }
+    parameters = list(pairs(network, torch_network))
     assert len(network.layers) == len(torch_network)
-    assert len(shapes) == len(list(torch_network.parameters()))
-    assert all(
-        layer.params[key].shape == tensor.shape for _, layer, key, tensor in pairs(*cnn_pair[:2])
-    )
+    assert len(parameters) == len(list(torch_network.parameters()))
+    assert all(layer.params[key].shape == tensor.shape for _, layer, key, tensor in parameters)
 
 
 def test_cnn_has_the_loss_and_every_gradient_of_torch(cnn_pair):

@@ -21,15 +21,14 @@ def test_optimizer_takes_the_steps_of_torch_over_a_changing_rate(name):
     rng, network = np.random.default_rng(0), MLP(4, [3], 2, std=1.0, rng=0)
     arrays = [array for _, layer in network for array in layer.params.values()]
     tensors = [torch.tensor(array) for array in arrays]
-    ours, theirs = (
-        ours_class(network, lr=0.1, **settings),
-        theirs_class(tensors, lr=0.1, **settings),
-    )
+    ours = ours_class(network, lr=0.1, **settings)
+    theirs = theirs_class(tensors, lr=0.1, **settings)
     for step in range(30):
         ours.lr = theirs.param_groups[0]["lr"] = 0.1 / (1 + step // 10)
         for _, layer in network:
             layer.grads = {key: rng.normal(size=p.shape) for key, p in layer.params.items()}
-        for tensor, grad in zip(tensors, _gradients(network), strict=True):
+        grads = [grad for _, layer in network for grad in layer.grads.values()]
+        for tensor, grad in zip(tensors, grads, strict=True):
             tensor.grad = torch.tensor(grad)
         ours.step()
         theirs.step()
@@ -49,7 +48,3 @@ def test_step_writes_into_the_arrays_themselves_and_keeps_float32(name):
     ours_class([layer], lr=0.1, **settings).step()
     assert (tensor != before).all()
     assert layer.params["weight"].dtype == np.float32
-
-
-def _gradients(network):
-    return [grad for _, layer in network for grad in layer.grads.values()]

@@ -98,7 +98,8 @@ def test_a_filter_moves_by_the_rate_times_the_orthogonal_update_and_keeps_its_no
     torch.manual_seed(0)
     weight = nn.Parameter(torch.randn(4, 3, 2, 2).double())
     before, gradient = weight.detach().clone(), torch.randn(4, 3, 2, 2).double()
-    optimizer = Muon([weight], lr=0.1, momentum=0.5, orthogonal=True)
+    # Weight decay is for plain groups: here the norm is fixed.
+    optimizer = Muon([weight], lr=0.1, momentum=0.5, weight_decay=0.3, orthogonal=True)
     weight.grad = gradient.clone()
     optimizer.step()
     scaled = before * sqrt(4) / before.norm()

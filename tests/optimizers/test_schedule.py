@@ -19,14 +19,10 @@ def _rates(steps: int, warmup: float, taken: int) -> list[float]:
     return rates
 
 
-def test_without_warmup_the_rate_falls_from_its_highest_to_a_last_step_above_zero() -> None:
+def test_the_rate_rises_in_the_warmup_and_falls_to_a_last_step_above_zero() -> None:
     assert _rates(5, 0.0, 5) == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])
-
-
-def test_with_warmup_it_rises_first() -> None:
-    assert _rates(10, 0.4, 10) == pytest.approx(
-        [0.25, 0.5, 0.75, 1, 6 / 7, 5 / 7, 4 / 7, 3 / 7, 2 / 7, 1 / 7]
-    )
+    falling = [share / 7 for share in (6, 5, 4, 3, 2, 1)]
+    assert _rates(10, 0.4, 10) == pytest.approx([0.25, 0.5, 0.75, 1, *falling])
 
 
 @pytest.mark.parametrize(("steps", "warmup"), [(1, 0.0), (1, 0.9), (2, 0.99), (7, 0.5)])

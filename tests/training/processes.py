@@ -40,13 +40,14 @@ def _child(words: list[str], folder: str, spot: str, environment: dict[str, str]
     os.environ.update(environment)
     told = os.open(OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(told, 1), os.dup2(told, 2)
-    from cifar_lab.cli import fit
+    from cifar_lab.cli import main
 
     if spot:
         name, _, count = spot.partition(":")
         owner, hook, numbers = SPOTS[name]()
         _die_at(owner, hook, int(count), numbers)
-    sys.exit(fit(words))
+    sys.argv = ["cifar_lab/__main__.py"]
+    sys.exit(main(["fit", *words]))
 
 
 def _die_at(owner: object, hook: str, count: int, numbers: Signals) -> None:
@@ -75,9 +76,9 @@ def _of_classifier(hook: str, *numbers: signal.Signals):
 
 def _of_atomic(hook: str):
     def find() -> tuple[object, str, Signals]:
-        from cifar_lab import atomic
+        from cifar_lab import files
 
-        return atomic.os, hook, (signal.SIGKILL,)
+        return files.os, hook, (signal.SIGKILL,)
 
     return find
 

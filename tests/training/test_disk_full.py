@@ -3,7 +3,6 @@
 import csv
 import errno
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,21 +12,14 @@ import pytest
 import torch
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from cifar_lab import atomic
-from cifar_lab.cli import fit
-from cifar_lab.dashboards.metrics_csv import MetricsCSV
+from cifar_lab import files
+from cifar_lab.cli.main import program
+from cifar_lab.run.metrics import MetricsCSV
 
 RUN = Path("logs/mlp/version_0")
 
 
-@pytest.fixture
-def run(tree: Path, capsys: pytest.CaptureFixture[str]):
-    def run_fit(*words: str) -> tuple[int, str]:
-        given = f"--model mlp --data_dir '{tree}' --log_dir logs --batch_size 20 --max_steps 25"
-        given += " --hidden_units 8 --log_every 5 --eval_every 10 --progress none"
-        return fit([*shlex.split(given), *words]), capsys.readouterr().err
-
-    return run_fit
+FEW = ["--hidden_units", "8", "--log_every", "5", "--progress", "none"]
 
 
 def _full_at(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, call: int) -> None:
@@ -48,24 +40,25 @@ def _full_at(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, call: in
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # events
 @pytest.mark.parametrize(
     ("owner", "name", "call"),
-    [(atomic.os, "replace", 6), (MetricsCSV, "_append", 4), (RecordWriter, "write", 30)],
+    [(files.os, "replace", 6), (MetricsCSV, "_append", 4), (RecordWriter, "write", 30)],
     ids=["checkpoint", "metrics", "events"],
 )
 def test_a_full_disk_ends_the_run_with_its_checkpoint_intact(
-    run, monkeypatch: pytest.MonkeyPatch, owner: object, name: str, call: int
+    run, fit, monkeypatch: pytest.MonkeyPatch, owner: object, name: str, call: int
 ) -> None:
     with monkeypatch.context() as patch:
         _full_at(patch, owner, name, call)
-        status, told = run("--dashboard", "scalars" if owner is RecordWriter else "off")
+        dashboard = "scalars" if owner is RecordWriter else "off"
+        status, _, told = run(*FEW, "--dashboard", dashboard)
     assert status == 1
     assert "cannot be written (No space left on device)" in told
     assert f"Last good checkpoint: {RUN}/checkpoints/last.ckpt, step " in told
-    assert f"to go on: python scripts/fit.py --resume {RUN}" in told
+    assert f"To resume: {program('fit')} --resume {RUN}" in told
     assert not list(RUN.rglob("*.part"))
     assert not (RUN / "summary.json").exists()
     checkpoint = torch.load(RUN / "checkpoints" / "last.ckpt", weights_only=True)
     assert f"step {checkpoint['global_step']}." in told
-    assert fit(["--resume", str(RUN)]) == 0  # with space made
+    assert fit("--resume", str(RUN))[0] == 0  # with space made
     with (RUN / "metrics.csv").open(newline="") as file:
         assert [int(row["step"]) for row in csv.DictReader(file)] == [1, 5, 10, 15, 20, 25]
 
@@ -74,14 +67,14 @@ UNDER_A_LIMIT = """
 import resource, sys
 limit = int(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-from cifar_lab.cli import fit
-sys.exit(fit(sys.argv[2:]))
+from cifar_lab.cli import main
+sys.exit(main(["fit", *sys.argv[2:]]))
 """
 
 
 @pytest.mark.slow
-def test_a_limit_of_the_system_on_files_is_met_like_a_full_disk(run) -> None:
-    assert run("--max_steps", "10", "--dashboard", "off")[0] == 0
+def test_a_limit_of_the_system_on_files_is_met_like_a_full_disk(run, fit) -> None:
+    assert run(*FEW, "--max_steps", "10", "--dashboard", "off")[0] == 0
     path = RUN / "checkpoints" / "last.ckpt"
     before = path.read_bytes()
     limit = str(len(before) - 1)  # the real thing: no checkpoint fits, all other files do
@@ -97,4 +90,4 @@ def test_a_limit_of_the_system_on_files_is_met_like_a_full_disk(run) -> None:
     assert "Traceback" not in process.stderr
     assert path.read_bytes() == before
     assert not list(RUN.rglob("*.part"))
-    assert fit(words) == 0
+    assert fit(*words)[0] == 0

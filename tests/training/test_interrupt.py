@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import sys
@@ -46,7 +47,10 @@ def test_a_signal_leaves_a_checkpoint_and_the_way_to_go_on(
 ) -> None:
     assert processes.run(words(tree), spot) == status
     told = Path(processes.OUTPUT).read_text()
-    assert f"Stopped at step {step}. To go on: python scripts/fit.py --resume {RUN}" in told
+    # Before it stands the interpreter, by its name or its path.
+    assert re.search(
+        rf"Stopped at step {step}\. To resume: \S+ -m cifar_lab fit --resume {RUN}", told
+    )
     assert last_step() == step
     assert not (RUN / "summary.json").exists()
     assert processes.run(["--resume", str(RUN)]) == 0

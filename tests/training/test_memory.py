@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from cifar_lab.parsing import parse_fit
-from cifar_lab.training import fit
+from cifar_lab.plan import Plan
+from cifar_lab.training import fit, job
 from cifar_lab.training.memory import kept_memory
 
 only_glibc = pytest.mark.skipif(
@@ -83,10 +83,10 @@ def test_a_run_keeps_memory_while_it_trains(tree: Path, monkeypatch: pytest.Monk
         events.append("freed")
 
     train = fit.Trainer.fit
-    monkeypatch.setattr(fit, "kept_memory", watched)
+    monkeypatch.setattr(job, "kept_memory", watched)
     monkeypatch.setattr(
         fit.Trainer, "fit", lambda *args, **kw: (events.append("fit"), train(*args, **kw))
     )
-    words = ["--model", "mlp", "--hidden_units", "4", "--max_steps", "2", "--batch_size", "20"]
-    fit.run_fit(parse_fit([*words, "--data_dir", str(tree), "--dashboard", "off"]))
+    settings = {"hidden_units": [4], "max_steps": 2, "batch_size": 20, "dashboard": "off"}
+    fit.train(Plan.of("mlp", data_dir=tree, **settings), command="test")
     assert events == ["kept", "fit", "freed"]

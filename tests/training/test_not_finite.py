@@ -1,25 +1,16 @@
 """A loss or weights that are not finite end a run; the good checkpoint stays."""
 
-import shlex
 from pathlib import Path
 
 import pytest
 import torch
 
-from cifar_lab.cli import fit
 from cifar_lab.models.classifier import ImageClassifier
 
 RUN = Path("logs/mlp/version_0")
 
 
-@pytest.fixture
-def run(tree: Path, capsys: pytest.CaptureFixture[str]):
-    def run_fit(*words: str) -> tuple[int, str]:
-        given = f"--model mlp --data_dir '{tree}' --log_dir logs --batch_size 20 --max_steps 25"
-        given += " --log_every 5 --eval_every 10 --progress none --dashboard off"
-        return fit([*shlex.split(given), *words]), capsys.readouterr().err
-
-    return run_fit
+FEW = ["--log_every", "5", "--progress", "none", "--dashboard", "off"]
 
 
 def _spoil(monkeypatch: pytest.MonkeyPatch, at: int, what: str) -> None:
@@ -27,13 +18,12 @@ def _spoil(monkeypatch: pytest.MonkeyPatch, at: int, what: str) -> None:
     original = ImageClassifier.training_step
 
     def training_step(self: ImageClassifier, batch, batch_idx: int):
-        loss = original(self, batch, batch_idx)
+        outputs = original(self, batch, batch_idx)
         if self.global_step + 1 == at and what == "loss":
-            _, correct, count = self.meter._batches.pop()
-            self.meter._batches.append((torch.tensor(float("nan")), correct, count))
+            outputs["loss"] = outputs["loss"] + float("nan")  # its gradient stays as it was
         if self.global_step + 1 == at and what == "gradient":
             self.network[3].weight.register_hook(lambda gradient: gradient * float("inf"))
-        return loss
+        return outputs
 
     monkeypatch.setattr(ImageClassifier, "training_step", training_step)
 
@@ -46,28 +36,33 @@ def _is_finite(checkpoint: dict) -> bool:
     return all(tensor.isfinite().all() for tensor in checkpoint["state_dict"].values())
 
 
-def test_a_loss_is_found_at_the_next_point_and_its_step_is_named(
-    run, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("loss", "step 12: the loss is not finite (all weights are finite; lr 0.002)"),
+        ("gradient", "step 13: the loss is not finite (first in network."),
+    ],
+)
+def test_what_is_not_finite_ends_the_run_at_the_next_point_and_its_step_is_named(
+    run, monkeypatch: pytest.MonkeyPatch, what: str, message: str
 ) -> None:
-    _spoil(monkeypatch, 12, "loss")
-    status, told = run()
+    _spoil(monkeypatch, 12, what)
+    status, _, told = run(*FEW)
     assert status == 1
-    assert "step 12: the loss is not finite" in told
-    assert "lr 0.002" in told
+    assert message in told
     assert "last.ckpt, step 10" in told
     assert _saved()["global_step"] == 10
+    assert _is_finite(_saved())
     assert not (RUN / "summary.json").exists()
 
 
-def test_a_gradient_is_found_with_the_weights_that_it_spoilt(
+def test_the_step_is_that_of_the_optimizer_where_batches_are_accumulated(
     run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _spoil(monkeypatch, 12, "gradient")
-    status, told = run()
+    _spoil(monkeypatch, 3, "loss")
+    status, _, told = run(*FEW, "--accumulate_grad_batches", "2")
     assert status == 1
-    assert "step 13: the loss is not finite (first in network." in told
-    assert _saved()["global_step"] == 10
-    assert _is_finite(_saved())
+    assert "step 3: the loss is not finite" in told
 
 
 @pytest.mark.parametrize("clock", ["2", "1e-6"])
@@ -75,7 +70,7 @@ def test_weights_that_are_not_finite_replace_no_checkpoint(
     run, monkeypatch: pytest.MonkeyPatch, clock: str
 ) -> None:
     _spoil(monkeypatch, 10, "gradient")  # an evaluation follows, and a checkpoint
-    status, told = run("--log_every", "25", "--checkpoint_minutes", clock)
+    status, _, told = run(*FEW, "--log_every", "25", "--checkpoint_minutes", clock)
     assert status == 1
     assert "step 10: weights are not finite (first in network.3.weight" in told
     assert _is_finite(_saved())
@@ -83,7 +78,7 @@ def test_weights_that_are_not_finite_replace_no_checkpoint(
 
 
 def test_a_learning_rate_that_is_far_too_large_ends_the_run(run) -> None:
-    status, told = run("--lr", "1e20")
+    status, _, told = run(*FEW, "--lr", "1e20")
     assert status == 1
     assert "not finite (first in network." in told
     assert "lr 1e+20" in told

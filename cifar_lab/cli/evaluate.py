@@ -1,0 +1,93 @@
+"""``cifar-lab evaluate``: the accuracy of a checkpoint, as a table or as JSON, with a figure."""
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from cifar_lab.cli.parser import CHECKPOINT, OWN_MODEL, Command, images_at_a_time
+from cifar_lab.errors import UserError
+from cifar_lab.run_settings import RUN
+from cifar_lab.settings import setting
+
+
+@dataclass(frozen=True)
+class _Options:
+    split: Literal["test", "val", "train"] = setting(
+        "test", "val and train as the model's training had them"
+    )
+    tta: Literal["none", "flip", "flip_shift", "flip_grid"] = setting(
+        "none",
+        "mean logits of the image and its mirror image (flip), also shifted by a pixel "
+        "(flip_shift), or by three pixels or none each way (flip_grid, 18 views: for fully "
+        "connected networks)",
+    )
+    output: Path | None = setting(
+        None, "folder of confusion_SPLIT.png (default: beside the checkpoint)"
+    )
+    json: bool = setting(False, "print JSON, and nothing else")
+
+
+COMMAND = Command(
+    "evaluate",
+    "Evaluates a checkpoint: accuracy, loss, expected calibration error (15 bins), accuracy and\n"
+    "precision of each class, and the confusion matrix as a figure. Each image of the split\n"
+    "counts once; everything is computed in float32. Settings, classes and normalization come\n"
+    "from the checkpoint.\n\n"
+    "Exit status: 0 done, 1 out of memory, 2 wrong input, 130 interrupted.",
+    _Options,
+    positionals=(CHECKPOINT,),
+    shared=(
+        OWN_MODEL,
+        "accelerator",
+        images_at_a_time(500),
+        replace(
+            RUN["data_dir"], help="default: $CIFAR_LAB_DATA, else that of the run, else ./data"
+        ),
+        replace(RUN["source"], help="auto: images of the model's own kind"),
+    ),
+    example="lightning_logs/cnn/version_0 --split val",
+)
+
+
+def run(options: Any, given: Mapping[str, str], command: str) -> int:
+    """Run the command; return its exit status."""
+    from cifar_lab.inference.evaluation import evaluate_logits
+    from cifar_lab.inference.evaluation_report import Report, write_figure
+    from cifar_lab.inference.known_data import data_dir_of_run, load_split
+    from cifar_lab.inference.logits import split_logits
+    from cifar_lab.run.checkpoint import find_checkpoint
+    from cifar_lab.run.restore import load_classifier
+
+    path = find_checkpoint(options.ckpt)
+    model = load_classifier(path, options.accelerator, options.model)
+    data_dir = options.data_dir or data_dir_of_run(path)
+    known = load_split(model, options.split, data_dir, options.source)
+    figure = _open_folder(options.output, path) / f"confusion_{options.split}.png"
+    start = time.perf_counter()
+    evaluation = evaluate_logits(*split_logits(model, known, options.batch_size, options.tta))
+    seconds = time.perf_counter() - start
+    report = Report(path, model, options.split, options.tta, evaluation, known, figure, seconds)
+    try:
+        write_figure(evaluation, known.image_set.class_names, figure)
+    except UserError:  # the numbers are printed all the same
+        report = replace(report, figure=None)
+        raise
+    finally:
+        print(report.as_json() if options.json else report.as_text())
+    return 0
+
+
+def _open_folder(output: Path | None, checkpoint: Path) -> Path:
+    """Return the folder for the figure, and make it if it is missing, before the work begins."""
+    folder = output or checkpoint.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        told = f"{folder}: cannot be written to ({error.strerror})"
+        hint = f"{told}; give --output a folder for the figure"
+        raise UserError(f"--output {told}" if output else hint) from error
+    return folder

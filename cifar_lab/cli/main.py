@@ -1,0 +1,172 @@
+"""``cifar-lab COMMAND ...``: finds the command, runs it, and turns errors into exit statuses.
+
+The statuses are 0 for success, 1 for a failed training or check, 2 for wrong input (one or two
+lines, no traceback), 130 and 143 for an interrupted and a terminated command, and 141 if the
+output pipe was closed. Nothing heavy is imported before the flags are understood.
+"""
+
+import contextlib
+import io
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from cifar_lab import __version__, errors
+from cifar_lab.cli.help import help_of
+from cifar_lab.cli.output import print_json
+from cifar_lab.errors import TrainingEndedError, UserError
+from cifar_lab.settings import unknown
+
+VERSION = f"cifar-lab {__version__}"
+COMMANDS = {
+    "fit": "train a model, or resume a run",
+    "evaluate": "accuracy, calibration and confusion matrix of a checkpoint",
+    "predict": "most probable classes of image files",
+    "export": "write a trained model for other programs: ONNX, torch.export",
+    "report": "train the systems of the lab report; draw its figures and table",
+    "speedrun": "accuracy of a recipe against its training time",
+    "ablate": "what each part of a fast recipe contributes",
+    "study-initialisation": "why the report's two MLPs differ",
+    "check-gradients": "compare the gradients written by hand with autograd",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command: its name and the words behind it; return the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    _prepare_output()
+    name = words[0].replace("_", "-") if words else "--help"
+    if name not in COMMANDS:
+        return _run("cifar-lab", lambda: _without_command(words[0] if words else name))
+    module = import_module(f"cifar_lab.cli.{name.replace('-', '_')}")
+    interrupted = getattr(module, "INTERRUPTED_NOTE", "Interrupted.")
+    return _run(f"cifar-lab {name}", lambda: _call(module, name, words[1:]), interrupted)
+
+
+def _call(module: Any, name: str, words: list[str]) -> int:
+    flags = words[: words.index("--")] if "--" in words else words
+    others = [word for word in flags if word not in ("-h", "--help")]
+    if others != flags:
+        print(help_of(module.COMMAND, others, program(name)))
+        return 0
+    options, given = module.COMMAND.parse(words)
+    work = partial(module.run, options, given, command_line(name, words))
+    if not module.COMMAND.results:
+        return work()
+    print_json(options.json, work)
+    return 0
+
+
+def _without_command(word: str) -> int:
+    if word == "--version":
+        print(VERSION)
+    elif word in ("-h", "--help"):
+        print(_overview())
+    elif word.startswith("-"):
+        raise UserError(f"{word}: expected a command first, such as: cifar-lab fit {word}")
+    else:
+        raise UserError(unknown("command", word, COMMANDS))
+    return 0
+
+
+def _overview() -> str:
+    lines = [
+        f"{VERSION}: CIFAR-10 in PyTorch Lightning\n",
+        "usage: cifar-lab COMMAND [--FLAG VALUE ...]\n",
+        *(f"  {name:<22}{text}" for name, text in COMMANDS.items()),
+        "\ncifar-lab COMMAND --help explains one. Example: cifar-lab fit --model cnn",
+    ]
+    return "\n".join(lines)
+
+
+def _run(prog: str, work: Callable[[], int], interrupted: str = "Interrupted.") -> int:
+    """Do the work of a command; return its exit status, after saying what went wrong."""
+    status = 0
+    try:
+        status = work()
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has ended
+        discard(sys.stdout)
+        return status or errors.PIPE_CLOSED
+    except UserError as error:
+        tell(f"{prog}: {error}")
+        return errors.WRONG_INPUT
+    except TrainingEndedError as ended:
+        if ended.status == errors.PIPE_CLOSED:
+            discard(sys.stdout)
+        if ended.status in (errors.INTERRUPTED, errors.TERMINATED):
+            tell(f"\n{ended} {interrupted}")
+        else:
+            tell(f"{prog}: {ended}")
+        return ended.status
+    except (MemoryError, RuntimeError) as error:
+        if not errors.is_out_of_memory(error):
+            raise
+        told = f"out of memory ({errors.first_line(error)})"
+        tell(f"{prog}: {told}. A smaller --batch_size needs less.")
+        return errors.FAILED
+    except KeyboardInterrupt:
+        tell(f"\n{interrupted}")
+        return errors.INTERRUPTED
+
+
+def program(name: str) -> str:
+    """Return how to call a command again from here, as this process was called.
+
+    That is the console command, the script of its name, or ``python -m cifar_lab``.
+    """
+    called = Path(sys.argv[0])
+    if called.stem == "cifar-lab":
+        words = [_shown_path(sys.argv[0]), name]
+    elif called.parent.name == "scripts" and called.stem == name.replace("-", "_"):
+        words = [_shown_path(sys.executable), sys.argv[0]]
+    else:
+        words = [_shown_path(sys.executable), "-m", "cifar_lab", name]
+    return shlex.join(words)
+
+
+def _shown_path(text: str) -> str:
+    """Return a path as people write it: a name if the shell finds it, relative if below here."""
+    path, absolute = Path(text), Path(os.path.abspath(text))
+    found = shutil.which(path.name)
+    if found and os.path.abspath(found) == str(absolute):
+        return path.name
+    if not absolute.is_relative_to(Path.cwd()):
+        return text
+    below = absolute.relative_to(Path.cwd())
+    return str(below) if len(below.parts) > 1 else os.path.join(os.curdir, below)
+
+
+def command_line(name: str, words: Sequence[str]) -> str:
+    """Return the words of a command as they are recorded in files."""
+    return shlex.join(["cifar-lab", name, *words])
+
+
+def _prepare_output() -> None:
+    """Let every name be printed, and a process without an output or error stream do its work."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # until the process ends
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as the error stream is
+
+
+def tell(text: str) -> None:
+    """Print to the error stream, if anybody reads it."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        discard(sys.stderr)
+
+
+def discard(stream: Any) -> None:
+    """Let nothing more reach a pipe that nobody reads; Python would complain at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,0 +1,71 @@
+"""``cifar-lab report``: train the lab report's systems; write its figures, table and pages."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cifar_lab.cli.output import check_writable, writing
+from cifar_lab.cli.parser import STUDY_STATUSES, Command
+from cifar_lab.errors import UserError
+from cifar_lab.settings import Seed, setting
+
+
+@dataclass(frozen=True)
+class _Options:
+    systems: list[str] = setting(["all"], "systems by number or recipe, or all")
+    seeds: list[Seed] = setting([], "seeds of the MLPs [0,1,2; with --quick 0]")
+    cnn_seeds: list[Seed] = setting([0], "seeds of the CNN")
+    quick: bool = setting(False, "shorten the recipes, for a look")
+    log_dir: Path | None = setting(None, "folder of the runs [OUTPUT/runs]")
+    no_train: bool = setting(False, "take only the runs that are there")
+    reference: Path | None = setting(None, "folder that gets the scalars of the runs too")
+    output: Path = setting(
+        Path("lightning_logs/report"), "folder of the figures, the table and the pages"
+    )
+    json: bool = setting(False, "print JSON, and nothing else")
+
+
+COMMAND = Command(
+    "report",
+    "Trains the eight systems of the lab report by its protocol, or takes the runs that are\n"
+    "there. Writes its eight figures (PNG and SVG), results.json with every number, and the pages\n"
+    "report.md and report.html, with a table of the report's figures beside these.\n\n"
+    f"{STUDY_STATUSES}trains what is missing.",
+    _Options,
+    shared=("accelerator", "precision", "data_dir", "source"),
+    results=True,
+    example="--quick --systems mlp,cnn",
+)
+INTERRUPTED_NOTE = "Interrupted; the same command trains what is missing."
+
+
+def run(options: Any, given: Mapping[str, str], command: str) -> dict[str, Any]:
+    """Run the command; return its results."""
+    from cifar_lab.experiments.report import choose, gather, write_reference
+    from cifar_lab.experiments.report_page import draw_figures, markdown, write_pages
+    from cifar_lab.experiments.study import Study
+    from cifar_lab.files import write_json
+
+    log_dir = options.log_dir or options.output / "runs"
+    seeds = options.seeds or ([0] if options.quick else [0, 1, 2])
+    plans = {
+        system.recipe: system.plan(options.quick).changed({**given, "log_dir": log_dir}, "--")
+        for system in choose(options.systems)
+    }
+    for flag, folder in (("--output", options.output), ("--reference", options.reference)):
+        check_writable(flag, folder and folder / "results.json")  # before hours of training
+    of_each = {recipe: options.cnn_seeds if recipe == "cnn" else seeds for recipe in plans}
+    runs = Study(plans, of_each, command).runs(train=not options.no_train)
+    if not runs:
+        raise UserError(f"{log_dir}: none of the runs is there; leave --no_train out to train them")
+    results, folder = gather(runs, options.quick), options.output
+    with writing("--output", folder / "results.json"):
+        write_json(folder / "results.json", results)
+        figures = draw_figures(runs, folder)
+        pages = write_pages(results, figures, folder, command)
+    if options.reference:
+        with writing("--reference", options.reference / "mlp"):
+            write_reference(runs, options.reference)
+    print(f"\n{markdown(results)}\n\nfigures, table and pages: {folder}")
+    return {**results, "files": [str(path) for path in (*pages, *figures)]}

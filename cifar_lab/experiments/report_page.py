@@ -1,0 +1,163 @@
+"""The pages of the report, in Markdown and as one HTML file: its table and its figures."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cifar_lab.data.image_set import describe
+from cifar_lab.errors import UserError
+from cifar_lab.experiments.report import SYSTEMS, Results
+from cifar_lab.experiments.tables import markdown_table, mean_and_deviation, time_range
+from cifar_lab.recipes import recipes
+from cifar_lab.run.plot import NAMES, SPLITS, VERMILION, plot_band, save_figure, style
+from cifar_lab.run.run import Run
+
+TITLE = "From an MLP in NumPy to a CNN: the report's systems on CIFAR-10"
+CSS = """\
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; font-size: 14px }
+td, th { border-bottom: 1px solid #ccc; padding: .3rem .6rem; text-align: left }
+td:nth-child(n+4):nth-child(-n+9) { white-space: nowrap }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(30rem, 1fr)) }
+svg { max-width: 100%; height: auto }"""
+PEAKED = 10  # a loss whose peak is more than so many times its median has a logarithmic axis
+
+
+def markdown(results: Results) -> str:
+    """Return the table with a line for each system, and above it what the numbers are."""
+    table = markdown_table([_cells(system) for system in results["systems"]])
+    return f"{_caption(results)}\n\n{table}"
+
+
+def _caption(results: Results) -> str:
+    data, versions = results["data"], results["versions"]
+    images = describe(data["source"], data["location"] if data["source"] == "folder" else "")
+    short = "SHORTENED recipes, for a look only. " if results["quick"] else ""
+    return (
+        f"{short}Test accuracy in %, mean ± standard deviation over the seeds, by the report's "
+        f"protocol: trained on all {data['images']['train']:,} training images, the curve followed "
+        "on the test set. The best point is picked on that curve, so it flatters. "
+        f"Data: {images}, fingerprint {data['fingerprint']}. torch {versions['torch']}, "
+        f"pytorch-lightning {versions['pytorch_lightning']}."
+    )
+
+
+def _cells(system: dict[str, Any]) -> dict[str, str]:
+    report = system["report"]
+    return {
+        "#": str(system["number"]),
+        "recipe": f"`{system['recipe']}`",
+        "system": system["title"],
+        "report, best point": f"{100 * report:.2f}" if report else "–",
+        "best point": mean_and_deviation(system["best"]),
+        "difference": f"{100 * (fmean(system['best']) - report):+.2f}" if report else "–",
+        "last point": mean_and_deviation(system["last"]),
+        "seeds": ", ".join(map(str, system["seeds"])),
+        "time of a run": time_range(system["seconds"]),
+        "hardware": "; ".join(system["devices"]),
+    }
+
+
+def write_pages(
+    results: Results, figures: Sequence[Path], folder: Path, command: str
+) -> list[Path]:
+    """Write ``report.md`` and ``report.html``; return their paths.
+
+    The figures are PNG files in the folder, each with an SVG beside it.
+    """
+    pictures = [f"![{path.stem.replace('_', ' ')}]({path.name})" for path in figures]
+    parts = [f"# {TITLE}", markdown(results), *pictures, f"Written by `{command}`.", ""]
+    pages = {
+        folder / "report.md": "\n\n".join(parts),
+        folder / "report.html": _html_page(results, figures, command),
+    }
+    for path, text in pages.items():
+        path.write_text(text, "utf-8")
+    return list(pages)
+
+
+def _html_page(results: Results, figures: Sequence[Path], command: str) -> str:
+    cells = [_cells(system) for system in results["systems"]]
+    lines = [
+        '<!DOCTYPE html>\n<html lang="en">\n<meta charset="utf-8">',
+        f"<title>{escape(TITLE)}</title>\n<style>\n{CSS}\n</style>",
+        f"<h1>{escape(TITLE)}</h1>\n<p>{escape(_caption(results))}</p>\n<table>",
+        _row("th", cells[0]),
+        *(_row("td", row.values()) for row in cells),
+        '</table>\n<div class="figures">',
+        *(_inline(path.with_suffix(".svg")) for path in figures),
+        f"</div>\n<p>Written by <code>{escape(command)}</code>.</p>\n</html>\n",
+    ]
+    return "\n".join(lines)
+
+
+def _row(tag: str, texts: Iterable[str]) -> str:
+    parts = [re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text)) for text in texts]
+    return "<tr>" + "".join(f"<{tag}>{part}</{tag}>" for part in parts) + "</tr>"
+
+
+def _inline(path: Path) -> str:
+    """Return the SVG element of a file; its names are made unique on a page of several figures."""
+    svg = path.read_text("utf-8")
+    svg = re.sub(r'\bid="', f'id="{path.stem}-', svg[svg.index("<svg") :])
+    return re.sub(r'(url\(#|href="#)', rf"\1{path.stem}-", svg)
+
+
+def draw_figures(runs: Mapping[str, Sequence[Run]], folder: Path) -> list[Path]:
+    """Draw the two figures of each system that has some, as PNG and SVG; return the PNG files."""
+    files = []
+    for system in SYSTEMS:
+        if system.figures is None or system.recipe not in runs:
+            continue
+        title = recipes()[system.recipe].title
+        for number, name in zip(system.figures, ("acc", "loss"), strict=True):
+            figure = _draw(runs[system.recipe], name, f"Figure {number}: {title}")
+            for suffix in (".svg", ".png"):
+                path = folder / f"figure_{number}{suffix}"
+                save_figure(figure, path, salt=f"figure {number}")
+            files.append(path)
+    return files
+
+
+def _draw(runs: Sequence[Run], name: str, title: str) -> Figure:
+    """Return a figure of the curves "acc" or "loss", with the report's best accuracy."""
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for split in ("train", "test"):
+        _add_curve(axes, runs, f"{name}/{split}", SPLITS[split], NAMES[split])
+    if name == "loss":
+        style(axes, "optimizer steps", "cross entropy (nats)", f"{title}, training loss")
+        losses = runs[0].curves["loss/train"][1]
+        if losses.max() > PEAKED * np.median(losses):
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
+    else:
+        style(axes, "optimizer steps", "accuracy (%)", f"{title}, accuracy")
+        report = runs[0].summary["report_accuracy"]
+        if report is not None:
+            label = f"report's best point, {100 * report:.2f} %"
+            axes.axhline(100 * report, color=VERMILION, linestyle="--", linewidth=1, label=label)
+    axes.legend(loc="upper right" if name == "loss" else "lower right", frameon=False)
+    return figure
+
+
+def _add_curve(axes: Axes, runs: Sequence[Run], tag: str, colour: str, label: str) -> None:
+    """Draw the mean over the seeds and their range, at the steps that all runs have.
+
+    A run that was resumed has a point where it had ended, too.
+    """
+    curves = [dict(zip(*run.curves.get(tag, ((), ())), strict=True)) for run in runs]
+    steps = sorted(set(curves[0]).intersection(*curves))
+    if not steps:
+        raise UserError(f"{runs[0].path}: no {tag} in metrics.csv, or none that all runs have")
+    factor = 100 if tag.startswith("acc") else 1
+    values = factor * np.array([[curve[step] for step in steps] for curve in curves])
+    seeds = f", mean and range of {len(runs)} seeds" if len(runs) > 1 else ""
+    plot_band(axes, steps, values, colour, label=label + seeds)

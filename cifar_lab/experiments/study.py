@@ -1,0 +1,179 @@
+"""A study: variants × seeds, and a run for each, which is found on disk, resumed or trained."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from pytorch_lightning import Callback
+
+from cifar_lab.data.image_set import SYNTHETIC_NOTE
+from cifar_lab.errors import TrainingEndedError, UserError
+from cifar_lab.experiments.tables import mean_and_deviation
+from cifar_lab.plan import Plan, decisive
+from cifar_lab.recipes.own_model import is_own_model
+from cifar_lab.run.folder import folder_of_runs, run_folders
+from cifar_lab.run.resume import ResumePoint
+from cifar_lab.run.run import Run
+from cifar_lab.run.summary import POINT_NAMES
+from cifar_lab.training import fit
+from cifar_lab.training.console import quiet
+from cifar_lab.training.trainer import build_trainer
+
+
+@dataclass
+class Study:
+    """Several plans with several seeds each, and a run for each of them.
+
+    A finished run in the log folder is taken if its images and its decisive settings are the same,
+    the newest one first. Otherwise the newest unfinished one is resumed. If there is none, a new
+    run is trained.
+
+    Attributes:
+        variants: plans by name; their seeds are replaced.
+        seeds: seeds of all variants, or those of each variant by its name.
+        command: command that the study was started with, for the summaries of its runs.
+        anew: whether unfinished runs are trained anew: a resumed one would lack measurements.
+        file: name of a file that the folder of a finished run must hold, or "" for none.
+        callbacks: function that returns further callbacks for a new run.
+    """
+
+    variants: Mapping[str, Plan]
+    seeds: Sequence[int] | Mapping[str, Sequence[int]]
+    command: str
+    anew: bool = False
+    file: str = ""
+    callbacks: Callable[[], Sequence[Callback]] = tuple
+    _known: dict[Path, Run] = field(default_factory=dict, init=False)
+
+    def plans(self) -> Iterator[tuple[str, Plan]]:
+        """Yield the name and the plan of each run."""
+        for name, plan in self.variants.items():
+            seeds = self.seeds[name] if isinstance(self.seeds, Mapping) else self.seeds
+            for seed in seeds:
+                yield name, plan.replace(seed=seed)
+
+    def runs(self, train: bool = True) -> dict[str, list[Run]]:
+        """Return the runs of each variant; without ``train``, those that are there.
+
+        Raises:
+            UserError: Settings, data or a run are wrong, or the runs saw different images.
+            TrainingEndedError: A run failed or was interrupted.
+        """
+        images = self.images if train else None  # without training they need not be there
+        found: dict[str, list[Run]] = {}
+        for name, plan in self.plans():
+            run = self.find(plan, images)
+            if run is None and not train:
+                continue
+            label = f"{name}, seed" if name else "seed"
+            state = f"is there: {run.path}" if run else "is trained"
+            print(f"\n--- {label} {plan.settings.seed} {state}", flush=True)
+            found.setdefault(name, []).append(run or self.train(plan))
+        seen = {run.summary["data"]["fingerprint"] for several in found.values() for run in several}
+        if len(seen) > 1:
+            raise UserError(
+                f"the runs saw different images (fingerprints {', '.join(sorted(seen))}); give "
+                "another --log_dir, so that they are kept apart"
+            )
+        return found
+
+    @cached_property
+    def images(self) -> str:
+        """The fingerprint of the images that the runs are trained on.
+
+        Synthetic ones are refused where a run on real ones is there.
+        """
+        _, plan = next(self.plans())
+        _check_settings(plan)
+        data = fit.load_data(plan)
+        if data.image_set.source == "synthetic" and plan.settings.source == "auto":
+            run = self.find(plan)
+            if run is not None and run.summary["data"]["source"] != "synthetic":
+                where = run.summary["data"]["location"]
+                raise UserError(
+                    f"{run.path}: on images of {where}, which are not found now; say with "
+                    "--data_dir where they are, or give --source synthetic"
+                )
+        return data.image_set.fingerprint
+
+    def find(self, plan: Plan, images: str | None = None) -> Run | None:
+        """Return the newest finished run of a plan, or None.
+
+        ``images`` is the fingerprint of the images that it must have seen; None for any.
+        """
+        wanted = plan.decisive()
+        for run in self._newest_first(plan):
+            try:
+                if not run.finished or decisive(run.config) != wanted:
+                    continue
+                is_seen = images in (None, run.summary["data"]["fingerprint"])
+                if is_seen and (run.path / self.file).exists():
+                    return run
+            except UserError as error:
+                told = f"a damaged run: {error}; remove {run.path} to train it anew"
+                raise UserError(told) from error
+        return None
+
+    def train(self, plan: Plan) -> Run:
+        """Train a plan, or resume an unfinished run of it; return the finished run."""
+        point = None if self.anew else self._resume_point(plan)
+        outcome = fit.train(plan, point, command=self.command, callbacks=self.callbacks())
+        if outcome.status or outcome.run is None:
+            raise TrainingEndedError(outcome.message, outcome.status)
+        return outcome.run
+
+    def _resume_point(self, plan: Plan) -> ResumePoint | None:
+        """Return the last checkpoint of the newest unfinished run of a plan, or None."""
+        wanted = plan.decisive()
+        for run in self._newest_first(plan):
+            folder, point = run.folder, ResumePoint(run.folder.last_checkpoint)
+            is_there = folder.config.exists() and point.path.exists()
+            if run.finished or not is_there or folder.is_locked:  # another process trains it
+                continue
+            try:
+                if decisive(run.config) != wanted:
+                    continue
+                if point.content["cifar_lab"]["data"].get("fingerprint") == self.images:
+                    return point
+            except UserError as error:
+                print(f"{run.path} is not resumed: {error}", file=sys.stderr)
+        return None
+
+    def _newest_first(self, plan: Plan) -> Iterator[Run]:
+        """Yield the runs in the log folder of a plan, each the same object every time."""
+        model = plan.recipe.model if is_own_model(plan.recipe.model) else None
+        for folder in reversed(run_folders(folder_of_runs(plan.settings.log_dir))):
+            yield self._known.setdefault(folder.path, Run(folder, model))
+
+
+def _check_settings(plan: Plan) -> None:
+    """Refuse trials, and several processes: all but the first would end with the first run."""
+    settings = plan.settings
+    if settings.fast_dev_run:
+        raise UserError("--fast_dev_run and --seeds: several seeds are trained in whole runs")
+    if (settings.devices, settings.num_nodes) == ("1", 1):
+        return  # nothing is asked of the hardware, since all runs may be there
+    quiet()
+    processes = build_trainer(settings, cpu_only=False).world_size
+    if processes > 1:
+        raise UserError(
+            "--devices and --num_nodes: runs one after the other are trained by one process, "
+            f"these ask for {processes}"
+        )
+
+
+def table_of_seeds(runs: Sequence[Run]) -> str:
+    """Return the accuracies of runs, mean ± sample standard deviation, as lines for people."""
+    summaries = [run.summary for run in runs]
+    seeds = ", ".join(str(summary["seed"]) for summary in summaries)
+    lines = [f"\nseeds {seeds}, mean ± standard deviation"]
+    if summaries[0]["data"]["source"] == "synthetic":
+        lines.append(SYNTHETIC_NOTE)
+    for split, points in summaries[0]["accuracy"].items():
+        for which in filter(points.__contains__, POINT_NAMES):
+            values = [summary["accuracy"][split][which] for summary in summaries]
+            title = f"{split} accuracy, {POINT_NAMES[which]}"
+            lines.append(f"  {title:<40}{mean_and_deviation(values)} %")
+    return "\n".join(lines)

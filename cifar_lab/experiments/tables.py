@@ -1,0 +1,64 @@
+"""The results of several runs in numbers: means, deviations, intervals, and Markdown tables."""
+
+from collections.abc import Mapping, Sequence
+from math import sqrt
+from statistics import fmean, mean, stdev
+
+from cifar_lab.run.run import Run
+from cifar_lab.run.summary import hardware
+
+# The 0.975 quantile of Student's t for 1, 2, … degrees of freedom, as in any table of it. For more
+# degrees the last value is used, which is at most 4 % too large.
+STUDENT = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
+    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
+    *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
+)
+
+
+def mean_and_deviation(values: Sequence[float]) -> str:
+    """Return fractions in percent, "48.46 ± 1.04" (sample standard deviation); one value alone."""
+    percent = [100 * value for value in values]
+    text = f"{fmean(percent):.2f}"
+    return text if len(percent) == 1 else f"{text} ± {stdev(percent):.2f}"
+
+
+def paired(values: Sequence[float], base: Sequence[float]) -> tuple[float, float]:
+    """Return the mean difference of at least two pairs, and half its 95 % interval."""
+    differences = [value - other for value, other in zip(values, base, strict=True)]
+    freedom = min(len(differences) - 1, len(STUDENT))
+    return mean(differences), STUDENT[freedom - 1] * stdev(differences) / sqrt(len(differences))
+
+
+def mean_time(seconds: Sequence[float]) -> str:
+    """Return the mean, such as "1,234 s" or "9.5 s"."""
+    value = fmean(seconds)
+    return f"{value:,.0f} s" if value >= 10 else f"{value:.1f} s"
+
+
+def time_range(seconds: Sequence[float]) -> str:
+    """Return the shortest and the longest time, such as "59–71 s" or "3 min"."""
+    low, high = min(seconds), max(seconds)
+    unit, divisor = ("s", 1) if high < 120 else ("min", 60)
+    shown = {f"{value / divisor:.0f}" for value in (low, high)}
+    return f"{'–'.join(sorted(shown, key=float))} {unit}"
+
+
+def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Return a table in Markdown; a row has its cells by the headings of their columns."""
+    lines = [rows[0], ["---"] * len(rows[0]), *(row.values() for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def versions_of(runs: Sequence[Run]) -> dict[str, str]:
+    """Return the version of each package that made the runs, or all versions where they differ."""
+    all_versions = [run.summary["versions"] for run in runs]
+    return {
+        name: ", ".join(dict.fromkeys(versions[name] for versions in all_versions))
+        for name in all_versions[0]
+    }
+
+
+def hardware_of(runs: Sequence[Run]) -> list[str]:
+    """Return what the runs computed on, and in which precision, each once."""
+    return list(dict.fromkeys(hardware(run.summary) for run in runs))

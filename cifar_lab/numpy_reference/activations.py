@@ -1,0 +1,49 @@
+"""Activations: ReLU for hidden layers, softmax for probabilities of classes."""
+
+import numpy as np
+
+from cifar_lab.numpy_reference.layer import Array, Layer, check_array
+
+
+class ReLU(Layer):
+    """``y = max(0, x)``, element by element, for an array of any shape.
+
+    The derivative at 0, which does not exist, is taken to be 0, as in PyTorch.
+    """
+
+    def forward(self, x: Array) -> Array:
+        """Return max(0, x), of the shape of ``x``."""
+        check_array("ReLU: x", x, np.shape(x))
+        return self._save_for_backward(np.maximum(x, 0), x > 0)
+
+    def backward(self, dout: Array) -> Array:
+        """Return ``dout`` where the **input** was positive, and 0 elsewhere."""
+        positive = self._saved_for(dout)
+        # The Jacobian is diagonal, 1(x_j > 0); the product with it is a mask.
+        return dout * positive
+
+
+class Softmax(Layer):
+    """``p_i = exp(x_i) / Σ_k exp(x_k)`` over the classes of each row.
+
+    The largest logit of a row is subtracted first. This changes nothing, because numerator and
+    denominator shrink alike, and it leaves exponents of at most 0, so finite logits of any size
+    give finite results. A class far below the largest gets a probability of exactly 0, and then no
+    gradient reaches its logit; ``SoftmaxCrossEntropy`` has no such gap.
+    """
+
+    def forward(self, x: Array) -> Array:
+        """Map logits (B, C), C at least 1, to probabilities (B, C), whose rows sum to 1."""
+        check_array("Softmax: x", x, ("B", "C"))
+        if x.shape[1] == 0:
+            raise ValueError(f"Softmax: x has shape {x.shape}; expected at least one class")
+        e = np.exp(x - x.max(axis=1, keepdims=True))
+        p = e / e.sum(axis=1, keepdims=True)
+        return self._save_for_backward(p, p)
+
+    def backward(self, dout: Array) -> Array:
+        """Map ∂L/∂p (B, C) to ∂L/∂x (B, C)."""
+        p = self._saved_for(dout)
+        # The Jacobian is diag(p) − p pᵀ. Its product with dout needs one dot product a row:
+        # dx_j = p_j dout_j − p_j Σ_i dout_i p_i
+        return p * (dout - (dout * p).sum(axis=1, keepdims=True))

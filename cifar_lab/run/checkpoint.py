@@ -1,0 +1,144 @@
+"""A checkpoint file: found and read without trust in it, and written whole or not at all.
+
+It is read with ``weights_only=True``, which runs no code. What is wrong with it is said in a line
+or two, before its content takes more memory than the file has bytes.
+"""
+
+import io
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from torch import Tensor
+
+from cifar_lab.errors import UserError
+from cifar_lab.files import check_file, explained, shown, write_atomically
+
+FILE_LIMIT = 2**32  # bytes; the largest model of the registry has 0.1 GB with its optimizer
+READABLE = (1, 2)  # formats; see CHECKPOINT_FORMAT in models/classifier.py
+PLAIN = (str, int, float)  # types of settings, and of the items of those that are lists
+FACTS = {"source": str, "fingerprint": str, "val_size": int, "split_seed": int}  # about the data
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's way to save a checkpoint, through :func:`write_atomically`."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        """Save ``checkpoint`` under ``path``, whole or not at all."""
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content.getbuffer())
+
+
+def find_checkpoint(path: Path) -> Path:
+    """Return the checkpoint at a path; in the folder of a run the best one, else the last."""
+    with explained(f"{shown(path)}: cannot be read"):
+        path = path.expanduser()
+        if path.is_file():
+            return path
+        if not path.is_dir():
+            what = "not a file, but a pipe or device" if path.exists() else "no such checkpoint"
+            raise UserError(f"{path}: {what}")
+        for folder in (path, path / "checkpoints"):
+            for name in ("best.ckpt", "last.ckpt"):
+                if (folder / name).is_file():
+                    return folder / name
+        versions = sorted(entry.name for entry in path.glob("version_*"))
+    hint = f"; did you mean {path / versions[-1]}?" if versions else ""
+    raise UserError(f"{path}: no checkpoints/best.ckpt or last.ckpt in this folder{hint}")
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Return the content of a checkpoint of this package, in a readable format, on the CPU."""
+    with explained(f"{path}: cannot be read"):
+        try:
+            size = check_file(path, FILE_LIMIT)
+            _check_zip(path, size)
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except (UserError, OSError):
+            raise
+        except pickle.UnpicklingError as error:
+            raise UserError(
+                f"{path}: not a checkpoint that is safe to read: it holds more than tensors and "
+                "plain values, or is damaged"
+            ) from error
+        except Exception as error:  # a damaged file makes torch raise errors of every kind
+            raise UserError(f"{path}: damaged or not a checkpoint") from error
+    _check_origin(path, content)
+    _check_weights(path, content, size)
+    return content
+
+
+def _check_zip(path: Path, size: int) -> None:
+    """Refuse a file that is not an undamaged zip file such as torch writes.
+
+    Torch's files are not compressed; a compressed one could take a thousand times its size in
+    memory. Torch checks no checksums, so that an altered weight would pass, and reads no part that
+    is marked as a folder, whose weights would then be whatever the memory held before.
+    """
+    if not zipfile.is_zipfile(path):
+        raise UserError(f"{path}: damaged or not a checkpoint ({size:,} bytes)")
+    with zipfile.ZipFile(path) as file:
+        parts = file.infolist()
+        if sum(part.file_size for part in parts) > size:
+            raise UserError(f"{path}: not a checkpoint that is safe to read: it is compressed")
+        odd = next((part.filename for part in parts if part.external_attr), None)
+        if broken := odd or file.testzip():
+            raise UserError(f"{path}: damaged ({shown(broken)} inside is not as it was written)")
+
+
+def _check_origin(path: Path, content: Any) -> None:
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise UserError(f"{path}: not a checkpoint of cifar_lab (it has no state_dict)")
+    origin = content.get("cifar_lab")
+    if not isinstance(origin, dict):
+        raise UserError(
+            f"{path}: not a checkpoint of cifar_lab, or one from before its format 1; "
+            "train the model again"
+        )
+    found = origin.get("format")
+    if found not in READABLE:
+        is_newer = isinstance(found, int) and found > max(READABLE)
+        advice = "Update cifar_lab" if is_newer else "Train the model again"
+        raise UserError(
+            f"{path}: checkpoint format {shown(found)} of cifar_lab "
+            f"{shown(origin.get('version'))}; this version reads the formats "
+            f"{' and '.join(map(str, READABLE))}. {advice}"
+        )
+    names, data = origin.get("class_names"), origin.get("data")
+    if not (isinstance(names, list) and all(map(_is_name, names))):
+        raise UserError(f"{path}: altered (class names {shown(names)}; expected a list of names)")
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: altered (data {shown(data)}; expected settings)")
+    for name, kind in FACTS.items():
+        value = data.get(name, kind())
+        if type(value) is not kind or (isinstance(value, int) and value < 0):
+            raise UserError(f"{path}: altered (data {name} {shown(value)})")
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and value.isprintable()  # it may be shown on a terminal
+
+
+def _check_weights(path: Path, checkpoint: dict[str, Any], size: int) -> None:
+    """Refuse settings that are not plain values, and weights larger than the file."""
+    settings, weights = checkpoint.get("hyper_parameters"), checkpoint["state_dict"]
+    if not isinstance(settings, dict) or not isinstance(weights, dict):
+        raise UserError(f"{path}: altered (no settings or no weights)")
+    for name, value in settings.items():
+        items = value if isinstance(value, list | tuple) else [value]
+        if not all(item is None or isinstance(item, PLAIN) for item in items):
+            raise UserError(f"{path}: altered (setting {shown(name)} {shown(value)})")
+    tensors = list(weights.values())
+    if not all(isinstance(tensor, Tensor) for tensor in tensors):
+        raise UserError(f"{path}: altered (weights that are not tensors)")
+    held = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    if held > size:
+        raise UserError(f"{path}: altered (weights of {held:,} bytes in a file of {size:,})")

@@ -1,0 +1,70 @@
+"""Figures of runs: their curves, the colours, and files that are the same byte for byte.
+
+They are drawn through matplotlib's objects, without pyplot: no window, no state outlives them.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# The palette of Okabe and Ito, which people with any colour vision tell apart:
+# https://jfly.uni-koeln.de/color/
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+BLUE, VERMILION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#999999"
+SPLITS = {"train": GREY, "val": VERMILION, "test": BLUE}
+NAMES = {"train": "training batches", "val": "validation images", "test": "test images"}
+DPI = 120
+FORMATS = (".svg", ".png", ".pdf")
+
+
+def plot_run(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str) -> Figure:
+    """Draw the accuracy and the loss of a run; ``curves`` are those of ``Run.curves``."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for axes, name, factor, label in (
+        (left, "acc", 100, "accuracy (%)"),
+        (right, "loss", 1, "loss (nats)"),
+    ):
+        for split, colour in SPLITS.items():
+            steps, values = curves.get(f"{name}/{split}", ((), ()))
+            if len(steps):
+                marker = "o" if len(steps) == 1 else None
+                values = factor * np.asarray(values)
+                axes.plot(steps, values, color=colour, marker=marker, label=NAMES[split])
+        style(axes, "optimizer steps", label)
+        axes.legend(frameon=False)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def plot_band(axes: Axes, steps: Any, values: np.ndarray, colour: str, **line: Any) -> None:
+    """Draw the mean of several seeds as a line, and their range as a band.
+
+    ``steps`` is (N,), ``values`` is (seeds, N), and ``line`` are arguments of ``Axes.plot``.
+    """
+    axes.plot(steps, values.mean(0), color=colour, linewidth=1.5, **line)
+    axes.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0)
+
+
+def style(axes: Axes, xlabel: str, ylabel: str, title: str = "") -> None:
+    """Give axes their labels, a light grid, and no frame at the top and the right."""
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    if title:
+        axes.set_title(title, loc="left", fontsize=9)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def save_figure(figure: Figure, path: Path, salt: str) -> None:
+    """Write a figure without a date and without random names; the suffix names the format.
+
+    ``salt`` distinguishes the names of the parts of SVG files that may stand on the same page.
+    """
+    metadata: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+    with mpl.rc_context({"svg.hashsalt": salt}):
+        figure.savefig(path, metadata=metadata.get(path.suffix, {}), dpi=DPI)

@@ -1,0 +1,91 @@
+"""The settings that every run has, whatever its model; each is declared here and only here."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cifar_lab.settings import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Seed,
+    Share,
+    setting,
+    settings_of,
+)
+
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"]
+FREE = {"resumable": True, "decisive": False}
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """The settings of a run, apart from the model's own."""
+
+    model: str = setting("cnn", "model to train, or module:Class of your own", "run")
+    recipe: str | None = setting(None, "recipe or .yaml file to start from (the model's)", "run")
+    max_steps: PositiveInt | None = setting(
+        None, "optimizer steps; overrides max_epochs", "run", resumable=True
+    )
+    max_epochs: PositiveInt | None = setting(
+        None, "epochs; overrides the recipe's max_steps", "run", resumable=True
+    )
+    eval_every: PositiveInt = setting(500, "steps between evaluations", "run")
+    batch_size: PositiveInt = setting(128, "training images in a step, for each process", "run")
+    accumulate_grad_batches: PositiveInt = setting(1, "batches in an optimizer step", "run")
+    gradient_clip_val: NonNegativeFloat | None = setting(
+        None, "largest norm of the gradient; 0: any", "run"
+    )
+    seed: Seed = setting(0, "random seed of weights, batches, augmentation and dropout", "run")
+    deterministic: bool = setting(False, "deterministic algorithms on a GPU; slower", "run")
+
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = setting(
+        "auto", "auto: the best there is", "hardware", resumable=True
+    )
+    devices: str = setting(
+        "1", "how many: 2; which: 0,1 or 1, alone; auto: all", "hardware", resumable=True
+    )
+    strategy: str = setting("auto", "Lightning's strategy, such as ddp", "hardware", resumable=True)
+    num_nodes: PositiveInt = setting(1, "number of machines", "hardware", resumable=True)
+    precision: Precision = setting("auto", "auto: bf16 if faster", "hardware")
+
+    data_dir: str | None = setting(None, "default: $CIFAR_LAB_DATA, else ./data", "data", **FREE)
+    source: Literal["auto", "cifar10", "synthetic"] = setting(
+        "auto", "auto: find, download, or synthetic", "data", **FREE
+    )
+    mirror: list[str] = setting(
+        [], "addresses to download from ($CIFAR_LAB_MIRROR)", "data", **FREE
+    )
+    val_size: NonNegativeInt | None = setting(
+        None, "images held out to select on (a tenth); 0: the report's protocol", "data"
+    )
+    augment: list[str] = setting([], "some of flip,alternating_flip,crop,cutout, or none", "data")
+    crop_padding: NonNegativeInt = setting(4, "pixels that crop shifts by at most", "data")
+    verify_data: bool = setting(False, "compare images with their cache by content", "data", **FREE)
+
+    log_dir: str = setting("lightning_logs", "folder of all runs", "output", decisive=False)
+    log_every: PositiveInt = setting(20, "steps between points of the training curves", "output")
+    progress: Literal["auto", "bar", "line", "none"] = setting(
+        "auto", "auto: a bar on a terminal, else lines", "output", **FREE
+    )
+    dashboard: Literal["full", "scalars", "off"] = setting(
+        "full", "TensorBoard; full: with pictures", "output", **FREE
+    )
+    profiler: Literal["simple", "advanced"] | None = setting(
+        None, "time Lightning's hooks", "output", **FREE
+    )
+    checkpoint_minutes: PositiveFloat = setting(
+        2.0, "minutes between checkpoints", "output", **FREE
+    )
+
+    fast_dev_run: bool = setting(False, "one step and one evaluation, nothing written", "trial")
+    overfit_batches: NonNegativeInt = setting(0, "train on this many batches alone", "trial")
+    limit_train_batches: PositiveInt | Share | None = setting(
+        None, "batches in an epoch; 0.1: a share", "trial"
+    )
+    limit_val_batches: PositiveInt | Share | None = setting(
+        None, "batches in a validation; 0.1: a share", "trial"
+    )
+
+
+RUN = settings_of(RunSettings)

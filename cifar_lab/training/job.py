@@ -1,0 +1,135 @@
+"""One run, once its parts are there: train, test the best checkpoint, write the summary."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.utilities import rank_zero_only
+
+from cifar_lab.dashboards.progress import make_progress
+from cifar_lab.dashboards.tensorboard import Dashboard, open_dashboard
+from cifar_lab.data.datamodule import CIFAR10DataModule
+from cifar_lab.models.classifier import ImageClassifier
+from cifar_lab.models.curves import Curves
+from cifar_lab.plan import Plan
+from cifar_lab.run.metrics import MetricsCSV
+from cifar_lab.run.resume import ResumePoint
+from cifar_lab.run.run import Run
+from cifar_lab.run.summary import Summary, accuracies, describe_data, describe_device, versions
+from cifar_lab.training.checkpoints import Checkpoints
+from cifar_lab.training.console import print_end, print_header
+from cifar_lab.training.interrupt import Interrupt, signals_kept
+from cifar_lab.training.memory import kept_memory
+from cifar_lab.training.outcome import Outcome, outcome_of
+from cifar_lab.training.trainer import fit_model
+
+
+@dataclass
+class Job:
+    """A run whose parts are there; its Trainer has no callbacks and loggers yet."""
+
+    plan: Plan
+    data: CIFAR10DataModule
+    model: ImageClassifier
+    trainer: Trainer
+    on_disk: Run
+    point: ResumePoint | None  # checkpoint that the run is resumed from
+    command: str  # command or call that started the run
+    callbacks: Sequence[Callback]  # further callbacks of the Trainer
+    start: float  # time when the set-up began, of time.perf_counter
+
+    def __post_init__(self) -> None:
+        self.curves = Curves(stop_if_not_finite=True)
+        split = "test" if self.data.evaluates_on_test else "val"
+        minutes = self.plan.settings.checkpoint_minutes
+        folder = self.on_disk.folder
+        self.checkpoints = Checkpoints(folder, split, self.curves, minutes, self.point)
+        self.interrupt = Interrupt(self.checkpoints)
+
+    def run(self) -> Outcome:
+        """Train and evaluate; return how the run ended."""
+        with kept_memory(), signals_kept():
+            outcome = outcome_of(self._work, self.on_disk, self.checkpoints, self.interrupt)
+        return outcome if rank_zero_only.rank == 0 else replace(outcome, message="")
+
+    def _work(self) -> bool:
+        """Train, test and write the summary; return False if a signal came."""
+        trainer, checkpoints, folder = self.trainer, self.checkpoints, self.on_disk.folder
+        dashboard = self._connect()
+        step = self.point.step if self.point else None
+        print_header(self.plan, self.model, self.data, trainer, folder, step)
+        start = time.perf_counter()
+        # In all processes but the first, the folder is one that is never written to.
+        path = self.point.folder.last_checkpoint if self.point else None
+        fit_model(trainer, self.model, self.data, path)
+        passed = time.perf_counter() - start
+        if self.interrupt.ended(trainer):
+            return False
+        checkpoints.keep_if_best(trainer.global_step)  # a run may be killed before it does so
+        # Testing loads the best checkpoint, and with it what the callbacks knew at that time.
+        before, speed = checkpoints.seconds_before, self.curves.overall_speed
+        seconds = {"train": self.curves.overall_seconds, "fit": before + passed}
+        accuracy = self._accuracies()
+        if dashboard:
+            dashboard.write_end(accuracy, trainer.global_step)
+        seconds["dashboard"] = dashboard.seconds if dashboard else 0.0
+        seconds["checkpoints"] = checkpoints.seconds
+        seconds["total"] = before + time.perf_counter() - self.start
+        summary = self._summary(accuracy, seconds, speed)
+        if trainer.is_global_zero:
+            summary.write(folder.summary)
+        print_end(summary, self.plan, folder, dashboard is not None)
+        return True
+
+    def _connect(self) -> Dashboard | None:
+        """Give the Trainer its callbacks and loggers.
+
+        The order matters: checkpoints come after everything that writes curves, and progress is
+        shown when all is saved, since nobody may read it any more, which ends the run.
+        """
+        folder, point = self.on_disk.folder, self.point if rank_zero_only.rank == 0 else None
+        table = MetricsCSV(folder.metrics, point.rows if point else None)
+        step = point.step if point else None
+        dashboard = open_dashboard(
+            self.plan, self.model, self.data, self.trainer, folder, step, self.command
+        )
+        progress = make_progress(self.plan.settings.progress)
+        found = [self.curves, dashboard, *self.callbacks, self.checkpoints, progress]
+        self.trainer.callbacks += [*filter(None, found), self.interrupt]
+        self.trainer.loggers = [dashboard.logger, table] if dashboard else [table]
+        return dashboard
+
+    def _accuracies(self) -> dict[str, Any]:
+        """Return the accuracies of the run; test the best checkpoint where one was selected."""
+        trainer, checkpoints, tested = self.trainer, self.checkpoints, None
+        best, last = checkpoints.best, checkpoints.last
+        if not self.data.evaluates_on_test:
+            path = trainer.strategy.broadcast(str(checkpoints.folder.best_checkpoint))
+            trainer.test(
+                self.model, datamodule=self.data, ckpt_path=path, verbose=False, weights_only=True
+            )
+            tested = round(float(trainer.callback_metrics["acc/test"]), 6)
+        return accuracies(checkpoints.split, best, last, tested)
+
+    def _summary(
+        self, accuracy: dict[str, Any], seconds: dict[str, float], speed: float
+    ) -> Summary:
+        synthetic = self.data.image_set.source == "synthetic"
+        recipe = self.plan.recipe
+        return Summary(
+            model=recipe.model,
+            recipe=recipe.name,
+            accuracy=accuracy,
+            # The report has no figure for synthetic images.
+            report_accuracy=None if synthetic else recipe.report_accuracy,
+            steps=self.trainer.global_step,
+            seconds=seconds,
+            images_per_second=speed,
+            data=describe_data(self.data),
+            seed=self.plan.settings.seed,
+            device=describe_device(self.trainer),
+            versions=versions(),
+            command=self.command,
+        )

@@ -1,0 +1,159 @@
+"""The soak trial: it kills at the right moments, compares bit by bit, and reports a difference."""
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import killed_run
+import soak
+from cifar_lab.plan import Plan
+from cifar_lab.run.run import Run
+from cifar_lab.training.fit import train
+from killed_run import KilledRun, differences
+
+Killed = Callable[[str], KilledRun]
+
+
+@pytest.mark.slow
+def test_two_kills_are_survived(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--model", "mlp", "--kills", "2", "--max_steps", "60", "--checkpoint_seconds", "0.1"]
+    flags = "--hidden_units 8 --batch_size 12 --eval_every 25 --dashboard off"
+    assert soak.main([*words, "--data_dir", str(tree), f"--flags={flags}", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["same"]
+    assert found["kills"] >= 1
+    assert found["unreadable"] == 0
+
+
+@pytest.fixture
+def killed(monkeypatch: pytest.MonkeyPatch) -> Killed:
+    """A run of a Python text in place of the package."""
+
+    def make(text: str) -> KilledRun:
+        monkeypatch.setattr(killed_run, "FIT", [sys.executable, "-c", text])
+        return KilledRun([], Path("killed"))
+
+    return make
+
+
+def test_a_run_that_ends_by_itself_is_no_kill(killed: Killed) -> None:
+    run = killed("import sys; print('it broke'); sys.exit(1)")
+    told = run.run_and_kill(60.0, while_writing=False)
+    assert told == "not needed, fit ended with status 1: it broke"
+    run.finish()
+    assert run.failures == ["fit ended with status 1: it broke"] * 2
+    crashed = killed("import os; os.abort()")
+    told = crashed.run_and_kill(60.0, while_writing=False)
+    assert told.startswith("not needed, fit ended with status")
+    assert run.counts()["kills"] == crashed.counts()["kills"] == 0
+
+
+# Opens the run after a while, and writes a checkpoint after another while.
+OPENS = """
+import pathlib, time
+folder = pathlib.Path("killed/mlp/version_0")
+(folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+time.sleep(0.5)
+for part in folder.rglob("*.part"):
+    part.unlink()
+(folder / "config.yaml.part").write_text("seed: 0")
+(folder / "config.yaml.part").replace(folder / "config.yaml")
+time.sleep(0.5)
+(folder / "checkpoints" / "last.ckpt.part").touch()
+time.sleep(60)
+"""
+
+
+def test_the_delay_begins_when_the_run_is_opened_also_the_second_time(killed: Killed) -> None:
+    run = killed(OPENS)
+    for _ in range(2):
+        start = time.monotonic()
+        assert run.run_and_kill(0.1, while_writing=False) == "before the first checkpoint"
+        assert 0.6 < time.monotonic() - start < 30
+    start = time.monotonic()
+    run.run_and_kill(-0.1, while_writing=False)
+    assert 0.1 < time.monotonic() - start < 0.5
+
+
+def test_a_checkpoint_that_is_cut_off_is_counted_once(killed: Killed) -> None:
+    run = killed(OPENS)
+    told = [run.run_and_kill(0.0, while_writing=True), run.run_and_kill(-0.1, while_writing=False)]
+    half = "before the first checkpoint, a checkpoint half written"
+    assert told == [half, "before the first checkpoint"]  # the second kill found the same file
+    assert run.counts() == {"kills": 2, "written": 0, "cut_off": 1, "unreadable": 0}
+
+
+def test_a_damaged_checkpoint_is_reported(killed: Killed) -> None:
+    run = killed("import time; time.sleep(60)")
+    path = Path("killed/mlp/version_0/checkpoints/last.ckpt")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"damaged")
+    assert "damaged or not a checkpoint" in run.run_and_kill(-0.1, while_writing=False)
+    assert run.unreadable == 1
+
+
+def test_nothing_is_left_running(killed: Killed, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = killed("import time; time.sleep(60)")
+    started: list[Any] = []
+    monkeypatch.setattr(
+        KilledRun, "_watch", lambda run, process, *_: started.append(process) or 1 / 0
+    )
+    with pytest.raises(ZeroDivisionError):
+        run.finish()
+    assert started[0].returncode == -signal.SIGKILL
+
+
+def test_every_fifth_kill_comes_before_the_run_is_opened() -> None:
+    options, _ = soak.COMMAND.parse(["--kills", "11"])
+    delays = soak._delays(options, seconds=30.0, start_up=8.0)
+    assert [delay < 0 for delay in delays] == [number % 5 == 4 for number in range(11)]
+    assert all(-8 <= delay <= 1.2 * 22 / 11 for delay in delays)
+
+
+def test_a_zero_with_a_minus_is_another_one() -> None:
+    assert not killed_run.same(torch.zeros(2), -torch.zeros(2))
+    assert killed_run.same({"a": [torch.zeros(2)]}, {"a": [torch.zeros(2)]})
+
+
+def test_a_difference_in_the_last_bit_is_reported(tree: Path) -> None:
+    settings = {"hidden_units": 8, "data_dir": tree, "batch_size": 12, "max_steps": 4}
+    plan = Plan.of("mlp", **settings, dashboard="off", progress="none")
+    first, second = (
+        Run(train(plan.replace(log_dir=name), command="test").run.folder)
+        for name in ("first", "second")
+    )
+    assert differences(first, second) == []
+    path = second.folder.last_checkpoint
+    content = torch.load(path, weights_only=True)
+    bias = content["state_dict"]["network.1.bias"]
+    bias[0] = torch.nextafter(bias[0], torch.tensor(1.0))
+    torch.save(content, path)
+    assert differences(first, second) == ["state_dict"]
+    bias[0] = torch.nextafter(bias[0], torch.tensor(-1.0))
+    content["optimizer_states"][0]["param_groups"][0]["lr"] *= 1.01
+    torch.save(content, path)
+    assert differences(first, second) == ["optimizer_states"]
+    table = second.folder.metrics
+    table.write_text(table.read_text().replace("4,", "4,1", 1))
+    assert differences(first, second)[1] == "metrics.csv: 2 and 2 rows"
+
+
+def test_wrong_input(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a_file").touch()
+    for words, said in (
+        (["--output", "a_file/x"], "--output a_file/x: cannot be written"),
+        (["--flags", "'open"], "--flags 'open: "),
+        (["--kills", "0"], "positive integer"),
+        (["--modle", "mlp"], "did you mean --model"),
+    ):
+        assert soak.main(words) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1

@@ -1,0 +1,259 @@
+"""The speed-run: the report's protocol, a row for each length, runs that are not repeated."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from matplotlib.axes import Axes
+
+from cifar_lab.errors import TrainingEndedError
+from cifar_lab.experiments import speedrun
+from cifar_lab.experiments.speedrun_page import draw, table
+from cifar_lab.inference.logits import split_logits
+from cifar_lab.plan import Plan
+from cifar_lab.training import fit
+from cifar_lab.training.outcome import Outcome
+
+WORDS = ("speedrun", "--recipe", "mlp", "--log_dir", "logs")
+ONE = ("--max_epochs", "1", "--seeds", "0")
+
+
+@pytest.fixture
+def tree(write_tree: Callable[..., Path]) -> Path:
+    """Enough for a batch of the recipe."""
+    return write_tree(train=70, test=3)
+
+
+@pytest.fixture
+def run(tree: Path, call, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(speedrun, "peak", lambda *given: 2e9)
+    return lambda *words: call(*WORDS, "--data_dir", str(tree), *words)
+
+
+@pytest.fixture
+def evaluate(tree: Path, call):
+    """Return the accuracy of views that ``evaluate`` finds for the first run."""
+
+    def evaluate(tta: str) -> float:
+        words = ("logs/mlp/version_0/checkpoints/last.ckpt", "--tta", tta, "--json")
+        status, out, told = call("evaluate", *words, "--data_dir", str(tree))
+        assert status == 0, told
+        return json.loads(out)["accuracy"]
+
+    return evaluate
+
+
+def _change_extra(**changes: Any) -> Path:
+    (path,) = Path("logs").rglob(speedrun.EXTRA_FILE)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    return path
+
+
+def test_a_row_a_length_with_the_numbers_of_its_runs(run, tree: Path, evaluate) -> None:
+    words = ("--seeds", "0,3", "--max_epochs", "1,2", "--json", "--output", "made/found.json")
+    status, out, told = run(*words)
+    assert status == 0, told
+    found = json.loads(out)
+    assert json.loads(Path("made/found.json").read_text()) == found
+    assert [row["epochs"] for row in found["rows"]] == [1, 2]
+    assert found["data"] == tree.name
+    assert str(tree.parent) not in out
+    assert "speedrun --recipe mlp --seeds 0,3 --max_epochs 1,2" in found["command"]
+    summaries = [json.loads(p.read_text()) for p in sorted(Path("logs").rglob("summary.json"))]
+    assert len(summaries) == 4
+    for summary in summaries:
+        tested = summary["accuracy"]["test"]
+        assert summary["data"]["images"]["val"] == 0
+        assert tested["best_step"] == summary["steps"]  # read once, at the end
+        row = next(row for row in found["rows"] if row["steps"] == summary["steps"])
+        seed = row["seeds"].index(summary["seed"])
+        assert row["accuracies"][seed] == tested["last"]
+        assert row["train_seconds"][seed] == round(summary["seconds"]["train"], 1)
+        assert row["convolution_gflops"][seed] == [2, 2]
+    views = evaluate("flip_shift")
+    assert found["rows"][0]["accuracies_of_views"][0] == pytest.approx(views)
+
+
+def test_runs_are_not_repeated_and_other_views_are_evaluated(run, monkeypatch, evaluate) -> None:
+    _, first, _ = run(*ONE)
+    monkeypatch.setattr(fit, "train", lambda *given, **named: pytest.fail("trained again"))
+    monkeypatch.setattr(speedrun, "peak", lambda *given: pytest.fail("measured again"))
+    asked = []
+    monkeypatch.setattr(
+        speedrun, "split_logits", lambda *given: asked.append(given[3]) or split_logits(*given)
+    )
+    _, again, _ = run(*ONE)
+    assert again.splitlines()[-3:] == first.splitlines()[-3:]
+    assert "| `mlp` | 1 | 1 |" in again
+    _change_extra(accuracies_of_views={"flip_shift": 7})
+    _, out, _ = run(*ONE, "--tta", "flip_grid", "--json")
+    found = json.loads(out)
+    assert found["rows"][0]["accuracies_of_views"][0] == pytest.approx(evaluate("flip_grid"))
+    assert found["rows"][0]["convolution_gflops"] == [[2, 2]]
+    assert "--tta flip_grid" in found["command"]
+    assert "700.00 (6 views)" in run(*ONE)[1]  # as it stands in the file
+    assert asked == ["flip_grid"]
+
+
+def test_a_file_of_an_older_version_keeps_its_timings(run) -> None:
+    run(*ONE)
+    path = _change_extra(accuracy_of_views=7, convolution_gflops=[3, 5])
+    extra = json.loads(path.read_text())
+    for left_out in (("accuracies_of_views",), ("accuracies_of_views", "steps")):
+        path.write_text(json.dumps({n: v for n, v in extra.items() if n not in left_out}))
+        (row,) = json.loads(run(*ONE, "--json")[1])["rows"]
+        assert row["convolution_gflops"] == [[3, 5]]
+        assert row["accuracies_of_views"][0] <= 1
+
+
+def test_a_damaged_file_is_named(run) -> None:
+    run(*ONE)
+    path = _change_extra()
+    views = ('{"accuracies_of_views": 1}', '{"accuracies_of_views": {"flip": "x"}}')
+    for content in ("{", "[]", *views):
+        path.write_text(content)
+        status, _, told = run(*ONE)
+        assert status == 2
+        assert f"{path}: " in told
+        assert told.count("\n") == 1
+
+
+def test_any_other_flag_and_a_configuration_hold_for_every_run(run) -> None:
+    Path("my.yaml").write_text("precision: 64-true\n")
+    words = ("--max_epochs", "1", "--seeds", "0..1", "--hidden-units", "9", "--config", "my.yaml")
+    status, out, told = run(*words, "--json")
+    assert status == 0, told
+    found = json.loads(out)
+    assert found["rows"][0]["seeds"] == [0, 1]
+    assert found["rows"][0]["hardware"][0].endswith("64-true")
+    assert "--hidden_units 9" in found["command"]
+    configs = [yaml.safe_load(path.read_text()) for path in Path("logs").rglob("config.yaml")]
+    assert [config["hidden_units"] for config in configs] == [[9], [9]]
+
+
+def test_other_images_or_an_unfinished_run_are_trained_anew(run, write_tree, call) -> None:
+    run(*ONE)
+    other = write_tree("other", train=80, test=3)
+    status, out, told = call(*WORDS, *ONE, "--data_dir", str(other))
+    assert status == 0, told
+    assert "other, fingerprint " in out
+    unfinished = Path("logs/mlp/version_0/summary.json")
+    unfinished.unlink()
+    assert run(*ONE)[0] == 0
+    assert not unfinished.exists()  # its seconds would not be those of a run
+    assert len(list(Path("logs/mlp").iterdir())) == 3
+
+
+def test_a_run_that_was_made_longer_is_evaluated_anew(run, call) -> None:
+    run(*ONE)
+    path = _change_extra(accuracies_of_views={"flip_shift": 7})
+    assert "| 700.00 (6 views) |" in run(*ONE)[1]
+    assert call("fit", "--resume", str(path.parent), "--max_epochs", "2")[0] == 0
+    assert "| 700.00 (6 views) |" not in run("--max_epochs", "2", "--seeds", "0")[1]
+    assert len(list(Path("logs/mlp").iterdir())) == 1
+
+
+ROW = {
+    "recipe": "mlp",
+    "epochs": None,
+    "steps": 1500,
+    "seeds": [0, 1],
+    "accuracies": [0.5, 0.52],
+    "tta": "flip_grid",
+    "accuracies_of_views": [0.55, 0.55],
+    "train_seconds": [10.0, 20.0],
+    "total_seconds": [11.0, 22.0],
+    "convolution_gflops": [[200.0, 300.4], [250.0, 190.0]],
+    "hardware": ["a processor"],
+}
+
+
+def test_the_table_has_means_over_the_seeds() -> None:
+    assert table([ROW]).splitlines()[-1] == (
+        "| `mlp` | – | 1,500 | 51.00 ± 1.41 | 55.00 ± 0.00 (18 views) | 15 s | 16 s | 0, 1 | "
+        "190–300 | a processor |"
+    )
+
+
+def test_the_figure_has_the_mean_of_each_row_in_the_order_of_time(monkeypatch) -> None:
+    drawn = []
+    monkeypatch.setattr(
+        Axes, "errorbar", lambda axes, *given, **named: drawn.append((*given, named["label"]))
+    )
+    monkeypatch.setattr(Axes, "legend", lambda axes, **named: None)
+    longer = {**ROW, "train_seconds": [60.0, 120.0], "accuracies": [0.6, 0.64], "epochs": 30}
+    draw([longer, ROW], Path("curve.svg"))
+    assert [label for *_, label in drawn] == ["mean of 18 views", "the image itself"]
+    minutes, means, (below, above), _ = drawn[1]
+    assert minutes == pytest.approx([0.25, 1.5])
+    assert means == pytest.approx([51, 62])
+    assert (below, above) == (pytest.approx([1, 2]), pytest.approx([1, 2]))
+    assert drawn[0][1] == pytest.approx([55, 55])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--max_epochs", "1", "--max_steps", "9"], "--max_steps 9 and --max_epochs: give one"),
+        (["--seed=7"], "--seed 7: the runs have the seeds of --seeds"),
+        (["--hiden_units", "9"], "did you mean --hidden_units"),
+        (["--val_size", "9", "--max_epochs", "1"], "--val_size 9: a speedrun trains on all"),
+        (["--eval_every", "9"], "--eval_every 9: a speedrun evaluates at its end"),
+        (["--limit_val_batches", "1"], "--limit_val_batches: a speedrun trains and evaluates"),
+        (["--overfit_batches", "1"], "--overfit_batches: a speedrun trains and evaluates on all"),
+        (["--output", "logs.txt/found.json", "--max_epochs", "1"], "cannot be written"),
+        (["--figure", "logs.txt/curve.svg", "--max_epochs", "1"], "--figure logs.txt/curve.svg: c"),
+        (["--tta", "none"], "--tta none: expected one of flip, flip_shift, flip_grid"),
+        (["--figure", "curve.doc"], "curve.doc: expected a name that ends in .svg, .png, .pdf"),
+    ],
+)
+def test_wrong_input_is_refused(run, words: list[str], message: str) -> None:
+    Path("logs.txt").write_text("a file")
+    status, _, told = run(*words)
+    assert status == 2
+    assert message in told
+    assert not Path("logs").exists()  # nothing was trained
+
+
+def test_a_gpu_takes_a_short_run_of_the_recipe_first(monkeypatch) -> None:
+    taken = []
+
+    def train(plan: Plan, command: str) -> Outcome:
+        taken.append(plan.settings)
+        assert Path(plan.settings.log_dir).is_dir()
+        return Outcome(None, len(taken) - 1, "It ended.")
+
+    monkeypatch.setattr(fit, "train", train)
+    plan = Plan.of(recipe="mlp", **speedrun.PROTOCOL)
+    speedrun._warm_up(plan)
+    assert not taken  # on the CPU there is nothing to warm up
+    monkeypatch.setattr(speedrun, "device_kind", lambda accelerator: "cuda")
+    speedrun._warm_up(plan)
+    (settings,) = taken
+    assert (settings.max_steps, settings.val_size) == (speedrun.WARM_UP, 0)
+    assert not Path(settings.log_dir).exists()  # nothing is left of it
+    with pytest.raises(TrainingEndedError):
+        speedrun._warm_up(plan)
+
+
+def test_the_convolution_is_that_of_what_the_model_computes_on_and_in(monkeypatch) -> None:
+    for module in ("experiments.speedrun", "training.trainer"):
+        on_gpu = {"cpu": "cpu", "auto": "cuda"}.get
+        monkeypatch.setattr(f"cifar_lab.{module}.device_kind", on_gpu)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **given: True)
+    timed: list[tuple[str, torch.dtype]] = []
+    monkeypatch.setattr(
+        speedrun, "peak", lambda work, device, dtype: timed.append((str(device), dtype)) or 1
+    )
+    for settings, expected in (
+        ({"model": "numpy_mlp"}, ("cpu", torch.float32)),
+        ({}, ("cuda", torch.bfloat16)),
+        ({"precision": "16-mixed"}, ("cuda", torch.float16)),
+        ({"accelerator": "cpu", "precision": "64-true"}, ("cpu", torch.float64)),
+    ):
+        speedrun._convolution_gflops(Plan.of(**{"model": "mlp", **settings}))
+        assert timed.pop() == expected

@@ -1,0 +1,260 @@
+"""A checkpoint is written whole; a model is restored from it alone; other files are refused."""
+
+import os
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cifar_lab.errors import UserError
+from cifar_lab.models import REGISTRY
+from cifar_lab.models.classifier import CHECKPOINT_FORMAT, ImageClassifier
+from cifar_lab.run.checkpoint import AtomicCheckpointIO
+from cifar_lab.run.restore import load_classifier
+
+
+def _changed(checkpoint: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
+    content = torch.load(checkpoint, weights_only=True)
+    path = checkpoint.with_name("changed.ckpt")
+    torch.save(change(content) or content, path)
+    return path
+
+
+def test_the_model_is_whole_and_ready(checkpoint: Path) -> None:
+    model = load_classifier(checkpoint)
+    assert not model.training
+    assert model.class_names == ("bird", "cat", "frog")
+    assert model.normalize.filled
+    assert model.data["val_size"] == 12
+    assert model.data["source"] == "folder"
+    assert model(torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).shape == (2, 3)
+
+
+def test_the_folder_of_a_run_means_its_best_checkpoint(checkpoint: Path) -> None:
+    run = checkpoint.parent.parent
+    weights = load_classifier(checkpoint).state_dict()
+    for path in (run, run / "checkpoints"):
+        for name, tensor in load_classifier(path).state_dict().items():
+            assert torch.equal(tensor, weights[name])
+    os.rename(checkpoint, checkpoint.with_name("last.ckpt"))
+    load_classifier(run)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("none.ckpt", r"none\.ckpt: no such checkpoint"),
+        (".", r"no checkpoints/best\.ckpt"),
+        ("x" * 300, "cannot be read"),
+        ("~nobody_here/run", "cannot be read"),
+        ("pipe", "not a file"),
+        ("device", "not a file"),
+        ("folder", "no checkpoints/"),
+        ("loop", "no such checkpoint"),
+        ("large", r"too large .* at most 4,294,967,296 are read"),
+    ],
+)
+def test_what_is_no_checkpoint_is_refused_at_once(path: str, said: str) -> None:
+    os.mkfifo("pipe")
+    Path("device").symlink_to("/dev/zero")
+    Path("folder/best.ckpt").mkdir(parents=True)
+    Path("loop").symlink_to("loop")
+    with open("large", "wb") as file:
+        file.truncate(2**33)  # a hole: no bytes on the disk
+    with pytest.raises(UserError, match=said):
+        load_classifier(path)
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000, -100])
+def test_truncated_files(checkpoint: Path, size: int) -> None:
+    checkpoint.write_bytes(checkpoint.read_bytes()[:size])
+    with pytest.raises(UserError, match=r"damaged|not a checkpoint"):
+        load_classifier(checkpoint)
+
+
+@pytest.mark.parametrize("content", [b"hello", b"\x00" * 5000, b"PK\x03\x04 and so on"])
+def test_files_that_are_something_else(content: bytes) -> None:
+    Path("x.ckpt").write_bytes(content)
+    with pytest.raises(UserError, match="not a checkpoint"):
+        load_classifier("x.ckpt")
+
+
+class _Payload:
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("mark",)
+
+
+def test_a_pickle_runs_no_code() -> None:
+    torch.save({"state_dict": _Payload()}, "x.ckpt")
+    with pytest.raises(UserError, match="safe to read"):
+        load_classifier("x.ckpt")
+    with pytest.raises(pickle.UnpicklingError):
+        REGISTRY["mlp"].load_from_checkpoint("x.ckpt")
+    assert not Path("mark").exists()
+
+
+def test_a_compressed_file_is_refused(checkpoint: Path) -> None:
+    zeros = torch.zeros(10**7)
+    path = _changed(checkpoint, lambda content: content["state_dict"].update(zeros=zeros))
+    with zipfile.ZipFile(path) as file:
+        parts = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in parts.items():
+            file.writestr(name, content)
+    with pytest.raises(UserError, match="it is compressed"):
+        load_classifier(path)
+
+
+def test_one_changed_bit_of_a_weight_is_noticed(checkpoint: Path) -> None:
+    content = bytearray(checkpoint.read_bytes())
+    with zipfile.ZipFile(checkpoint) as file:
+        largest = max(file.infolist(), key=lambda part: part.file_size)
+    content[largest.header_offset + largest.file_size // 2] ^= 1
+    checkpoint.write_bytes(content)
+    with pytest.raises(UserError, match=r"damaged \(.*/data/\d+ inside is not as it was written"):
+        load_classifier(checkpoint)
+
+
+def _nested(depth: int) -> list:
+    """Few lists, of which 2 to the power of ``depth`` would be printed."""
+    lists: list = []
+    for _ in range(depth):
+        lists = [lists, lists]
+    return lists
+
+
+def _set(**values: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda content: content["cifar_lab"].update(values)
+
+
+def _hyper(**values: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda content: content["hyper_parameters"].update(values)
+
+
+ALTERED: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
+    (_set(format=99), "format 99 .* reads the formats 1 and 2. Update cifar_lab"),
+    (_set(format=0), "format 0 .* reads the formats 1 and 2. Train the model again"),
+    (_set(format="\x1b[2J"), r"format '\\x1b\[2J'"),
+    (_set(model=["MLP"]), "which is not one of"),
+    (_set(class_names=[1, 2, 3]), "altered .class names"),
+    (_set(class_names=["a"]), "altered .1 names of 3 classes"),
+    (_set(data=[]), "altered .data"),
+    (_set(data={"val_size": "12"}), "altered .data val_size 12"),
+    (lambda content: content.pop("hyper_parameters") and None, "altered"),
+    (lambda content: content.update(state_dict=[1]), "altered"),
+    (_hyper(hidden_units=[10**5]), "does not fit .*settings ask for more weights than the file"),
+    (_hyper(hidden_units=[8, 10**9, 3]), "does not fit"),
+    (_hyper(num_classes=10**12), "does not fit"),
+    (_hyper(hidden_units="8"), "does not fit|altered"),
+    (_hyper(hidden_units=[[8]]), "altered .setting hidden_units"),
+    (_hyper(hidden_units=["x"]), "does not fit"),
+    (_hyper(hidden_units=[float("inf")]), "does not fit"),
+    (_hyper(num_classes="three"), "does not fit"),
+    (_set(class_names=["a\x1b[2J", "b", "c"]), "altered .class names"),
+    (_set(data={"val_size": -1}), "altered .data val_size -1"),
+    (_set(format=_nested(40)), r"checkpoint format \[\[\[.*\.\.\."),
+    (_set(format=OrderedDict(a=_nested(40))), "checkpoint format .OrderedDict"),
+    (_hyper(optimizer=_nested(40)), "altered .setting optimizer"),
+    (lambda content: content["state_dict"].update(x=1), "altered .weights that are not tensors"),
+    (lambda content: content["state_dict"].update(x=torch.zeros(1).expand(10**12)), "altered"),
+    (lambda content: [1, 2], "not a checkpoint of cifar_lab"),
+    (lambda content: {"weights": 1}, "not a checkpoint of cifar_lab"),
+    (lambda content: content.pop("cifar_lab") and None, "from before"),
+    (_set(format=99, version="9.9"), "format 99 of cifar_lab 9.9"),
+    (_set(model="Transformer"), "'Transformer'"),
+    (_hyper(hidden_units=[5]), "does not fit"),
+    (_hyper(wings=2), "does not fit"),
+    (lambda content: content["hyper_parameters"].update({3: 2}), "does not fit"),
+    (lambda content: content["state_dict"].popitem() and None, r'does not .*Missing .*"network\.'),
+]
+
+
+def test_foreign_and_altered_content_is_told_in_a_line(checkpoint: Path) -> None:
+    for change, said in ALTERED:
+        with pytest.raises(UserError, match=said) as caught:
+            load_classifier(_changed(checkpoint, change))
+        assert str(caught.value).isprintable()
+
+
+def test_a_checkpoint_of_a_compiled_network_is_read(checkpoint: Path) -> None:
+    def compiled(content: dict[str, Any]) -> None:  # the names that torch.compile(network) gives
+        state = content["state_dict"]
+        for key in [key for key in state if key.startswith("network.")]:
+            state[key.replace("network.", "network._orig_mod.")] = state.pop(key)
+
+    images = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
+    expected = load_classifier(checkpoint)(images)
+    assert torch.equal(load_classifier(_changed(checkpoint, compiled))(images), expected)
+
+
+def _saved(model: ImageClassifier, **settings: Any) -> Path:
+    """A checkpoint of a model, whose settings may say something else."""
+    origin = {"format": CHECKPOINT_FORMAT, "model": type(model).__name__}
+    content = {
+        "state_dict": model.state_dict(),
+        "hyper_parameters": {**model.hparams, **settings},
+        "cifar_lab": {**origin, "class_names": ["bird", "cat"], "data": {}},
+    }
+    torch.save(content, "saved.ckpt")
+    return Path("saved.ckpt")
+
+
+SMALL = {
+    "fast_mlp": {"components": 4, "width": 4, "blocks": 1, "expansion": 1},
+    "fast_cnn": {"widths": [4]},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("fast_mlp", {"blocks": 10**9}),
+        ("fast_mlp", {"width": 20_000}),
+        ("fast_mlp", {"expansion": 10**6}),
+        ("fast_cnn", {"widths": [4000, 4000]}),
+        ("cnn", {"num_classes": 10**6}),
+    ],
+)
+def test_settings_of_larger_layers_than_the_file_has_cost_no_memory(
+    name: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _saved(REGISTRY[name](num_classes=2, **SMALL.get(name, {})), **settings)
+    drawn, draw = [], torch.nn.init.kaiming_uniform_
+
+    def note(tensor: torch.Tensor, *given: Any, **named: Any) -> torch.Tensor:
+        drawn.append(tensor.numel())
+        return draw(tensor, *given, **named)
+
+    monkeypatch.setattr(torch.nn.init, "kaiming_uniform_", note)
+    with pytest.raises(UserError, match=r"more weights than the file has|altered"):
+        load_classifier(path)
+    assert sum(drawn) <= 4 * path.stat().st_size
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_half_precision_takes_half_the_bytes(name: str) -> None:
+    model = REGISTRY[name](num_classes=2, **SMALL.get(name, {}))
+    assert load_classifier(_saved(model.bfloat16())).num_classes == 2
+
+
+def test_weights_that_are_not_finite_are_named(checkpoint: Path) -> None:
+    def spoil(content: dict[str, Any]) -> None:
+        name = next(name for name in content["state_dict"] if name.startswith("network"))
+        content["state_dict"][name].view(-1)[0] = float("nan")
+
+    with pytest.raises(UserError, match=r"not finite: network\."):
+        load_classifier(_changed(checkpoint, spoil))
+
+
+def test_a_failed_save_leaves_the_old_checkpoint() -> None:
+    io = AtomicCheckpointIO()
+    io.save_checkpoint({"step": 1}, "last.ckpt")
+    with pytest.raises(AttributeError):
+        io.save_checkpoint({"step": lambda: 2}, "last.ckpt")  # no pickle of a lambda
+    assert torch.load("last.ckpt", weights_only=True) == {"step": 1}
+    assert [path.name for path in Path().iterdir()] == ["last.ckpt"]

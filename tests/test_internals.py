@@ -1,0 +1,193 @@
+"""What relies on undocumented parts of PyTorch and Lightning: each has a test that names it."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.demos.boring_classes import BoringModel
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+import cifar_lab
+from cifar_lab import internals
+
+ROOT = Path(cifar_lab.__file__).parent
+# Names of PyTorch or Lightning that their documentation does not list. "_" alone is a name of ours.
+PRIVATE = re.compile(
+    r"\b(torch|nn|F|pl|trainer|writer|optimizer|self\.trainer)(\.\w+)*\._[A-Za-z]\w*"
+    r"|from (torch|pytorch_lightning)[\w.]* import \(?[\w, ]*\b_[A-Za-z]\w*"
+    r"|\b(fit_loop|epoch_loop|epoch_progress|batch_progress|total_batch_idx|val_check_batch)\b"
+    r"|\b_(current_fx_name|trainer|step_supports_amp_scaling|get_file_writer|call_\w+_hook)\b"
+)
+
+
+def test_undocumented_names_stand_in_one_file() -> None:
+    for path in sorted(ROOT.rglob("*.py")):
+        if path != Path(internals.__file__):
+            code = re.sub(r'""".*?"""', "", path.read_text("utf-8"), flags=re.DOTALL)
+            found = PRIVATE.search(code)
+            assert found is None, f"{path}: {found[0]}"
+
+
+def test_the_search_for_undocumented_names_finds_them() -> None:
+    for line in (
+        "torch._foreach_mul_(a, 2)",
+        "from torch.nn.modules.batchnorm import _BatchNorm",
+        "self.trainer.fit_loop.total_batch_idx",
+        "writer._get_file_writer()",
+        "model._trainer",
+    ):
+        assert PRIVATE.search(line), line
+
+
+def _equal(found: Sequence[Tensor], expected: Sequence[Tensor], rtol: float = 0) -> None:
+    torch.testing.assert_close(found, expected, rtol=rtol, atol=0)
+
+
+def test_foreach_operations_do_to_each_tensor_what_the_single_ones_do() -> None:
+    def pair() -> list[Tensor]:
+        return [torch.arange(1.0, 4), torch.arange(4.0, 6)]
+
+    _equal(internals.foreach_add(pair(), pair(), alpha=2), [3 * one for one in pair()])
+    _equal(internals.foreach_add(pair(), 1.0), [one + 1 for one in pair()])
+    first, second = pair(), pair()
+    internals.foreach_add_(first, second)
+    internals.foreach_mul_(first, 2.0)
+    internals.foreach_mul_(first, [0.5, 0.25])
+    internals.foreach_sub_(second, first)
+    factors = zip(pair(), (1.0, 0.5), strict=True)
+    _equal(second, [one - 2 * one * factor for one, factor in factors])
+    norms = internals.foreach_norm(pair())
+    _equal(norms, [one.norm() for one in pair()], rtol=1e-6)
+    internals.foreach_reciprocal_(norms)
+    _equal(norms, [1 / one.norm() for one in pair()], rtol=1e-6)
+
+
+@pytest.mark.parametrize("capability", ["avx512_bf16", "amx_bf16", None])
+def test_cpu_computes_in_bf16_with_avx512_bf16_or_amx(capability: str | None, monkeypatch) -> None:
+    found = {"avx512_bf16": False, "amx_bf16": False, capability: True}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
+    assert internals.cpu_computes_in_bf16() == (capability is not None)
+
+
+def test_cpu_computes_in_bf16_asks_a_torch_without_capabilities_another_way(monkeypatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    for name, found in (("_is_avx512_bf16_supported", True), ("_is_amx_tile_supported", False)):
+        monkeypatch.setattr(torch.cpu, name, lambda found=found: found, raising=False)
+    assert internals.cpu_computes_in_bf16()
+
+
+def test_unscales_gradients_is_true_of_fused_optimizers_alone() -> None:
+    parameters = [nn.Parameter(torch.zeros(1))]
+    assert internals.unscales_gradients(torch.optim.Adam(parameters, fused=True))
+    assert not internals.unscales_gradients(torch.optim.Adam(parameters, fused=False))
+
+
+def test_write_summaries_reaches_the_event_file(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    writer = SummaryWriter(str(tmp_path))
+    value = Summary.Value(tag="a", simple_value=2.0)
+    internals.write_summaries(writer, Summary(value=[value]))
+    writer.close()
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert [event.value for event in events.Scalars("a")] == [2.0]
+
+
+class _Counting(BoringModel):
+    """A small model that notes what the functions say at each batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.follows: list[bool] = []
+        self.evaluated: list[int] = []
+        self.epochs: list[int] = []
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.follows.append(internals.evaluation_follows(self.trainer))
+
+    def on_validation_start(self) -> None:
+        self.evaluated.append(self.global_step)
+
+    def on_train_end(self) -> None:
+        self.epochs.append(internals.epoch_of_last_batch(self.trainer))
+
+
+def _train(model: _Counting, batches: int = 5, **options: Any) -> _Counting:
+    off = "logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"
+    options |= {"accelerator": "cpu", "check_val_every_n_epoch": None, "num_sanity_val_steps": 0}
+    pl.Trainer(**options, **dict.fromkeys(off, False), limit_train_batches=batches).fit(model)
+    return model
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers:UserWarning")
+def test_evaluation_follows_says_what_lightning_does() -> None:
+    model = _train(_Counting(), max_steps=10, val_check_interval=3)
+    followed = [step for step, follows in enumerate(model.follows, 1) if follows]
+    assert followed == model.evaluated == [3, 6, 9]
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers:UserWarning")
+@pytest.mark.parametrize(("steps", "epoch"), [(4, 0), (5, 0), (6, 1), (10, 1)])
+def test_epoch_of_last_batch_is_that_of_the_last_batch(steps: int, epoch: int) -> None:
+    assert _train(_Counting(), max_steps=steps, val_check_interval=100).epochs == [epoch]
+
+
+def _both(**counter: int) -> dict[str, dict[str, int]]:
+    return {"total": dict(counter), "current": dict(counter)}
+
+
+def _checkpoint(processed: int) -> dict[str, Any]:
+    batches = _both(ready=processed, started=processed, processed=processed, completed=0)
+    loops = {
+        "epoch_loop.batch_progress": {**batches, "is_last_batch": True},
+        "epoch_loop.val_loop.batch_progress": {},
+        "epoch_progress": _both(ready=1, started=1, processed=0, completed=0),
+        "state_dict": {"combined_loader": [{"epoch": 0, "batches": 5, "follows_epochs": 1}]},
+    }
+    return {"epoch": 0, "loops": {"fit_loop": loops}}
+
+
+def test_settle_loops_ends_a_finished_epoch_and_asks_for_a_due_evaluation() -> None:
+    checkpoint = _checkpoint(processed=5)
+    internals.settle_loops(checkpoint, batches_per_epoch=5, evaluation_is_due=True)
+    loops = checkpoint["loops"]["fit_loop"]
+    assert checkpoint["epoch"] == 1
+    assert loops["epoch_loop.batch_progress"]["current"]["ready"] == 0
+    assert loops["epoch_progress"]["current"]["completed"] == 1
+    (loader,) = loops["state_dict"]["combined_loader"]
+    assert loader == {"epoch": 1, "batches": 0, "follows_epochs": 1}
+    assert loops["epoch_loop.val_loop.batch_progress"]["current"]["started"] == 1
+
+
+def test_settle_loops_leaves_an_epoch_that_is_not_over() -> None:
+    checkpoint = _checkpoint(processed=4)
+    internals.settle_loops(checkpoint, batches_per_epoch=5, evaluation_is_due=False)
+    loops = checkpoint["loops"]["fit_loop"]
+    assert checkpoint["epoch"] == 0
+    assert loops["epoch_loop.batch_progress"]["current"]["completed"] == 4
+    assert loops["epoch_loop.val_loop.batch_progress"] == {}
+
+
+def test_the_state_of_the_loops_has_the_keys_that_settle_loops_changes() -> None:
+    saved: list[dict[str, Any]] = []
+
+    class Saving(_Counting):
+        def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+            checkpoint = self.trainer._checkpoint_connector.dump_checkpoint()
+            saved.append(checkpoint["loops"]["fit_loop"])
+
+    _train(Saving(), batches=2, max_steps=1, limit_val_batches=0, val_check_interval=1)
+    batches = saved[0]["epoch_loop.batch_progress"]
+    assert {"total", "current", "is_last_batch"} <= batches.keys()
+    assert {"ready", "started", "processed", "completed"} <= batches["current"].keys()
+    assert batches["current"]["processed"] == 1
+    assert {"total", "current"} <= saved[0]["epoch_progress"].keys()
+    assert {"total", "current"} <= saved[0]["epoch_loop.val_loop.batch_progress"].keys()
+    assert "state_dict" in saved[0]

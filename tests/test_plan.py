@@ -1,0 +1,170 @@
+"""Plans: from a recipe, layers of settings, files of runs, and back to text and to a call."""
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifar_lab.errors import UserError
+from cifar_lab.plan import Plan, RunSettings
+
+
+def test_without_settings_it_is_the_cnn_of_the_report() -> None:
+    plan = Plan.of()
+    assert plan.recipe.name == plan.settings.model == "cnn"
+    assert (plan.settings.batch_size, plan.settings.max_steps) == (32, 5000)
+    assert plan.model_settings["lr"] == 1e-4
+
+
+def test_keywords_are_settings_of_the_run_and_of_the_model_and_names_of_the_course() -> None:
+    model = {"hidden_units": (20, 10), "learning_rate": 0.1}
+    plan = Plan.of("mlp", max_epochs=2, data_dir=Path("x"), **model)
+    assert plan.settings.max_epochs == 2
+    assert plan.settings.max_steps is None  # the recipe's length is replaced
+    assert plan.settings.data_dir == "x"
+    assert plan.model_settings["hidden_units"] == [20, 10]
+    assert plan.model_settings["lr"] == 0.1
+
+
+def test_a_recipe_names_its_model() -> None:
+    assert Plan.of(recipe="deep_mlp_5x1000").settings.model == "deep_mlp"
+    assert Plan.of("deep_mlp", recipe="deep_mlp_5x1000").settings.max_steps == 5000
+
+
+def test_errors_of_keywords_have_no_dashes() -> None:
+    for settings, message in (
+        ({"model": "mpl"}, "model mpl: unknown; did you mean mlp?"),
+        ({"recipe": "cnnn"}, "recipe cnnn: unknown; did you mean cnn?"),
+        ({"recipe": "none.yaml"}, "recipe none.yaml: cannot be read"),
+        ({"model": "mlp", "recipe": "cnn"}, "recipe cnn: a recipe for cnn, not for mlp"),
+        ({"batch_sizes": 5}, "batch_sizes: unknown; did you mean batch_size?"),
+        ({"dropout": 0.1}, "dropout: a setting of deep_mlp, fast_mlp, not of cnn"),
+        ({"seed": -1}, "seed -1: expected an integer from 0"),
+        ({"lr": None}, "lr None: expected a number"),
+        ({"max_steps": 5, "max_epochs": 1}, "max_steps 5 and max_epochs 1: give one"),
+    ):
+        with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+            Plan.of(**settings)
+
+
+def test_a_layer_is_named_in_its_errors() -> None:
+    for layers, message in (
+        ([({"model": "mpl"}, "file: "), ({}, "--")], "file: model mpl"),
+        ([({"model": "mlp"}, "file: "), ({"model": "mpl"}, "--")], "--model mpl"),
+        ([({"lr": "x"}, "file: "), ({"lr": "1"}, "--")], "file: lr x"),
+    ):
+        with pytest.raises(UserError, match=f"^{message}: "):
+            Plan.layered(layers)
+
+
+def test_a_length_of_the_run_replaces_another_one() -> None:
+    plan = Plan.layered([({"max_epochs": "3"}, "file: "), ({"max_steps": "7"}, "--")])
+    assert (plan.settings.max_steps, plan.settings.max_epochs) == (7, None)
+    plan = Plan.layered([({"max_steps": None, "max_epochs": None}, "file: ")])
+    assert plan.settings.max_steps == 5000
+
+
+def test_replace_changes_what_it_names_and_the_old_plan_not() -> None:
+    plan = Plan.of("mlp")
+    other = plan.replace(seed=3, lr=0.5, max_epochs=1)
+    assert (other.settings.seed, other.model_settings["lr"]) == (3, 0.5)
+    assert (other.settings.max_steps, other.settings.max_epochs) == (None, 1)
+    assert plan == Plan.of("mlp")
+    assert other.replace(seed=0, lr=0.002, max_steps=1500) == plan
+    assert Plan.from_config(other.as_config(), "config.yaml: ") == other
+
+
+def test_replace_refuses_wrong_values_and_another_model() -> None:
+    plan = Plan.of("mlp")
+    assert plan.replace(model="mlp", recipe="mlp", seed=1) == plan.replace(seed=1)
+    for settings, message in (
+        ({"model": "cnn"}, "model cnn: cannot replace mlp"),
+        ({"recipe": "cnn"}, "recipe cnn: cannot replace mlp"),
+        ({"sed": 1}, "sed: unknown; did you mean seed?"),
+        ({"seed": "x"}, "seed x: expected"),
+    ):
+        with pytest.raises(UserError, match=f"^{message}"):
+            plan.replace(**settings)
+
+
+def test_a_plan_is_frozen() -> None:
+    with pytest.raises(AttributeError):
+        Plan.of().settings = RunSettings()  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"model": "cnn"},
+        {"model": "mlp", "lr": 0.5, "seed": 3, "augment": ["flip", "crop"]},
+        {"model": "mlp", "max_epochs": 2, "data_dir": "it's here"},
+        {"recipe": "deep_mlp_4x1000", "hidden_units": [5]},
+    ],
+)
+def test_a_plan_as_a_call_is_the_call_that_makes_it(settings: dict[str, Any]) -> None:
+    plan = Plan.of(**settings)
+    call = ast.parse(plan.as_call(), mode="eval").body
+    assert isinstance(call, ast.Call)
+    assert ast.unparse(call.func) == "cifar_lab.fit"
+    keywords = {entry.arg: ast.literal_eval(entry.value) for entry in call.keywords}
+    assert Plan.of(*map(ast.literal_eval, call.args), **keywords) == plan
+    assert set(keywords) <= set(settings)  # nothing else is named
+
+
+def test_what_decides_the_numbers_is_told_from_what_does_not() -> None:
+    plan = Plan.of("mlp")
+    same = plan.replace(data_dir="x", log_dir="y", progress="none", checkpoint_minutes=1)
+    assert same.decisive() == plan.decisive()
+    for settings in ({"seed": 1}, {"lr": 0.5}, {"precision": "64-true"}, {"max_epochs": 1}):
+        assert plan.replace(**settings).decisive() != plan.decisive()
+    batches = [plan.replace(limit_train_batches=value).decisive() for value in (1, 1.0)]
+    assert batches[0] != batches[1]  # one batch and all batches
+
+
+def test_settings_that_a_run_of_an_older_version_did_not_have_are_the_defaults() -> None:
+    config = Plan.of("mlp", lr=0.5).as_config()
+    del config["checkpoint_minutes"], config["hidden_units"]
+    assert Plan.from_config(config, "config.yaml: ") == Plan.of("mlp", lr=0.5)
+
+
+def test_an_altered_file_is_explained() -> None:
+    for changes, message in (
+        ({"lr": "fast"}, "config.yaml: lr fast: expected a number"),
+        ({"wings": 2}, "config.yaml: wings: unknown"),
+        ({"model": "mpl"}, "config.yaml: model mpl: unknown"),
+        ({"model": ["mlp"]}, "config.yaml: model ['mlp']: unknown"),
+        ({"recipe": {"mlp": 1}}, "config.yaml: recipe {'mlp': 1}: unknown"),
+        ({"recipe": "cnn"}, "config.yaml: recipe cnn: a recipe for cnn, not for mlp"),
+    ):
+        with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+            Plan.from_config(Plan.of("mlp").as_config() | changes, "config.yaml: ")
+
+
+def test_a_recipe_of_ones_own_changes_that_of_its_model() -> None:
+    Path("my.yaml").write_text("model: mlp\ntitle: Mine\nlearning-rate: 0.5\nmax_epochs: 3\n")
+    plan = Plan.of(recipe="my.yaml", seed=1)
+    assert plan.recipe.title == "Mine"
+    assert plan.recipe.report_accuracy is None
+    assert (plan.settings.max_epochs, plan.settings.max_steps) == (3, None)
+    assert plan.model_settings["lr"] == 0.5
+    assert plan.settings.batch_size == 200  # from the recipe of mlp
+    assert plan.settings.recipe == str(Path("my.yaml").absolute())
+    assert plan.replace(recipe="my.yaml") == plan
+    Path("my.yaml").unlink()  # config.yaml of a run holds all of it
+    assert Plan.from_config(plan.as_config(), "config.yaml: ") == plan
+
+
+def test_a_wrong_recipe_of_ones_own_is_explained() -> None:
+    for text, message in (
+        ("model: mpl\n", "recipe my.yaml: model mpl: unknown; did you mean mlp?"),
+        ("model: mlp\nlearning_rte: 1\n", "recipe "),
+        ("model: mlp\nmax_steps: 1\nmax_epochs: 1\n", "recipe "),
+        ("model: cnn\n", "recipe my.yaml: a recipe for cnn, not for mlp"),
+        ("title: 3\n", "recipe my.yaml: expected a text as title"),
+        ("- a list\n", "recipe my.yaml: expected lines of the form"),
+    ):
+        Path("my.yaml").write_text(text)
+        with pytest.raises(UserError, match=f"^{re.escape(message)}[^\\n]*$"):
+            Plan.of("mlp", recipe="my.yaml")
