@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from cifar_lab.cli.help import help_of
+from cifar_lab.cli.main import run_guarded
 from cifar_lab.cli.output import check_writable, print_json, writing
 from cifar_lab.cli.parser import Command
-from cifar_lab.errors import INTERRUPTED, WRONG_INPUT, TrainingEndedError, UserError
+from cifar_lab.errors import UserError
 from cifar_lab.files import write_json
 from cifar_lab.settings import PositiveInt, setting, unknown
 
@@ -58,22 +59,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if {"-h", "--help"} & set(words):
         print(help_of(COMMAND, [], "benchmark.py"))
         return 0
+    return run_guarded("benchmark.py", lambda: _run(words))
+
+
+def _run(words: Sequence[str]) -> int:
+    options, given = COMMAND.parse(words)
+    chosen = _chosen(options.only)
+    check_writable("--output", options.output)
+    command = shlex.join(["benchmarks/benchmark.py", *words])
     try:
-        options, given = COMMAND.parse(words)
-        chosen = _chosen(options.only)
-        check_writable("--output", options.output)
-        command = shlex.join(["benchmarks/benchmark.py", *words])
         print_json(options.json, lambda: _measure(chosen, options, given, command))
-        return 0
-    except UserError as error:
-        print(f"benchmark.py: {error}", file=sys.stderr)
-        return WRONG_INPUT
-    except TrainingEndedError as error:
-        print(f"benchmark.py: {error}", file=sys.stderr)
-        return error.status
-    except (KeyboardInterrupt, SystemExit):  # Lightning leaves with SystemExit after Ctrl-C
-        print("\nInterrupted.", file=sys.stderr)
-        return INTERRUPTED
+    except SystemExit as left:  # so Lightning leaves after Ctrl-C
+        raise KeyboardInterrupt from left
+    return 0
 
 
 def _chosen(names: Sequence[str]) -> list[str]:

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from cifar_lab.cli.help import help_of
+from cifar_lab.cli.main import run_guarded
 from cifar_lab.cli.output import print_json, writing
 from cifar_lab.cli.parser import Command
-from cifar_lab.errors import FAILED, INTERRUPTED, WRONG_INPUT, UserError
+from cifar_lab.errors import FAILED, UserError
 from cifar_lab.settings import PositiveFloat, PositiveInt, Seed, setting
 
 
@@ -57,19 +58,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if {"-h", "--help"} & set(words):
         print(help_of(COMMAND, [], "soak.py"))
         return 0
-    try:
-        options, given = COMMAND.parse(words)
-        found = print_json(options.json, lambda: _run(options, given))
-        return 0 if found["same"] else FAILED
-    except UserError as error:
-        print(f"soak.py: {error}", file=sys.stderr)
-        return WRONG_INPUT
-    except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
-        return INTERRUPTED
+    return run_guarded("soak.py", lambda: _run(words))
 
 
-def _run(options: Any, given: Mapping[str, str]) -> dict[str, Any]:
+def _run(words: Sequence[str]) -> int:
+    options, given = COMMAND.parse(words)
+    found = print_json(options.json, lambda: _compare(options, given))
+    return 0 if found["same"] else FAILED
+
+
+def _compare(options: Any, given: Mapping[str, str]) -> dict[str, Any]:
     words = _words(options, given)
     if not options.output:
         with tempfile.TemporaryDirectory(prefix="soak_") as folder:

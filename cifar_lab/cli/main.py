@@ -43,10 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     _prepare_output()
     name = words[0].replace("_", "-") if words else "--help"
     if name not in COMMANDS:
-        return _run("cifar-lab", lambda: _without_command(words[0] if words else name))
+        return run_guarded("cifar-lab", lambda: _without_command(words[0] if words else name))
     module = import_module(f"cifar_lab.cli.{name.replace('-', '_')}")
     interrupted = getattr(module, "INTERRUPTED_NOTE", "Interrupted.")
-    return _run(f"cifar-lab {name}", lambda: _call(module, name, words[1:]), interrupted)
+    return run_guarded(f"cifar-lab {name}", lambda: _call(module, name, words[1:]), interrupted)
 
 
 def _call(module: Any, name: str, words: list[str]) -> int:
@@ -85,7 +85,7 @@ def _overview() -> str:
     return "\n".join(lines)
 
 
-def _run(prog: str, work: Callable[[], int], interrupted: str = "Interrupted.") -> int:
+def run_guarded(prog: str, work: Callable[[], int], interrupted: str = "Interrupted.") -> int:
     """Do the work of a command; return its exit status, after saying what went wrong."""
     status = 0
     try:
