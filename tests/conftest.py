@@ -131,6 +131,27 @@ def checkpoint(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def write_model() -> Callable[..., Path]:
+    """Writes a checkpoint of a model of two classes, whose settings may say something else."""
+    import torch
+
+    from cifar_lab.models.classifier import CHECKPOINT_FORMAT
+
+    def write(model: "torch.nn.Module", **settings: object) -> Path:
+        origin = {"format": CHECKPOINT_FORMAT, "version": "0.1.0", "model": type(model).__name__}
+        data = {"source": "folder", "fingerprint": "0", "val_size": 2, "split_seed": 0}
+        content = {
+            "state_dict": model.state_dict(),
+            "hyper_parameters": {**model.hparams, **settings},
+            "cifar_lab": {**origin, "class_names": ["bird", "cat"], "data": data},
+        }
+        torch.save(content, "model.ckpt")
+        return Path("model.ckpt")
+
+    return write
+
+
+@pytest.fixture
 def write_summary() -> Callable[..., None]:
     """Writes the ``summary.json`` of a finished run of ``mlp`` into a folder."""
     from cifar_lab.run.summary import Summary

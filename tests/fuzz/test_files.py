@@ -25,8 +25,7 @@ from cifar_lab.data.image_set import ImageSet
 from cifar_lab.errors import UserError
 from cifar_lab.experiments.study import Study
 from cifar_lab.inference.images import read_image
-from cifar_lab.models import REGISTRY
-from cifar_lab.models.classifier import CHECKPOINT_FORMAT
+from cifar_lab.models import MLP
 from cifar_lab.plan import Plan
 from cifar_lab.run.metrics import read_rows
 from cifar_lab.run.restore import load_classifier
@@ -172,22 +171,9 @@ def test_a_checkpoint_whose_checksums_hold(
 
 
 @pytest.fixture
-def small_checkpoint(tmp_path: Path) -> Path:
+def small_checkpoint(write_model: Callable[..., Path]) -> Path:
     """A checkpoint of a network with one hidden unit."""
-    model = REGISTRY["mlp"](hidden_units=[1], num_classes=2, normalization="standardize")
-    content = {
-        "state_dict": model.state_dict(),
-        "hyper_parameters": dict(model.hparams),
-        "cifar_lab": {
-            "format": CHECKPOINT_FORMAT,
-            "version": "0.1.0",
-            "model": "MLP",
-            "class_names": ["bird", "cat"],
-            "data": {"source": "folder", "fingerprint": "0", "val_size": 2, "split_seed": 0},
-        },
-    }
-    torch.save(content, tmp_path / "small.ckpt")
-    return tmp_path / "small.ckpt"
+    return write_model(MLP(hidden_units=[1], num_classes=2, normalization="standardize"))
 
 
 @FUZZ

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from filelock import FileLock
@@ -73,9 +74,6 @@ def test_a_lock_is_not_taken_through_a_link(folder: RunFolder) -> None:
 
 
 def test_without_locks_a_run_can_be_trained(folder: RunFolder, monkeypatch) -> None:
-    def refuse(lock: FileLock, **given: object) -> None:
-        raise NotImplementedError("no locks here")
-
-    monkeypatch.setattr(FileLock, "acquire", refuse)
+    monkeypatch.setattr(FileLock, "acquire", Mock(side_effect=NotImplementedError("no locks here")))
     with folder.locked(), folder.locked():
         pass
