@@ -4,7 +4,6 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -17,8 +16,6 @@ from cifar_lab.plan import Plan
 from cifar_lab.run.run import Run
 from cifar_lab.training.fit import train
 from killed_run import KilledRun, differences
-
-Killed = Callable[[str], KilledRun]
 
 
 @pytest.mark.slow
@@ -33,7 +30,7 @@ def test_two_kills_are_survived(tree: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.fixture
-def killed(monkeypatch: pytest.MonkeyPatch) -> Killed:
+def killed(monkeypatch: pytest.MonkeyPatch):
     """A run of a Python text in place of the package."""
 
     def make(text: str) -> KilledRun:
@@ -43,7 +40,7 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> Killed:
     return make
 
 
-def test_a_run_that_ends_by_itself_is_no_kill(killed: Killed) -> None:
+def test_a_run_that_ends_by_itself_is_no_kill(killed) -> None:
     run = killed("import sys; print('it broke'); sys.exit(1)")
     failure = "fit ended with status 1: it broke"
     assert run.run_and_kill(60.0, while_writing=False) == f"not needed, {failure}"
@@ -71,7 +68,7 @@ time.sleep(60)
 """
 
 
-def test_the_delay_begins_when_the_run_is_opened_also_the_second_time(killed: Killed) -> None:
+def test_the_delay_begins_when_the_run_is_opened_also_the_second_time(killed) -> None:
     run = killed(OPENS)
     for _ in range(2):
         start = time.monotonic()
@@ -82,7 +79,7 @@ def test_the_delay_begins_when_the_run_is_opened_also_the_second_time(killed: Ki
     assert 0.1 < time.monotonic() - start < 0.5
 
 
-def test_a_checkpoint_that_is_cut_off_is_counted_once(killed: Killed) -> None:
+def test_a_checkpoint_that_is_cut_off_is_counted_once(killed) -> None:
     run = killed(OPENS)
     told = [run.run_and_kill(0.0, while_writing=True), run.run_and_kill(-0.1, while_writing=False)]
     half = "before the first checkpoint, a checkpoint half written"
@@ -90,7 +87,7 @@ def test_a_checkpoint_that_is_cut_off_is_counted_once(killed: Killed) -> None:
     assert run.counts() == {"kills": 2, "written": 0, "cut_off": 1, "unreadable": 0}
 
 
-def test_a_damaged_checkpoint_is_reported(killed: Killed) -> None:
+def test_a_damaged_checkpoint_is_reported(killed) -> None:
     run = killed("import time; time.sleep(60)")
     path = Path("killed/mlp/version_0/checkpoints/last.ckpt")
     path.parent.mkdir(parents=True)
@@ -99,7 +96,7 @@ def test_a_damaged_checkpoint_is_reported(killed: Killed) -> None:
     assert run.unreadable == 1
 
 
-def test_nothing_is_left_running(killed: Killed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_left_running(killed, monkeypatch: pytest.MonkeyPatch) -> None:
     run = killed("import time; time.sleep(60)")
     watch = Mock(side_effect=ZeroDivisionError)
     monkeypatch.setattr(KilledRun, "_watch", watch)

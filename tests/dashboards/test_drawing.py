@@ -20,9 +20,8 @@ def test_a_batch_is_laid_out_row_by_row_with_its_own_pixels() -> None:
 
 def test_zero_is_grey_and_the_largest_weight_white_or_black() -> None:
     weight = torch.zeros(3, 3072)
-    weight[:, :3] = torch.tensor(  # red of the first pixels
-        [[0.5, -0.25, 0], [torch.inf, 1, torch.nan], [0, 0, 0]]
-    )
+    values = [[0.5, -0.25, 0], [torch.inf, 1, torch.nan], [0, 0, 0]]
+    weight[:, :3] = torch.tensor(values)  # red of the first pixels
     images = weight_images([weight])
     shades = [[255, 63, 127], [127, 255, 127], [127, 127, 127]]
     assert images[:, 0, 0, :3].tolist() == shades
