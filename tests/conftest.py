@@ -114,6 +114,35 @@ def write_original(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
 
 
 @pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run a command; return its status, its output and its errors."""
+    from cifar_lab.cli import main
+
+    def call(*words: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        lines = err.splitlines(keepends=True)  # without that of the cache, empty in each test
+        return status, out, "".join(line for line in lines if not line.startswith("decoding "))
+
+    return call
+
+
+@pytest.fixture
+def refused(call: Callable[..., tuple[int, str, str]]) -> Callable[..., str]:
+    """Run a command on wrong input; return its error, of a line or two."""
+
+    def refused(command: str, *words: object) -> str:
+        status, out, err = call(command, *words)
+        assert (status, out) == (2, "")
+        assert err.startswith(f"cifar-lab {command}: ")
+        assert err.count("\n") in (1, 2)
+        return err
+
+    return refused
+
+
+@pytest.fixture
 def checkpoint(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``best.ckpt`` of a small MLP, trained for a few steps on the tree, in its run folder.
 

@@ -1,4 +1,4 @@
-"""Commands called as from a shell, and finished runs that are written by hand."""
+"""Finished runs that are written by hand."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cifar_lab.cli import main
 from cifar_lab.plan import Plan
 
 METRICS = """\
@@ -14,17 +13,6 @@ step,loss/train,acc/train,loss/test,acc/test
 1,2.5,0.125,2.25,0.25
 9,1.5,0.5,1.75,0.375
 """
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Run a command; return its status, its output and its errors."""
-
-    def call(*words: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        return main(list(words)), *capsys.readouterr()
-
-    return call
 
 
 @pytest.fixture

@@ -84,18 +84,3 @@ def test_settings_are_shown_as_flags_as_in_the_published_results() -> None:
     assert published["shortened"] == as_flags(made.shortened)
     for row in published["rows"]:
         assert row["flags"] == as_flags(made.variants.get(row["variant"], {}))
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--seeds", "1"], "--seeds 1: expected at least two"),
-        (["--only", "0"], "--only 0: expected numbers of 1 hardly any steps; 2 wide"),
-        (["--model", "fast_cn"], "did you mean fast_cnn"),
-    ],
-)
-def test_wrong_input_is_refused(ablate, words: list[str], message: str) -> None:
-    status, _, told = ablate(*words)
-    assert status == 2
-    assert message in told
-    assert not Path("logs").exists()

@@ -127,17 +127,8 @@ def test_tables_give_mean_and_deviation_over_the_seeds_and_the_step_of_the_peak(
     assert inside.splitlines()[2] == f"{name}3 | 4 / 2 | 2 / 2 | 50 | 2.67 |"
 
 
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--output", "a.doc"], "--output a.doc: expected a name that ends in .svg, .png, .pdf"),
-        (["--data_dir", "none"], "data_dir none: no such folder"),
-        (["--seed", "7"], "--seed 7: the runs have the seeds of --seeds"),
-        (["--val_size", "15"], "--val_size 15: the study has no validation split"),
-        (["--hidden_units", "9,8", "--source", "synthetic"], "--hidden_units: 2 hidden layers"),
-    ],
-)
-def test_wrong_flag_exits_with_2_and_says_what_was_expected(flags, message, call):
-    status, _, error = call("study-initialisation", *flags)
+def test_a_network_of_two_hidden_layers_is_refused(tree, call):
+    words = ("--data_dir", tree, "--hidden_units", "9,8", "--batch_size", "20")
+    status, _, error = call("study-initialisation", *words)
     assert status == 2
-    assert message in error
+    assert "--hidden_units: 2 hidden layers" in error

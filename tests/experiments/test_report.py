@@ -185,34 +185,9 @@ def test_an_interrupted_training_ends_with_its_status(report, monkeypatch) -> No
     assert not Path("out/results.json").exists()
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--systems", "9"], "--systems 9: unknown"),
-        (["--systems", "none"], "--systems none: unknown"),
-        (["--systems", "numpy_mpl"], "did you mean numpy_mlp"),
-        (["--no_train", "--systems", "1"], "none of the runs is there"),
-    ],
-)
-def test_wrong_input(report, words: list[str], said: str) -> None:
-    status, _, error = report(*words)
-    assert status == 2
-    assert said in error
-    assert error.count("\n") == 1
-
-
 def test_the_cnn_has_seeds_of_its_own(report, monkeypatch: pytest.MonkeyPatch) -> None:
     plans = []
     monkeypatch.setattr(Study, "runs", lambda self, train: plans.extend(self.plans()) or {})
     report("--systems", "mlp,cnn", "--seeds", "1..2", "--cnn_seeds", "7")
     found = [(name, plan.settings.model, plan.settings.seed) for name, plan in plans]
     assert found == [("mlp", "mlp", 1), ("mlp", "mlp", 2), ("cnn", "cnn", 7)]
-
-
-@pytest.mark.parametrize("flag", ["--output", "--reference"])
-def test_a_folder_is_tried_before_hours_of_training(flag: str, report, monkeypatch) -> None:
-    Path("file").touch()
-    monkeypatch.setattr(Study, "runs", lambda *given, **named: pytest.fail("trained"))
-    status, _, error = report(flag, "file/x")
-    assert status == 2
-    assert f"{flag} file/x/results.json: cannot be written" in error

@@ -195,30 +195,6 @@ def test_the_figure_has_the_mean_of_each_row_in_the_order_of_time(monkeypatch) -
     assert drawn[0][1] == pytest.approx([55, 55])
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--max_epochs", "1", "--max_steps", "9"], "--max_steps 9 and --max_epochs: give one"),
-        (["--seed=7"], "--seed 7: the runs have the seeds of --seeds"),
-        (["--hiden_units", "9"], "did you mean --hidden_units"),
-        (["--val_size", "9", "--max_epochs", "1"], "--val_size 9: a speedrun trains on all"),
-        (["--eval_every", "9"], "--eval_every 9: a speedrun evaluates at its end"),
-        (["--limit_val_batches", "1"], "--limit_val_batches: a speedrun trains and evaluates"),
-        (["--overfit_batches", "1"], "--overfit_batches: a speedrun trains and evaluates on all"),
-        (["--output", "logs.txt/found.json", "--max_epochs", "1"], "cannot be written"),
-        (["--figure", "logs.txt/curve.svg", "--max_epochs", "1"], "--figure logs.txt/curve.svg: c"),
-        (["--tta", "none"], "--tta none: expected one of flip, flip_shift, flip_grid"),
-        (["--figure", "curve.doc"], "curve.doc: expected a name that ends in .svg, .png, .pdf"),
-    ],
-)
-def test_wrong_input_is_refused(run, words: list[str], message: str) -> None:
-    Path("logs.txt").write_text("a file")
-    status, _, told = run(*words)
-    assert status == 2
-    assert message in told
-    assert not Path("logs").exists()  # nothing was trained
-
-
 def test_a_gpu_takes_a_short_run_of_the_recipe_first(monkeypatch) -> None:
     taken = []
 

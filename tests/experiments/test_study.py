@@ -187,20 +187,6 @@ def test_a_home_in_the_log_folder_is_found(run, monkeypatch: pytest.MonkeyPatch)
     assert Path("home/runs/mlp/version_0/summary.json").exists()
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--seeds", "0,1", "--fast_dev_run"], "--fast_dev_run and --seeds: several seeds are"),
-        (["--seeds", "0,1", "--devices", "2", "--accelerator", "cpu"], "by one process"),
-    ],
-)
-def test_wrong_input_is_refused(run, words: list[str], message: str) -> None:
-    status, _, err = run(*words)
-    assert status == 2
-    assert message in err
-    assert not Path("logs").exists()
-
-
 def test_seeds_are_no_setting_of_a_configuration(run) -> None:
     status, out, _ = run("--seeds", "7,8", "--print_config")
     assert status == 0

@@ -1,0 +1,50 @@
+"""Wrong words to the commands of experiments: explained, and nothing is trained."""
+
+from pathlib import Path
+
+import pytest
+
+from cifar_lab.training import fit
+
+FIGURE = "expected a name that ends in .svg, .png, .pdf"
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "message"),
+    [
+        ("fit", "--seeds 0,1 --fast_dev_run", "--fast_dev_run and --seeds: several seeds are"),
+        ("fit", "--seeds 0,1 --devices 2 --accelerator cpu", "by one process"),
+        ("ablate", "--seeds 1", "--seeds 1: expected at least two"),
+        ("ablate", "--model fast_cnn --only 0", "--only 0: expected numbers of 1 first"),
+        ("ablate", "--model fast_cn", "did you mean fast_cnn"),
+        ("report", "--systems 9", "--systems 9: unknown"),
+        ("report", "--systems none", "--systems none: unknown"),
+        ("report", "--systems numpy_mpl", "did you mean numpy_mlp"),
+        ("report", "--no_train --systems 1", "none of the runs is there"),
+        ("report", "--output file/x", "--output file/x/results.json: cannot be written"),
+        ("report", "--reference file/x", "--reference file/x/results.json: cannot be written"),
+        ("speedrun", "--max_epochs 1 --max_steps 9", "--max_steps 9 and --max_epochs: give one"),
+        ("speedrun", "--seed=7", "--seed 7: the runs have the seeds of --seeds"),
+        ("speedrun", "--recipe mlp --hiden_units 9", "did you mean --hidden_units"),
+        ("speedrun", "--val_size 9", "--val_size 9: a speedrun trains on all"),
+        ("speedrun", "--eval_every 9", "--eval_every 9: a speedrun evaluates at its end"),
+        ("speedrun", "--limit_val_batches 1", "--limit_val_batches: a speedrun trains and eval"),
+        ("speedrun", "--overfit_batches 1", "--overfit_batches: a speedrun trains and evaluates"),
+        ("speedrun", "--output file/found.json", "cannot be written"),
+        ("speedrun", "--figure file/curve.svg", "--figure file/curve.svg: c"),
+        ("speedrun", "--tta none", "--tta none: expected one of flip, flip_shift, flip_grid"),
+        ("speedrun", "--figure curve.doc", f"curve.doc: {FIGURE}"),
+        ("study-initialisation", "--output a.doc", f"--output a.doc: {FIGURE}"),
+        ("study-initialisation", "--data_dir none", "data_dir none: no such folder"),
+        ("study-initialisation", "--seed 7", "--seed 7: the runs have the seeds of --seeds"),
+        ("study-initialisation", "--val_size 15", "--val_size 15: the study has no validation"),
+    ],
+)
+def test_wrong_words_are_refused_before_anything_is_trained(
+    command: str, words: str, message: str, tree: Path, refused, monkeypatch
+) -> None:
+    Path("file").touch()
+    monkeypatch.setattr(fit, "train", lambda *given, **named: pytest.fail("trained"))
+    given = f"--log_dir logs {words}".split()
+    assert message in refused(command, "--data_dir", tree, *given)
+    assert not Path("logs").exists()
