@@ -48,6 +48,7 @@ def test_a_recipe_holds_the_settings_of_its_model_with_their_types_and_texts(nam
 def test_a_recipe_is_read_with_the_types_of_the_flags(name: str) -> None:
     plan = Plan.of(recipe=name)
     assert plan.recipe.name == name
+    assert plan == Plan.of(plan.recipe.model, recipe=name)
     assert plan.settings.model == plan.recipe.model
     assert bool(plan.settings.max_steps) != bool(plan.settings.max_epochs)
     assert plan.as_config().items() >= plan.recipe.settings.items()

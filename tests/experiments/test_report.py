@@ -77,7 +77,7 @@ def test_the_table_says_what_is_not_cifar_10_or_not_whole() -> None:
     assert markdown({**RESULTS, "quick": True}).startswith("SHORTENED")
 
 
-def test_figures_draw_the_curves_that_they_name(finish, monkeypatch) -> None:
+def test_figures_draw_the_points_that_all_seeds_have(finish, monkeypatch) -> None:
     drawn = []
 
     def note(axes: Axes, steps: list[int], values: np.ndarray, colour: str, label: str) -> None:
@@ -85,29 +85,19 @@ def test_figures_draw_the_curves_that_they_name(finish, monkeypatch) -> None:
         axes.plot(steps, values[0], label=label)
 
     monkeypatch.setattr(report_page, "plot_band", note)
-    folder = finish()
-    draw_figures({"mlp": [Run.open(folder)]}, Path())
-    assert drawn == [
-        ("training batches", [1, 9], [[12.5, 50.0]]),
-        ("test images", [1, 9], [[25.0, 37.5]]),
-        ("training batches", [1, 9], [[2.5, 1.5]]),
-        ("test images", [1, 9], [[2.25, 1.75]]),
-    ]
-    (folder / "metrics.csv").write_text("step\n")
-    with pytest.raises(UserError, match="version_0: no acc/train in"):
-        draw_figures({"mlp": [Run.open(folder)]}, Path())
-
-
-def test_a_curve_has_the_points_that_all_seeds_have(finish, monkeypatch) -> None:
-    runs = [Run.open(finish()), Run.open(finish("mlp/version_1", seed=1))]
-    with (runs[1].path / "metrics.csv").open("a") as file:
+    folders = finish(), finish("mlp/version_1", seed=1)
+    with (folders[1] / "metrics.csv").open("a") as file:
         file.write("10,1.0,0.5,1.5,0.5\n")  # it was resumed
-    drawn = []
-    monkeypatch.setattr(report_page, "plot_band", lambda *given, **named: drawn.append(given[1:3]))
-    report_page._add_curve(None, runs, "acc/test", "", "")  # type: ignore[arg-type]
-    ((steps, values),) = drawn
-    assert steps == [1, 9]
-    assert values.tolist() == [[25.0, 37.5], [25.0, 37.5]]
+    draw_figures({"mlp": [Run.open(folder) for folder in folders]}, Path())
+    assert drawn == [
+        ("training batches", [1, 9], 2 * [[12.5, 50.0]]),
+        ("test images", [1, 9], 2 * [[25.0, 37.5]]),
+        ("training batches", [1, 9], 2 * [[2.5, 1.5]]),
+        ("test images", [1, 9], 2 * [[2.25, 1.75]]),
+    ]
+    (folders[0] / "metrics.csv").write_text("step\n")
+    with pytest.raises(UserError, match="version_0: no acc/train in"):
+        draw_figures({"mlp": [Run.open(folders[0])]}, Path())
 
 
 def test_the_pages_hold_the_figures_and_the_html_page_needs_no_other_file(finish) -> None:

@@ -54,8 +54,9 @@ def _change_extra(**changes: Any) -> Path:
 
 
 def test_a_row_a_length_with_the_numbers_of_its_runs(run, tree: Path, evaluate) -> None:
+    Path("my.yaml").write_text("precision: 64-true\n")
     words = ("--seeds", "0,3", "--max_epochs", "1,2", "--json", "--output", "made/found.json")
-    status, out, told = run(*words)
+    status, out, told = run(*words, "--hidden-units", "9", "--config", "my.yaml")
     assert status == 0, told
     found = json.loads(out)
     assert json.loads(Path("made/found.json").read_text()) == found
@@ -63,8 +64,11 @@ def test_a_row_a_length_with_the_numbers_of_its_runs(run, tree: Path, evaluate) 
     assert found["data"] == tree.name
     assert str(tree.parent) not in out
     assert "speedrun --recipe mlp --seeds 0,3 --max_epochs 1,2" in found["command"]
+    assert "--hidden_units 9" in found["command"]
+    assert all(row["hardware"][0].endswith("64-true") for row in found["rows"])
+    configs = [yaml.safe_load(path.read_text()) for path in Path("logs").rglob("config.yaml")]
+    assert [config["hidden_units"] for config in configs] == 4 * [[9]]
     summaries = [json.loads(p.read_text()) for p in sorted(Path("logs").rglob("summary.json"))]
-    assert len(summaries) == 4
     for summary in summaries:
         tested = summary["accuracy"]["test"]
         assert summary["data"]["images"]["val"] == 0
@@ -120,19 +124,6 @@ def test_a_damaged_file_is_named(run) -> None:
         assert status == 2
         assert f"{path}: " in told
         assert told.count("\n") == 1
-
-
-def test_any_other_flag_and_a_configuration_hold_for_every_run(run) -> None:
-    Path("my.yaml").write_text("precision: 64-true\n")
-    words = ("--max_epochs", "1", "--seeds", "0..1", "--hidden-units", "9", "--config", "my.yaml")
-    status, out, told = run(*words, "--json")
-    assert status == 0, told
-    found = json.loads(out)
-    assert found["rows"][0]["seeds"] == [0, 1]
-    assert found["rows"][0]["hardware"][0].endswith("64-true")
-    assert "--hidden_units 9" in found["command"]
-    configs = [yaml.safe_load(path.read_text()) for path in Path("logs").rglob("config.yaml")]
-    assert [config["hidden_units"] for config in configs] == [[9], [9]]
 
 
 def test_other_images_or_an_unfinished_run_are_trained_anew(run, write_tree, call) -> None:

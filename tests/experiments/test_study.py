@@ -41,10 +41,7 @@ def _summaries() -> list[dict]:
     [
         ({}, True),
         ({"data_dir": "x", "progress": "none", "log_dir": "y"}, True),
-        ({"seed": 1}, False),
         ({"lr": 0.1}, False),
-        ({"max_steps": 10}, False),
-        ({"precision": "64-true"}, False),
         ({"model": "numpy_mlp"}, False),
         ({"limit_val_batches": 1.0}, False),  # one batch is not all of them
     ],
@@ -185,10 +182,3 @@ def test_a_home_in_the_log_folder_is_found(run, monkeypatch: pytest.MonkeyPatch)
     assert run("--seeds", "0", "--log_dir=~/runs")[0] == 0
     assert "is there" in run("--seeds", "0", "--log_dir=~/runs")[1]
     assert Path("home/runs/mlp/version_0/summary.json").exists()
-
-
-def test_seeds_are_no_setting_of_a_configuration(run) -> None:
-    status, out, _ = run("--seeds", "7,8", "--print_config")
-    assert status == 0
-    assert "seeds" not in yaml.safe_load(out)
-    assert not Path("logs").exists()

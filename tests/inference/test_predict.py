@@ -86,9 +86,7 @@ def test_a_person_gets_one_aligned_line_an_image(checkpoint, pictures, call, pro
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 500])
-def test_what_cannot_be_read_is_said_and_the_others_go_on(
-    batch_size: int, checkpoint, pictures, call, predicted
-) -> None:
+def test_bad_files_stop_nothing(batch_size, checkpoint, pictures, call, predicted) -> None:
     Path("text.png").write_text("not a picture")
     paths = [pictures[0], "none.png", pictures[1], "text.png", pictures[2]]
     words = [checkpoint, *paths, "--batch_size", batch_size]
