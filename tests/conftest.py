@@ -6,12 +6,14 @@ need one (``-m gpu``).
 """
 
 import functools
+import json
 import os
 import pickle
 import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,6 +128,18 @@ def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, st
         return status, out, "".join(line for line in lines if not line.startswith("decoding "))
 
     return call
+
+
+@pytest.fixture
+def json_of(call: Callable[..., tuple[int, str, str]]) -> Callable[..., Any]:
+    """Run a command with ``--json``; return what it prints."""
+
+    def json_of(*words: object, status: int = 0) -> Any:
+        found, out, err = call(*words, "--json")
+        assert found == status, err
+        return json.loads(out)
+
+    return json_of
 
 
 @pytest.fixture

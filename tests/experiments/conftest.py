@@ -1,5 +1,6 @@
 """Finished runs that are written by hand."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,12 @@ step,loss/train,acc/train,loss/test,acc/test
 1,2.5,0.125,2.25,0.25
 9,1.5,0.5,1.75,0.375
 """
+
+
+@pytest.fixture
+def summaries() -> Callable[[], list[dict]]:
+    """Return the summaries of the runs below ``logs``, by name."""
+    return lambda: [json.loads(p.read_text()) for p in sorted(Path("logs").rglob("summary.json"))]
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ def ablate(tree: Path, call, monkeypatch: pytest.MonkeyPatch):
     return lambda *more: call(*words, *more)
 
 
-def test_rows_are_the_recipe_and_each_variant_with_the_same_seeds(ablate) -> None:
+def test_rows_are_the_recipe_and_each_variant_with_the_same_seeds(ablate, summaries) -> None:
     status, out, err = ablate("--seeds", "0,3", "--json")
     assert status == 0, err
     found = json.loads(out)
@@ -34,9 +34,8 @@ def test_rows_are_the_recipe_and_each_variant_with_the_same_seeds(ablate) -> Non
     for row, own in zip(found["rows"], accuracies, strict=True):
         assert row["difference"] == pytest.approx(np.mean(own - accuracies[0]))
     assert found["rows"][0]["interval"] == 0
-    summaries = [json.loads(p.read_text()) for p in sorted(Path("logs").rglob("summary.json"))]
-    assert sorted(s["seed"] for s in summaries) == [0, 0, 0, 3, 3, 3]
-    assert {s["accuracy"]["val"]["last"] for s in summaries} == set(accuracies.flat)
+    assert sorted(s["seed"] for s in summaries()) == [0, 0, 0, 3, 3, 3]
+    assert {s["accuracy"]["val"]["last"] for s in summaries()} == set(accuracies.flat)
 
 
 def test_runs_that_are_there_are_not_repeated(ablate, monkeypatch: pytest.MonkeyPatch) -> None:

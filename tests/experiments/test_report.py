@@ -88,13 +88,15 @@ def test_figures_draw_the_points_that_all_seeds_have(finish, monkeypatch) -> Non
     folders = finish(), finish("mlp/version_1", seed=1)
     with (folders[1] / "metrics.csv").open("a") as file:
         file.write("10,1.0,0.5,1.5,0.5\n")  # it was resumed
-    draw_figures({"mlp": [Run.open(folder) for folder in folders]}, Path())
-    assert drawn == [
-        ("training batches", [1, 9], 2 * [[12.5, 50.0]]),
-        ("test images", [1, 9], 2 * [[25.0, 37.5]]),
-        ("training batches", [1, 9], 2 * [[2.5, 1.5]]),
-        ("test images", [1, 9], 2 * [[2.25, 1.75]]),
-    ]
+    for runs, seeds in ((folders[:1], ""), (folders, ", mean and range of 2 seeds")):
+        drawn.clear()
+        draw_figures({"mlp": [Run.open(folder) for folder in runs]}, Path())
+        assert drawn == [
+            (f"training batches{seeds}", [1, 9], len(runs) * [[12.5, 50.0]]),
+            (f"test images{seeds}", [1, 9], len(runs) * [[25.0, 37.5]]),
+            (f"training batches{seeds}", [1, 9], len(runs) * [[2.5, 1.5]]),
+            (f"test images{seeds}", [1, 9], len(runs) * [[2.25, 1.75]]),
+        ]
     (folders[0] / "metrics.csv").write_text("step\n")
     with pytest.raises(UserError, match="version_0: no acc/train in"):
         draw_figures({"mlp": [Run.open(folders[0])]}, Path())

@@ -35,16 +35,10 @@ def run(tree: Path, call, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.fixture
-def evaluate(tree: Path, call):
+def evaluate(tree: Path, json_of) -> Callable[[str], float]:
     """Return the accuracy of views that ``evaluate`` finds for the first run."""
-
-    def evaluate(tta: str) -> float:
-        words = ("logs/mlp/version_0/checkpoints/last.ckpt", "--tta", tta, "--json")
-        status, out, told = call("evaluate", *words, "--data_dir", str(tree))
-        assert status == 0, told
-        return json.loads(out)["accuracy"]
-
-    return evaluate
+    words = "evaluate", "logs/mlp/version_0/checkpoints/last.ckpt", "--data_dir", tree, "--tta"
+    return lambda tta: json_of(*words, tta)["accuracy"]
 
 
 def _change_extra(**changes: Any) -> Path:
@@ -53,7 +47,7 @@ def _change_extra(**changes: Any) -> Path:
     return path
 
 
-def test_a_row_a_length_with_the_numbers_of_its_runs(run, tree: Path, evaluate) -> None:
+def test_a_row_a_length_with_the_numbers_of_its_runs(run, tree: Path, evaluate, summaries) -> None:
     Path("my.yaml").write_text("precision: 64-true\n")
     words = ("--seeds", "0,3", "--max_epochs", "1,2", "--json", "--output", "made/found.json")
     status, out, told = run(*words, "--hidden-units", "9", "--config", "my.yaml")
@@ -68,8 +62,7 @@ def test_a_row_a_length_with_the_numbers_of_its_runs(run, tree: Path, evaluate) 
     assert all(row["hardware"][0].endswith("64-true") for row in found["rows"])
     configs = [yaml.safe_load(path.read_text()) for path in Path("logs").rglob("config.yaml")]
     assert [config["hidden_units"] for config in configs] == 4 * [[9]]
-    summaries = [json.loads(p.read_text()) for p in sorted(Path("logs").rglob("summary.json"))]
-    for summary in summaries:
+    for summary in summaries():
         tested = summary["accuracy"]["test"]
         assert summary["data"]["images"]["val"] == 0
         assert tested["best_step"] == summary["steps"]  # read once, at the end

@@ -31,11 +31,6 @@ def _find(plan: Plan = PLAN, images: str | None = None, file: str = "") -> Run |
     return Study({"": plan}, [0], "", file=file).find(plan, images)
 
 
-def _summaries() -> list[dict]:
-    paths = sorted(Path("logs/mlp").glob("version_*/summary.json"))
-    return [json.loads(path.read_text()) for path in paths]
-
-
 @pytest.mark.parametrize(
     ("settings", "matches"),
     [
@@ -104,10 +99,10 @@ def test_synthetic_images_do_not_take_the_place_of_those_of_a_run(finish) -> Non
         Study({"": PLAN.replace(data_dir="empty")}, [0], "").runs()
 
 
-def test_each_seed_is_a_run_as_seed_makes_it_and_the_mean_is_shown(run) -> None:
+def test_each_seed_is_a_run_as_seed_makes_it_and_the_mean_is_shown(run, summaries) -> None:
     status, out, err = run("--seeds", "0..2")
     assert status == 0, err
-    found = _summaries()
+    found = summaries()
     assert [summary["seed"] for summary in found] == [0, 1, 2]
     assert found[0]["command"].startswith("cifar-lab fit --model mlp ")
     tested = [100 * s["accuracy"]["test"]["of_best_checkpoint"] for s in found]
@@ -117,10 +112,10 @@ def test_each_seed_is_a_run_as_seed_makes_it_and_the_mean_is_shown(run) -> None:
     assert lines[-1].endswith(f"  {mean:.2f} ± {deviation:.2f} %")
     assert "test accuracy, of the best checkpoint" in lines[-1]
     assert run("--seed", "1")[0] == 0
-    assert _summaries()[3]["accuracy"] == found[1]["accuracy"]
+    assert summaries()[3]["accuracy"] == found[1]["accuracy"]
 
 
-def test_finished_seeds_are_taken_and_an_interrupted_one_is_resumed(run, monkeypatch) -> None:
+def test_finished_seeds_are_taken_and_others_resumed(run, summaries, monkeypatch) -> None:
     step = MLP.training_step
 
     def interrupt(self: MLP, *given) -> object:
@@ -132,21 +127,21 @@ def test_finished_seeds_are_taken_and_an_interrupted_one_is_resumed(run, monkeyp
     status, _, err = run("--seeds", "0,1")
     assert status == 130
     assert "Stopped at step 3. Interrupted; with --seeds, the same command continues." in err
-    assert len(_summaries()) == 1
+    assert len(summaries()) == 1
     monkeypatch.setattr(MLP, "training_step", step)
     status, out, err = run("--seeds", "0,1")
     assert status == 0, err
     assert "--- seed 0 is there: logs/mlp/version_0" in out
     assert "resumed from step 3" in out
-    assert [summary["steps"] for summary in _summaries()] == [6, 6]
+    assert [summary["steps"] for summary in summaries()] == [6, 6]
     assert len(list(Path("logs/mlp").iterdir())) == 2
     # The same numbers as of a run that nothing interrupted.
     assert run("--seed", "1", "--log_dir", "other")[0] == 0
     whole = json.loads(Path("other/mlp/version_0/summary.json").read_text())
-    assert whole["accuracy"] == _summaries()[1]["accuracy"]
+    assert whole["accuracy"] == summaries()[1]["accuracy"]
 
 
-def test_a_run_in_use_or_on_other_images_or_settings_is_not_resumed(run, write_tree) -> None:
+def test_a_run_in_use_or_of_other_images_or_settings_is_left(run, summaries, write_tree) -> None:
     assert run("--seeds", "0")[0] == 0
     folder = RunFolder.at(Path("logs/mlp/version_0"))
     folder.summary.unlink()
@@ -159,7 +154,7 @@ def test_a_run_in_use_or_on_other_images_or_settings_is_not_resumed(run, write_t
     for words in (("--data_dir", other), ("--lr", "0.01")):
         assert "resumed" not in run("--seeds", "0", *words)[1]
     assert len(list(Path("logs/mlp").iterdir())) == 4
-    assert [summary["steps"] for summary in _summaries()] == [6, 6]
+    assert [summary["steps"] for summary in summaries()] == [6, 6]
 
 
 @pytest.mark.parametrize(

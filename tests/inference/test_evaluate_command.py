@@ -39,15 +39,9 @@ def tree(write_tree) -> Path:
 
 
 @pytest.fixture
-def evaluate(tree: Path, call) -> Callable[..., dict[str, Any]]:
+def evaluate(tree: Path, json_of) -> Callable[..., dict[str, Any]]:
     """Run the command with ``--json`` on the tree; return what it prints."""
-
-    def evaluate(checkpoint: Path, *flags: str) -> dict[str, Any]:
-        status, out, err = call("evaluate", checkpoint, "--data_dir", tree, "--json", *flags)
-        assert (status, err) == (0, "")
-        return json.loads(out)
-
-    return evaluate
+    return lambda checkpoint, *flags: json_of("evaluate", checkpoint, "--data_dir", tree, *flags)
 
 
 def _fit(model: str, tree: Path, *flags: str) -> None:
@@ -160,7 +154,9 @@ def test_names_that_the_font_cannot_draw_are_no_reason_to_complain() -> None:
         write_figure(result, ("bird", "cat"), Path("none/x.png"))
 
 
-def test_a_figure_that_cannot_be_written_costs_no_numbers(checkpoint, tree, call) -> None:
+def test_a_figure_that_cannot_be_written_costs_no_numbers(
+    checkpoint, tree, call, json_of, refused
+) -> None:
     Path("out/confusion_test.png").mkdir(parents=True)
     words = ["evaluate", checkpoint, "--data_dir", tree, "--output", "out"]
     status, out, err = call(*words)
@@ -168,8 +164,10 @@ def test_a_figure_that_cannot_be_written_costs_no_numbers(checkpoint, tree, call
     assert "accuracy" in out
     assert "confusion matrix" not in out
     assert "out/confusion_test.png: cannot be written" in err
-    status, out, _ = call(*words, "--json")
-    assert (status, json.loads(out)["figure"]) == (2, None)
+    assert json_of(*words, status=2)["figure"] is None
+    Path("taken").touch()
+    words[-1] = "taken"
+    assert "--output taken: cannot be written to (File exists)" in refused(*words)
 
 
 def test_splits_are_those_of_the_checkpoint(checkpoint, tree) -> None:
@@ -180,9 +178,11 @@ def test_splits_are_those_of_the_checkpoint(checkpoint, tree) -> None:
     assert set(load_split(model, "val", str(tree), "auto").indices) != set(val)
     model.data["val_size"] = 30
     assert len(load_split(model, "val", str(tree), "auto").indices) == 30
+    with pytest.raises(UserError, match="source 'folder': expected one of"):
+        load_split(model, "test", str(tree), "folder")
 
 
-def test_without_a_folder_the_data_of_the_run_are_read(checkpoint, tree, monkeypatch, call) -> None:
+def test_without_a_folder_those_of_the_run_are_read(checkpoint, tree, monkeypatch, json_of) -> None:
     config = checkpoint.parent.parent / "config.yaml"
     Path("emptied").mkdir()
     folders = ("gone", "emptied", "[1", "null")
@@ -196,8 +196,7 @@ def test_without_a_folder_the_data_of_the_run_are_read(checkpoint, tree, monkeyp
     assert data_dir_of_run(checkpoint) == str(tree)
     assert data_dir_of_run(copies / checkpoint.name) is None
     monkeypatch.chdir(checkpoint.parent)
-    status, out, _ = call("evaluate", "best.ckpt", "--split", "val", "--json")
-    assert (status, json.loads(out)["images"]) == (0, 12)
+    assert json_of("evaluate", "best.ckpt", "--split", "val")["images"] == 12
     monkeypatch.setenv("CIFAR_LAB_DATA", "elsewhere")
     assert data_dir_of_run(checkpoint) is None
 
@@ -243,15 +242,13 @@ def test_a_checkpoint_that_says_nothing_of_its_data(checkpoint, tree, evaluate, 
     assert "--split val" in refused("evaluate", "bare.ckpt", "--split", "val", "--data_dir", tree)
 
 
-def test_a_model_of_synthetic_images_is_evaluated_on_them(call, monkeypatch) -> None:
+def test_a_model_of_synthetic_images_is_evaluated_on_them(json_of, monkeypatch) -> None:
     few = partial(synthetic.generate, train_size=200, test_size=50)
     monkeypatch.setattr(synthetic, "generate", few)
     assert main(["fit", "--model", "mlp", "--source", "synthetic", *FLAGS.split()]) == 0
     run = next(Path("lightning_logs").glob("mlp*/version_0"))
-    status, out, err = call("evaluate", run, "--json")
-    assert (status, err) == (0, "")
-    assert json.loads(out)["data"]["source"] == "synthetic"
-    assert json.loads(out)["images"] == 50
+    found = json_of("evaluate", run)
+    assert (found["data"]["source"], found["images"]) == ("synthetic", 50)
 
 
 def test_no_data_is_an_error_and_never_another_set(checkpoint, call, refused) -> None:
@@ -263,22 +260,11 @@ def test_no_data_is_an_error_and_never_another_set(checkpoint, call, refused) ->
     assert "nowhere: no such folder" in refused("evaluate", checkpoint, "--data_dir", "nowhere")
 
 
-def test_a_source_that_is_none_is_refused(checkpoint, tree) -> None:
-    with pytest.raises(UserError, match="source 'folder': expected one of"):
-        load_split(load_classifier(checkpoint), "test", str(tree), "folder")
-
-
 def test_images_of_a_folder_are_never_downloaded(checkpoint, refused, monkeypatch) -> None:
     monkeypatch.setattr(sources, "download_archive", lambda *given: pytest.fail("downloaded"))
     (checkpoint.parents[1] / "config.yaml").unlink()  # which says where they were
     told = refused("evaluate", checkpoint)
     assert "data: no images here. The model was trained on image folders" in told
-
-
-def test_an_output_that_is_a_file_is_refused(checkpoint, tree, refused) -> None:
-    Path("taken").touch()
-    told = refused("evaluate", checkpoint, "--data_dir", tree, "--output", "taken")
-    assert "--output taken: cannot be written to (File exists)" in told
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux's /proc")

@@ -101,12 +101,10 @@ def test_the_onnx_file_says_what_it_takes_and_gives(checkpoint) -> None:
     assert json.loads(names) == CLASSES
 
 
-def test_json_is_alone_on_stdout(checkpoint, call) -> None:
+def test_json_is_alone_on_stdout(checkpoint, json_of) -> None:
     output = Path("new/folder")
     before = _run_files(checkpoint)
-    status, printed, err = call("export", checkpoint, "--output", output, "--json")
-    facts = json.loads(printed)
-    assert (status, err) == (0, "")
+    facts = json_of("export", checkpoint, "--output", output)
     assert _run_files(checkpoint) == before
     assert {path.name for path in output.iterdir()} == {"best.onnx", "best.pt2"}
     assert facts["class_names"] == CLASSES
