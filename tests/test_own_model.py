@@ -153,7 +153,6 @@ def test_a_recipe_of_ones_own_holds_its_settings(module: str) -> None:
         (["Net"], "Net: give --max_steps or --max_epochs"),
         (["Net", "--widht", "3"], "--widht: unknown; did you mean --width?"),
         (["Net", "--dropout", "0.1"], "--dropout: a setting of deep_mlp, fast_mlp, not of own_"),
-        (["Net", "--width", "wide"], "--width wide: expected an integer"),
         (["Net", "--kind", "flat"], "--kind flat: expected one of plain, deep"),
         (["Nett"], "cannot be imported (AttributeError"),
         (["Strict", "--max_steps", "1"], "--width: "),

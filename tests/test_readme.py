@@ -58,11 +58,8 @@ def _row(recipe: Recipe) -> str:
     report = "–" if recipe.report_accuracy is None else f"{100 * recipe.report_accuracy:.2f} %"
     optimizer = f"{settings.get('optimizer', 'sgd')}, {settings['lr']:g}"
     cells = (f"`{recipe.model}`", f"`{recipe.name}`", recipe.title, optimizer)
-    length = (
-        f"{settings['max_steps']:,}"
-        if settings.get("max_steps")
-        else f"{settings['max_epochs']} epochs"
-    )
+    steps = settings.get("max_steps")
+    length = f"{steps:,}" if steps else f"{settings['max_epochs']} epochs"
     return "| " + " | ".join([*cells, f"{settings['batch_size']}", length, report]) + " |"
 
 

@@ -55,15 +55,13 @@ def test_the_overview_lists_every_command_and_version(words: list[str], call) ->
     status, out, err = call(*words)
     assert (status, err) == (0, "")
     lines = out.splitlines()
-    assert lines[0].startswith(f"cifar-lab {cifar_lab.__version__}: ")
+    version = f"cifar-lab {cifar_lab.__version__}"
+    assert lines[0].startswith(f"{version}: ")
+    assert call("--version") == (0, f"{version}\n", "")
     for name, text in MAIN.COMMANDS.items():
         assert sum(line.split() == [name, *text.split()] for line in lines) == 1
     assert max(map(len, lines)) <= 100
     assert "Example: cifar-lab fit --model cnn" in lines[-1]
-
-
-def test_the_version(call) -> None:
-    assert call("--version") == (0, f"cifar-lab {cifar_lab.__version__}\n", "")
 
 
 @pytest.mark.parametrize(
