@@ -175,6 +175,21 @@ def checkpoint(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def numpy_logits() -> Callable[[Path, np.ndarray], np.ndarray]:
+    """Compute the logits of an MLP in float64 from the weights in its file."""
+    import torch
+
+    def logits(checkpoint: Path, images: np.ndarray) -> np.ndarray:
+        state = torch.load(checkpoint, weights_only=True)["state_dict"]
+        state = {name: tensor.double().numpy() for name, tensor in state.items()}
+        weights = [array for name, array in state.items() if name.startswith("network.")]
+        x = ((images - state["normalize.mean"]) / state["normalize.std"]).reshape(len(images), -1)
+        return np.maximum(x @ weights[0].T + weights[1], 0) @ weights[2].T + weights[3]
+
+    return logits
+
+
+@pytest.fixture
 def write_summary() -> Callable[..., None]:
     """Writes the ``summary.json`` of a finished run of ``mlp`` into a folder."""
     from cifar_lab.run.summary import Summary

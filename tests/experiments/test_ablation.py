@@ -23,9 +23,7 @@ def ablate(tree: Path, call, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_rows_are_the_recipe_and_each_variant_with_the_same_seeds(ablate, summaries) -> None:
-    status, out, err = ablate("--seeds", "0,3", "--json")
-    assert status == 0, err
-    found = json.loads(out)
+    found = json.loads(ablate("--seeds", "0,3", "--json")[1])
     assert found["command"].startswith("cifar-lab ablate --model mlp ")
     assert found["seeds"] == [0, 3]
     assert [row["variant"] for row in found["rows"]] == [BASE, "hardly any steps", "wide"]

@@ -15,10 +15,9 @@ from cifar_lab.training.fit import train
 TINY = {"max_steps": 6, "eval_every": 3, "log_every": 1, "batch_size": 20}
 
 
-def _weights(units=4, inputs=6, classes=3):
+def _weights():
     generator = torch.Generator().manual_seed(0)
-    shapes = ((units, inputs), (units,), (classes, units), (classes,))
-    return [torch.randn(shape, generator=generator) for shape in shapes]
+    return [torch.randn(shape, generator=generator) for shape in ((4, 6), (4,), (3, 4), (3,))]
 
 
 def test_unit_below_zero_for_every_image_is_dead():
@@ -78,7 +77,7 @@ def test_every_variant_is_a_run_of_its_own():
     assert len({tuple(plan.decisive().items()) for plan in plans}) == len(VARIANTS) == 10
 
 
-def test_study_prints_a_row_for_each_variant_and_continues_where_it_was(tree, call, monkeypatch):
+def test_study_prints_a_row_a_variant_and_goes_on_where_it_was(tree, call, monkeypatch):
     kept = ("NumPy, both layers small", "PyTorch's default", "default, Adam 2e-4")
     for name in VARIANTS.keys() - kept:
         monkeypatch.delitem(VARIANTS, name)

@@ -1,6 +1,7 @@
 """A study: a run for each variant and seed, found, resumed or trained; nothing trained twice."""
 
 import json
+import re
 import signal
 import statistics
 from collections.abc import Callable
@@ -34,7 +35,6 @@ def _find(plan: Plan = PLAN, images: str | None = None, file: str = "") -> Run |
 @pytest.mark.parametrize(
     ("settings", "matches"),
     [
-        ({}, True),
         ({"data_dir": "x", "progress": "none", "log_dir": "y"}, True),
         ({"lr": 0.1}, False),
         ({"model": "numpy_mlp"}, False),
@@ -77,10 +77,9 @@ def test_a_run_is_found_by_its_images_and_by_a_file_that_it_must_have(finish) ->
 def test_a_damaged_finished_run_is_named(finish, name: str, content: str, message: str) -> None:
     folder = finish()
     (folder / name).write_text(content)
-    with pytest.raises(UserError) as error:
+    told = f"{re.escape(message)}.*; remove {folder} to train it anew$"
+    with pytest.raises(UserError, match=told):
         _find()
-    assert message in str(error.value)
-    assert str(error.value).endswith(f"; remove {folder} to train it anew")
 
 
 def test_without_training_only_what_is_there_is_taken_if_its_images_are_the_same(finish) -> None:

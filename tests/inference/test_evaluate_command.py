@@ -152,9 +152,7 @@ def test_names_that_the_font_cannot_draw_are_no_reason_to_complain() -> None:
         write_figure(result, ("bird", "cat"), Path("none/x.png"))
 
 
-def test_a_figure_that_cannot_be_written_costs_no_numbers(
-    checkpoint, tree, call, json_of, refused
-) -> None:
+def test_a_missing_figure_costs_no_numbers(checkpoint, tree, call, json_of, refused) -> None:
     Path("out/confusion_test.png").mkdir(parents=True)
     words = ["evaluate", checkpoint, "--data_dir", tree, "--output", "out"]
     status, out, err = call(*words)
