@@ -195,6 +195,7 @@ def write_model() -> Callable[..., Path]:
     return write
 
 
+@pytest.fixture
 def numpy_logits() -> Callable[[Path, np.ndarray], np.ndarray]:
     """Compute the logits of an MLP in float64 from the weights in its file."""
     import torch
