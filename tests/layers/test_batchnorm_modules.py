@@ -15,7 +15,6 @@ from cifar_lab.layers import (
     batch_norm,
     batch_norm_composed,
 )
-from cifar_lab.layers.batch_norm import KINDS
 
 LAYERS = [
     (BatchNorm1d, nn.BatchNorm1d, (6, 4)),
@@ -36,7 +35,7 @@ def randn(*shape: int, seed: int = 0) -> Tensor:
 
 
 def twins(ours, theirs, **settings) -> tuple[nn.Module, nn.Module]:
-    """One of each with the same random gamma and beta, in float64."""
+    """One of each with the same random gamma and beta, in float64; their states are alike."""
     form = {"form": settings.pop("form", "manual")}
     one, other = ours(4, **settings, **form).double(), theirs(4, **settings).double()
     for parameter in one.parameters():
@@ -50,45 +49,18 @@ def twins(ours, theirs, **settings) -> tuple[nn.Module, nn.Module]:
 @pytest.mark.parametrize(("ours", "theirs", "shape"), LAYERS)
 def test_three_steps_and_evaluation_agree(ours, theirs, shape, settings, form) -> None:
     modules = twins(ours, theirs, form=form, **settings)
-    for step in range(3):
+    for step in range(4):
         results = []
         for module in modules:
-            x = (3 * randn(*shape, seed=step) + 2).requires_grad_()
+            module.train(step < 3)
+            uses_batch = module.training or module.running_mean is None
+            x = (3 * randn(*shape, seed=step) + 2)[: None if uses_batch else 1].requires_grad_()
             y = module(x)
             inputs = (x, *module.parameters())
-            gradients = torch.autograd.grad(y, inputs, randn(*shape, seed=step + 9))
+            gradients = torch.autograd.grad(y, inputs, randn(*x.shape, seed=step + 9))
             results.append((y, *gradients, *module.buffers()))
         for mine, other in zip(*results, strict=True):
-            torch.testing.assert_close(mine, other)
-    for module in modules:
-        module.eval()
-    x = randn(1, *shape[1:]) if settings.get("track_running_stats", True) else randn(*shape)
-    torch.testing.assert_close(modules[0](x), modules[1](x))
-
-
-@pytest.mark.parametrize("affine", [True, False])
-def test_evaluation_has_the_gradients_of_torch(affine) -> None:
-    ours, theirs = twins(BatchNorm2d, nn.BatchNorm2d, affine=affine)
-    results = []
-    for module in (ours, theirs):
-        module(randn(3, 4, 2, 2))
-        x = randn(3, 4, 2, 2, seed=1).requires_grad_()
-        inputs = (x, *module.parameters())
-        gradients = torch.autograd.grad(module.eval()(x), inputs, randn(3, 4, 2, 2, seed=2))
-        results.append(gradients)
-    for mine, other in zip(*results, strict=True):
-        torch.testing.assert_close(mine, other)
-
-
-@pytest.mark.parametrize("settings", SETTINGS)
-def test_state_dict_goes_both_ways(settings) -> None:
-    ours, theirs = BatchNorm1d(4, **settings), nn.BatchNorm1d(4, **settings)
-    for source, target in ((ours, theirs), (theirs, ours)):
-        source(torch.randn(5, 4))
-        target.load_state_dict(source.state_dict(), strict=True)
-        assert list(source.state_dict()) == list(target.state_dict())
-        for name, value in source.state_dict().items():
-            torch.testing.assert_close(target.state_dict()[name], value, rtol=0, atol=0)
+            torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-9)
 
 
 def test_code_that_looks_for_the_classes_of_torch_finds_these() -> None:
@@ -105,12 +77,6 @@ def test_copy_and_repr() -> None:
     torch.testing.assert_close(copied.running_var, layer.running_var, rtol=0, atol=0)
     assert "momentum=None" in repr(copied)
     assert "form='composed'" in repr(copied)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("dims", "shape"), [(1, (5, 4)), (2, (5, 4, 2, 2))])
-def test_factory_builds_every_kind(kind, dims, shape) -> None:
-    assert batch_norm(4, dims, kind)(torch.randn(shape)).shape == shape
 
 
 def test_factory_names_the_choices() -> None:
