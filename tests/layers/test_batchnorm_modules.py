@@ -44,23 +44,27 @@ def twins(ours, theirs, **settings) -> tuple[nn.Module, nn.Module]:
     return one, other
 
 
+def results(module: nn.Module, call, x: Tensor, dy: Tensor) -> list[Tensor]:
+    """The output, all gradients and the running statistics behind them."""
+    x = x.clone().requires_grad_()
+    y = call(x)
+    gradients = torch.autograd.grad(y, (x, *module.parameters()), dy)
+    return [y.detach(), *gradients, *(buffer.clone() for buffer in module.buffers())]
+
+
 @pytest.mark.parametrize("form", ["manual", "composed"])
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize(("ours", "theirs", "shape"), LAYERS)
 def test_three_steps_and_evaluation_agree(ours, theirs, shape, settings, form) -> None:
     modules = twins(ours, theirs, form=form, **settings)
     for step in range(4):
-        results = []
         for module in modules:
             module.train(step < 3)
-            uses_batch = module.training or module.running_mean is None
-            x = (3 * randn(*shape, seed=step) + 2)[: None if uses_batch else 1].requires_grad_()
-            y = module(x)
-            inputs = (x, *module.parameters())
-            gradients = torch.autograd.grad(y, inputs, randn(*x.shape, seed=step + 9))
-            results.append((y, *gradients, *module.buffers()))
-        for mine, other in zip(*results, strict=True):
-            torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-9)
+        uses_batch = step < 3 or modules[0].running_mean is None
+        x = (3 * randn(*shape, seed=step) + 2)[: None if uses_batch else 1]
+        dy = randn(*x.shape, seed=step + 9)
+        mine, expected = (results(module, module, x, dy) for module in modules)
+        torch.testing.assert_close(mine, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_code_that_looks_for_the_classes_of_torch_finds_these() -> None:
@@ -132,13 +136,6 @@ def test_function_names_both_shapes(function) -> None:
         function(x.long(), None, None, 1e-5)
 
 
-def train_step(module: nn.Module, call, x: Tensor, dy: Tensor) -> list[Tensor]:
-    x = x.clone().requires_grad_()
-    y = call(x)
-    gradients = torch.autograd.grad(y, (x, *module.parameters()), dy)
-    return [y.detach(), *gradients, *(buffer.clone() for buffer in module.buffers())]
-
-
 # The compiler of older releases makes an instance of the Function, which PyTorch warns of.
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("form", ["manual", "composed"])
@@ -146,10 +143,10 @@ def test_compiles_whole(form) -> None:
     torch.compiler.reset()
     x, dy = randn(4, 3, 5, 5), randn(4, 3, 5, 5, seed=1)
     module = BatchNorm2d(3, form=form).double()
-    expected = train_step(module, module, x, dy)
+    expected = results(module, module, x, dy)
     module.reset_running_stats()
     compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
-    for mine, theirs in zip(train_step(module, compiled, x, dy), expected, strict=True):
+    for mine, theirs in zip(results(module, compiled, x, dy), expected, strict=True):
         torch.testing.assert_close(mine, theirs)
     assert not module.running_mean.requires_grad
     module.eval()

@@ -260,10 +260,10 @@ def test_out_of_memory_is_said_with_what_helps(run, monkeypatch, error) -> None:
 def test_evaluations_are_at_their_steps_whatever_a_trial_trains_on(
     run, monkeypatch, words: list[str], batches: int
 ) -> None:
-    seen, step = set(), MLP.training_step
+    seen, step = {}, MLP.training_step
 
     def noting(model: MLP, batch: Any, batch_idx: int) -> Any:
-        seen.add(batch[0].numpy().tobytes())
+        seen[batch[0].numpy().tobytes()] = set(batch[1].tolist())
         return step(model, batch, batch_idx)
 
     monkeypatch.setattr(MLP, "training_step", noting)
@@ -272,6 +272,7 @@ def test_evaluations_are_at_their_steps_whatever_a_trial_trains_on(
     assert [int(row["step"]) for row in _table() if row["acc/val"]] == [2, 4, 6]
     accumulated = 2 if "--accumulate_grad_batches" in words else 1
     assert len(seen) == min(batches, 6 * accumulated)
+    assert list(seen.values()) == [{0, 1, 2}] * len(seen)  # the tree lists images class by class
 
 
 @pytest.mark.parametrize(
