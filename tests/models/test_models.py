@@ -312,9 +312,7 @@ def test_a_checkpoint_names_a_class_of_somebody_else_with_its_module(fit) -> Non
 
 
 def test_a_cnn_works_in_the_layout_that_is_fast() -> None:
-    model = CNN()
-    weight = model.network[0].weight
-    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert CNN().network[0].weight.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("name", ["fast_cnn", "fast_mlp"])
