@@ -149,7 +149,6 @@ def _checkpoint(processed: int) -> dict[str, Any]:
         "epoch_loop.batch_progress": {**batches, "is_last_batch": True},
         "epoch_loop.val_loop.batch_progress": {},
         "epoch_progress": _both(ready=1, started=1, processed=0, completed=0),
-        "state_dict": {"combined_loader": [{"epoch": 0, "batches": 5, "follows_epochs": 1}]},
     }
     return {"epoch": 0, "loops": {"fit_loop": loops}}
 
@@ -161,8 +160,6 @@ def test_settle_loops_ends_a_finished_epoch_and_asks_for_a_due_evaluation() -> N
     assert checkpoint["epoch"] == 1
     assert loops["epoch_loop.batch_progress"]["current"]["ready"] == 0
     assert loops["epoch_progress"]["current"]["completed"] == 1
-    (loader,) = loops["state_dict"]["combined_loader"]
-    assert loader == {"epoch": 1, "batches": 0, "follows_epochs": 1}
     assert loops["epoch_loop.val_loop.batch_progress"]["current"]["started"] == 1
 
 
@@ -190,4 +187,3 @@ def test_the_state_of_the_loops_has_the_keys_that_settle_loops_changes() -> None
     assert batches["current"]["processed"] == 1
     assert {"total", "current"} <= saved[0]["epoch_progress"].keys()
     assert {"total", "current"} <= saved[0]["epoch_loop.val_loop.batch_progress"].keys()
-    assert "state_dict" in saved[0]
