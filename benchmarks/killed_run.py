@@ -194,7 +194,9 @@ def _child(code: str, words: list[str], output: Path, environment: dict[str, str
     told = os.open(output, os.O_WRONLY | os.O_APPEND)
     os.dup2(told, 1), os.dup2(told, 2)
     os.environ.update(environment)
+    # The command that a process starts again for the second one of its run.
     sys.argv = [str(Path(cifar_lab.__file__).with_name("__main__.py")), "fit", *words]
+    sys.orig_argv = [sys.executable, *sys.argv]
     exec(code, {})
 
 
@@ -203,7 +205,8 @@ def _environments() -> list[dict[str, str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0"}
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    shared |= {"GROUP_WORLD_SIZE": "1", "GROUP_RANK": "0"}
     shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "soak"}
     return [{**shared, "RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
 
