@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -59,20 +60,22 @@ class KilledRun:
         self._kills = self._cut_off = self.unreadable = 0
         self.failures: list[str] = []
 
-    def finish(self) -> tuple[float, float]:
+    def finish(self) -> tuple[float, float, float]:
         """Start or resume the run and wait for its end.
 
         Returns:
-            The seconds that it took, and the seconds until its first checkpoint, before step 1.
+            The seconds until the run was opened, from then until its first checkpoint, before step
+            1, and from then until its end.
         """
-        start = time.monotonic()
+        times = [time.monotonic()]
         with self._started() as processes:
-            self._watch(processes, lambda: bool(self._seen))
-            start_up = time.monotonic() - start
-            self._watch(processes, lambda: False)
+            for until in (lambda: self._files("config.yaml"), lambda: self._seen, lambda: False):
+                self._watch(processes, until)
+                times.append(time.monotonic())
         if processes[0].exitcode or not self._checkpoint:
             self.failures.append(self._failure(processes[0].exitcode))
-        return time.monotonic() - start, start_up
+        opening, starting, training = (b - a for a, b in pairwise(times))
+        return opening, starting, training
 
     def run_and_kill(
         self, delay: float, while_writing: bool = False, number: signal.Signals = signal.SIGKILL
@@ -88,11 +91,11 @@ class KilledRun:
         configs, parts = self._files("config.yaml"), self._parts()
         with self._started() as processes:
             if delay >= 0:  # a process that holds the lock of its run writes the file anew
-                self._watch(processes, lambda: bool(self._files("config.yaml") - configs))
+                self._watch(processes, lambda: self._files("config.yaml") - configs)
             end = time.monotonic() + abs(delay)
             self._watch(processes, lambda: time.monotonic() >= end)
             if while_writing:
-                self._watch(processes, lambda: bool(self._parts() - parts), pause=0)
+                self._watch(processes, lambda: self._parts() - parts, pause=0)
             if processes[0].exitcode is None and number != signal.SIGKILL:
                 _send(processes, number)
                 end = time.monotonic() + PATIENCE
@@ -143,7 +146,7 @@ class KilledRun:
                 process.join()
 
     def _watch(
-        self, processes: Processes, until: Callable[[], bool], pause: float = POLL_SECONDS
+        self, processes: Processes, until: Callable[[], object], pause: float = POLL_SECONDS
     ) -> None:
         """Count the checkpoints that a run writes until something is true, or it has ended."""
         while any(process.exitcode is None for process in processes) and not until():

@@ -178,18 +178,21 @@ def _soak(options: Any, trial: Trial, folder: Path) -> dict[str, Any]:
 
     folder.mkdir()
     whole = KilledRun(trial.words, folder / "whole", trial.mode)
-    seconds, start_up = whole.finish()
+    seconds = whole.finish()
     if whole.failures:
         raise UserError(whole.failures[0])
-    print(f"undisturbed: {seconds:.0f} s, {start_up:.0f} s of it before the first step", flush=True)
+    told = (
+        "undisturbed: {:.0f} s until the run was opened, {:.0f} s until step 1, {:.0f} s after it"
+    )
+    print(told.format(*seconds), flush=True)
     undisturbed = _by_seed(runs(folder / "whole"))
     device = next(iter(undisturbed.values())).summary["device"]
     # A run that is killed at its start would decide anew what "auto" means.
     words = [*trial.words, f"--precision={device['precision']}"]
     killed = KilledRun(words, folder / "killed", trial.mode)
     moments = random.Random(f"{options.seed} {trial.model} {trial.length} {trial.mode}")
-    for number, delay in enumerate(_delays(moments, trial.kills, seconds, start_up)):
-        while_writing = number == trial.kills // 2
+    for number, delay in enumerate(_delays(moments, trial.kills, *seconds)):
+        while_writing = number == trial.kills // 4
         sent = signal.SIGKILL if while_writing or delay < 0 else SIGNALS[number % len(SIGNALS)]
         told = killed.run_and_kill(delay, while_writing, sent)
         print(f"kill {number + 1}, {sent.name}: {told}", flush=True)
@@ -210,14 +213,17 @@ def _by_seed(found: Sequence[Any]) -> dict[int, Any]:
     return {run.summary["seed"]: run for run in found if run.finished}
 
 
-def _delays(moments: random.Random, kills: int, seconds: float, start_up: float) -> list[float]:
+def _delays(
+    moments: random.Random, kills: int, opening: float, starting: float, training: float
+) -> list[float]:
     """Return the moments of the kills, as ``KilledRun.run_and_kill`` takes them.
 
-    Every fifth kill comes before the run is opened, when nothing may happen to it at all.
+    Most of them come in the steps or shortly before. Every fifth one comes before the run is
+    opened, when nothing may happen to it at all. The last arguments are seconds of the whole run.
     """
-    longest = 1.2 * (seconds - start_up) / kills
-    delays = [moments.uniform(0, longest) for _ in range(kills)]
-    delays[4::5] = [-moments.uniform(0, start_up) for _ in delays[4::5]]
+    longest = 1.2 * training / kills
+    delays = [max(0.0, starting + moments.uniform(-0.2, 1) * longest) for _ in range(kills)]
+    delays[4::5] = [-moments.uniform(0, opening) for _ in delays[4::5]]
     return delays
 
 

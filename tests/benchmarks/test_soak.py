@@ -113,9 +113,9 @@ def test_nothing_is_left_running(killed: Killed, monkeypatch: pytest.MonkeyPatch
 
 
 def test_every_fifth_kill_comes_before_the_run_is_opened() -> None:
-    delays = soak._delays(random.Random(0), 11, seconds=30.0, start_up=8.0)
+    delays = soak._delays(random.Random(0), 11, opening=6.0, starting=2.0, training=22.0)
     assert [delay < 0 for delay in delays] == [number % 5 == 4 for number in range(11)]
-    assert all(-8 <= delay <= 1.2 * 22 / 11 for delay in delays)
+    assert all(-6 <= delay <= 2 + 1.2 * 22 / 11 for delay in delays)
 
 
 def test_a_zero_with_a_minus_is_another_one() -> None:
