@@ -181,9 +181,7 @@ def _soak(options: Any, trial: Trial, folder: Path) -> dict[str, Any]:
     seconds = whole.finish()
     if whole.failures:
         raise UserError(whole.failures[0])
-    told = (
-        "undisturbed: {:.0f} s until the run was opened, {:.0f} s until step 1, {:.0f} s after it"
-    )
+    told = "undisturbed: {:.0f} s until it is open, {:.0f} s until step 1, {:.0f} s until its end"
     print(told.format(*seconds), flush=True)
     undisturbed = _by_seed(runs(folder / "whole"))
     device = next(iter(undisturbed.values())).summary["device"]

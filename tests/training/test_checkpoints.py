@@ -1,13 +1,16 @@
 """When checkpoints are saved, which is the best, and what they hold of random generators."""
 
 import os
+import random
 import stat
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from pytorch_lightning import seed_everything
 
 from cifar_lab import files
 from cifar_lab.plan import Plan
@@ -125,6 +128,25 @@ def test_the_best_checkpoint_is_a_copy_that_can_be_written_into() -> None:
     assert FOLDER.last_checkpoint.read_bytes() == b"weights"
     names = {path.name for path in FOLDER.best_checkpoint.parent.iterdir()}
     assert names == {"best.ckpt", "last.ckpt"}
+
+
+def test_each_process_has_random_numbers_of_its_own(monkeypatch: Any) -> None:
+    def numbers() -> list[float]:
+        return [torch.rand(()).item(), float(np.random.normal()), random.gauss(0, 1)]
+
+    monkeypatch.setenv("PL_GLOBAL_SEED", "")  # which seed_everything sets
+    found = []
+    for rank in (0, 1, 2):
+        seed_everything(3, verbose=False)
+        random_state.seed_process(rank)
+        found += numbers()
+    assert len({*found}) == 9
+    seed_everything(3, verbose=False)
+    assert numbers() == found[:3]  # the first process keeps its seed
+    states = gathered_states()
+    again = numbers()
+    restore_states(states, 0)
+    assert numbers() == again
 
 
 def test_each_process_continues_with_its_own_random_numbers(monkeypatch: Any) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -168,3 +169,44 @@ def test_a_few_batches_alone_go_on_bit_for_bit(tree: Path) -> None:
     more = ["--overfit_batches", "2", "--augment", "alternating_flip,crop"]
     first, second = (words(tree, *more, log_dir=name) for name in ("logs", "whole"))
     kill_and_compare(first, second, ["step:4", "step:3", "step:2"], "mlp")
+
+
+# As OWN, in two processes that note their noise, and that both end in the eighth step.
+NOISY = """
+import os, signal
+from pathlib import Path
+import numpy as np
+import torch
+from own_planned import Planned
+
+class Noisy(Planned):
+    def training_logits(self, images):
+        logits, rank = super().training_logits(images), self.global_rank
+        with Path(f"noise_{rank}.txt").open("a") as file:
+            print(torch.rand(()).item(), np.random.rand(), file=file)
+        if self.global_step == 7 and not Path(f"killed_{rank}").exists():
+            Path(f"killed_{rank}").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return logits
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("length", LENGTHS)
+def test_two_processes_make_other_noise_and_go_on_bit_for_bit(length: str, tree: Path) -> None:
+    Path("own_planned.py").write_text(OWN)
+    Path("own_noisy.py").write_text(NOISY)
+    more = ["--devices", "2", "--accelerator", "cpu", *LENGTHS[length], "--batch_size", "10"]
+    command = [sys.executable, "-m", "cifar_lab", "fit"]
+
+    def run(*words: str) -> int:
+        with Path(processes.OUTPUT).open("w") as told:
+            return subprocess.run([*command, *words], stdout=told, stderr=told).returncode
+
+    model = "own_noisy:Noisy"
+    assert run(*words(tree, *more, model=model)) != 0
+    assert run("--resume", "--model", model, "--log_dir", "logs") == 0
+    assert run(*words(tree, *more, model=model, log_dir="whole")) == 0
+    assert_same_run(Path("whole/Noisy/version_0"), Path("logs/Noisy/version_0"))
+    noise = [Path(f"noise_{rank}.txt").read_text().split() for rank in range(2)]
+    assert not set(noise[0]) & set(noise[1])
