@@ -1,28 +1,44 @@
-"""A run of ``cifar-lab fit`` that is killed and resumed, and the comparison of two runs."""
+"""A run of ``cifar-lab fit`` that is killed and resumed, and the comparison of two runs.
+
+A run may be one process; two, started by Lightning or as by torchrun; or the runs of ``--seeds``.
+A signal goes to all processes of a run, as Ctrl-C and a scheduler's signal do. The processes are
+forked from a server that has everything imported, so that each starts at once.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import os
 import signal
-import subprocess
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import torch
 
+import cifar_lab
 from cifar_lab.errors import UserError
 from cifar_lab.run.checkpoint import read_checkpoint
 from cifar_lab.run.metrics import read_rows
 from cifar_lab.run.run import Run
 
-FIT = [sys.executable, "-m", "cifar_lab", "fit"]
+FIT = "import sys; from cifar_lab.cli import main; sys.exit(main(sys.argv[1:]))"
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["cifar_lab.training.fit", "torch.distributed"])
+# Exit statuses after a signal. Of a run of several processes, the first one's counts.
+STOPPED = {signal.SIGKILL: -signal.SIGKILL, signal.SIGINT: 130, signal.SIGTERM: 143}
+PATIENCE = 300.0  # seconds in which a run ends that was asked to
 POLL_SECONDS = 0.002
 COMPARED = ("state_dict", "optimizer_states", "global_step", "epoch")  # parts of a checkpoint
 SPEED = "speed/images_per_second"
-Process = subprocess.Popen[bytes]
+TOO_LATE = "came too late, the run was finished"
+Processes = list[BaseProcess]
 
 
 class KilledRun:
@@ -31,53 +47,65 @@ class KilledRun:
     Args:
         words: flags of ``fit``, without ``--log_dir``.
         log_dir: log folder for this run alone.
+        mode: "torchrun" starts two processes as torchrun does; "seeds" is resumed by its own words.
 
     Attributes:
         failures: what the processes printed last that ended by themselves, and not well.
         unreadable: how often a checkpoint could not be read after a kill.
     """
 
-    def __init__(self, words: list[str], log_dir: Path) -> None:
-        self._words, self._log_dir = words, log_dir
+    def __init__(self, words: list[str], log_dir: Path, mode: str = "one") -> None:
+        self._words, self._log_dir, self._mode = words, log_dir, mode
         self._seen: set[tuple[Path, int, int]] = set()
         self._kills = self._cut_off = self.unreadable = 0
         self.failures: list[str] = []
 
-    def finish(self) -> tuple[float, float]:
+    def finish(self) -> tuple[float, float, float]:
         """Start or resume the run and wait for its end.
 
         Returns:
-            The seconds that it took, and the seconds until its first checkpoint, before step 1.
+            The seconds until the run was opened, from then until its first checkpoint, before step
+            1, and from then until its end.
         """
-        start = time.monotonic()
-        with self._process() as process:
-            self._watch(process, lambda: bool(self._seen))
-            start_up = time.monotonic() - start
-            self._watch(process, lambda: False)
-        if process.returncode or not self._checkpoint:
-            self.failures.append(self._failure(process.returncode))
-        return time.monotonic() - start, start_up
+        times = [time.monotonic()]
+        with self._started() as processes:
+            for until in (lambda: self._files("config.yaml"), lambda: self._seen, lambda: False):
+                self._watch(processes, until)
+                times.append(time.monotonic())
+        if processes[0].exitcode or not self._checkpoint:
+            self.failures.append(self._failure(processes[0].exitcode))
+        opening, starting, training = (b - a for a, b in pairwise(times))
+        return opening, starting, training
 
-    def run_and_kill(self, delay: float, while_writing: bool) -> str:
-        """Start or resume the run and kill it; return a line that says when.
+    def run_and_kill(
+        self, delay: float, while_writing: bool = False, number: signal.Signals = signal.SIGKILL
+    ) -> str:
+        """Start or resume the run and send it a signal; return a line that says when.
 
         Args:
             delay: seconds until the kill, from the moment when the process has opened the run. If
                 they are negative, as many seconds from the start of the process.
             while_writing: whether to wait then until a checkpoint is being written.
+            number: number of the signal, a key of ``STOPPED``.
         """
         configs, parts = self._files("config.yaml"), self._parts()
-        with self._process() as process:
+        with self._started() as processes:
             if delay >= 0:  # a process that holds the lock of its run writes the file anew
-                self._watch(process, lambda: bool(self._files("config.yaml") - configs))
+                self._watch(processes, lambda: self._files("config.yaml") - configs)
             end = time.monotonic() + abs(delay)
-            self._watch(process, lambda: time.monotonic() >= end)
+            self._watch(processes, lambda: time.monotonic() >= end)
             if while_writing:
-                self._watch(process, lambda: bool(self._parts() - parts), pause=0)
-        if process.returncode == 0:
-            return "came too late, the run was finished"
-        if process.returncode != -signal.SIGKILL:
-            self.failures.append(self._failure(process.returncode))
+                self._watch(processes, lambda: self._parts() - parts, pause=0)
+            if processes[0].exitcode is None and number != signal.SIGKILL:
+                _send(processes, number)
+                end = time.monotonic() + PATIENCE
+                self._watch(processes, lambda: time.monotonic() >= end)
+        status = processes[0].exitcode
+        if status == 0:
+            return TOO_LATE
+        # Before the run is opened, Python itself may end the process.
+        if status not in (STOPPED[number], -number):
+            self.failures.append(self._failure(status))
             return f"not needed, {self.failures[-1]}"
         self._kills += 1
         is_cut_off = bool(self._parts() - parts)
@@ -94,24 +122,34 @@ class KilledRun:
         }
 
     @contextlib.contextmanager
-    def _process(self) -> Iterator[Process]:
-        """Start or resume the run; at the end kill the process, unless it ended by itself."""
+    def _started(self) -> Iterator[Processes]:
+        """Start or resume the run; at the end kill its processes, unless they ended by themselves.
+
+        Processes that the first one starts belong to its group, which gets each signal.
+        """
         words = [*self._words, "--log_dir", str(self._log_dir)]
-        if found := self._checkpoint:
+        if (found := self._checkpoint) and self._mode != "seeds":  # which finds its runs itself
             words = ["--resume", str(found.parent.parent), "--progress", "none"]
-        with self._output.open("wb") as file:
-            process = subprocess.Popen([*FIT, *words], stdout=file, stderr=subprocess.STDOUT)
+        ranks = _environments() if self._mode == "torchrun" else [{}]
+        self._output.write_bytes(b"")
+        processes: Processes = [
+            CONTEXT.Process(target=_child, args=(FIT, words, self._output.absolute(), rank))
+            for rank in ranks
+        ]
+        for process in processes:
+            process.start()
         try:
-            yield process
+            yield processes
         finally:
-            process.kill()
-            process.wait()
+            _send(processes, signal.SIGKILL)
+            for process in processes:
+                process.join()
 
     def _watch(
-        self, process: Process, until: Callable[[], bool], pause: float = POLL_SECONDS
+        self, processes: Processes, until: Callable[[], object], pause: float = POLL_SECONDS
     ) -> None:
-        """Count the checkpoints that a process writes until something is true, or it has ended."""
-        while process.poll() is None and not until():
+        """Count the checkpoints that a run writes until something is true, or it has ended."""
+        while any(process.exitcode is None for process in processes) and not until():
             self._seen |= self._files("checkpoints/last.ckpt")
             time.sleep(pause)
 
@@ -136,7 +174,8 @@ class KilledRun:
 
     @property
     def _checkpoint(self) -> Path | None:
-        return next(self._log_dir.glob("*/version_*/checkpoints/last.ckpt"), None)
+        found = self._log_dir.glob("*/version_*/checkpoints/last.ckpt")
+        return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
 
     def _parts(self) -> set[tuple[Path, int, int]]:
         """Return the checkpoints that are half written, or were so when a process was killed."""
@@ -150,6 +189,40 @@ class KilledRun:
                 status = path.stat()
                 found.add((path, status.st_ino, status.st_mtime_ns))
         return found
+
+
+def _child(code: str, words: list[str], output: Path, environment: dict[str, str]) -> None:
+    """Run Python code as a command with words, in a process group of its own."""
+    os.setsid()
+    told = os.open(output, os.O_WRONLY | os.O_APPEND)
+    os.dup2(told, 1), os.dup2(told, 2)
+    os.environ.update(environment)
+    # The command that a process starts again for the second one of its run.
+    sys.argv = [str(Path(cifar_lab.__file__).with_name("__main__.py")), "fit", *words]
+    sys.orig_argv = [sys.executable, *sys.argv]
+    exec(code, {})
+
+
+def _environments() -> list[dict[str, str]]:
+    """Return the variables that torchrun gives to each of two processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    shared |= {"GROUP_WORLD_SIZE": "1", "GROUP_RANK": "0"}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "soak"}
+    return [{**shared, "RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
+
+
+def _send(processes: Processes, number: signal.Signals) -> None:
+    """Send a signal to processes and to those that they started."""
+    for process in processes:
+        assert process.pid is not None
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:  # it has ended, or has no group yet
+            if process.exitcode is None:
+                os.kill(process.pid, number)
 
 
 # --- comparison -----------------------------------------------------------------------------------

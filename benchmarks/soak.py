@@ -1,4 +1,4 @@
-"""Kills a run again and again, and resumes it: ``python benchmarks/soak.py --help``.
+"""Kills runs again and again, and resumes them: ``python benchmarks/soak.py --help``.
 
 Nothing heavy is imported before the flags are understood.
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import random
 import shlex
+import signal
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,35 +18,64 @@ from typing import Any
 from cifar_lab.cli.help import help_of
 from cifar_lab.cli.main import run_guarded
 from cifar_lab.cli.output import print_json, writing
-from cifar_lab.cli.parser import Command
+from cifar_lab.cli.parser import Command, split_words
 from cifar_lab.errors import FAILED, UserError
-from cifar_lab.settings import PositiveFloat, PositiveInt, Seed, setting
+from cifar_lab.files import write_json
+from cifar_lab.recipes import Recipe, find_recipe, models, recipes
+from cifar_lab.recipes.own_model import is_own_model
+from cifar_lab.run_settings import RUN
+from cifar_lab.settings import NonNegativeInt, PositiveFloat, PositiveInt, Seed, setting, unknown
+
+SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM)  # in turns
+TWO = {"devices": 2, "accelerator": "cpu"}
+MODES: dict[str, dict[str, Any]] = {  # kinds of a run, and their flags
+    "one": {},
+    "devices": TWO,
+    "torchrun": TWO,
+    "seeds": {"seeds": "0,1"},
+}
+LENGTHS = ("max_steps", "max_epochs")
 
 
 @dataclass(frozen=True)
 class Options:
-    """The flags of the trial, apart from those of the data."""
+    """The flags of the trials, apart from those of the data."""
 
-    model: str = setting("mlp", "model to train")
-    kills: PositiveInt = setting(10, "number of kills")
-    max_steps: PositiveInt = setting(500, "number of optimizer steps")
+    model: list[str] = setting(["mlp"], "models, recipes or module:Class; all: every model")
+    modes: list[str] = setting(["one"], f"kinds of a run: some of {', '.join(MODES)}")
+    kills: PositiveInt = setting(10, "number of kills, over all trials")
+    max_steps: NonNegativeInt = setting(500, "number of optimizer steps; 0: no such trials")
+    max_epochs: NonNegativeInt = setting(0, "number of epochs; 0: no such trials")
     checkpoint_seconds: PositiveFloat = setting(0.5, "seconds between checkpoints")
     seed: Seed = setting(0, "random seed of the moments of the kills")
-    flags: str = setting("", "more flags of fit, as --flags='--lr 1'")
-    output: Path | None = setting(None, "folder for the runs (else they are removed)")
+    flags: str = setting("", "more flags of fit, as --flags='--lr 1', for models that have them")
+    output: Path | None = setting(None, "folder for the runs and soak.json (else they are removed)")
     json: bool = setting(False, "print JSON, and nothing else")
 
 
 COMMAND = Command(
     "soak",
-    "Trains a model twice: once undisturbed, and once killed (SIGKILL) at random moments, one of\n"
-    "them while a checkpoint is written, and resumed each time. Then weights, optimizer and\n"
-    "curves are compared bit by bit. Exit status: 0 the same, 1 a difference or a run that could\n"
-    "not be resumed, 2 wrong input, 130 interrupted.",
+    "Trains each model, for each length and mode, twice: once undisturbed, and once ended at\n"
+    "random moments, half of them by SIGKILL, the others by SIGINT and SIGTERM, and one while a\n"
+    "checkpoint is written, and resumed each time. Then weights, optimizer and curves are\n"
+    "compared bit by bit. The modes: one process; devices: two by --devices 2; torchrun: two as\n"
+    "it starts them; seeds: two runs by --seeds 0,1. Exit status: 0 the same, 1 a difference or\n"
+    "a run that could not be resumed, 2 wrong input, 130 interrupted.",
     Options,
     shared=("data_dir", "source"),
-    example="--model cnn --kills 20",
+    example="--model all --modes one,devices --max_steps 60 --max_epochs 3 --kills 200",
 )
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A model that is trained undisturbed and killed."""
+
+    model: str
+    length: str  # a name of LENGTHS
+    mode: str
+    words: list[str]  # flags of both runs
+    kills: int
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,70 +93,135 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(words: Sequence[str]) -> int:
     options, given = COMMAND.parse(words)
-    found = print_json(options.json, lambda: _compare(options, given))
-    return 0 if found["same"] else FAILED
+    command = shlex.join(["benchmarks/soak.py", *words])
+    found = print_json(options.json, lambda: _compare(options, given, command))
+    return 0 if all(trial["same"] for trial in found["trials"]) else FAILED
 
 
-def _compare(options: Any, given: Mapping[str, str]) -> dict[str, Any]:
-    words = _words(options, given)
+def _compare(options: Any, given: Mapping[str, str], command: str) -> dict[str, Any]:
+    trials = list(_trials(options, given))
     if not options.output:
         with tempfile.TemporaryDirectory(prefix="soak_") as folder:
-            return _soak(options, words, Path(folder))
+            return _soak_all(options, trials, Path(folder), command)
     with writing("--output", options.output):
         options.output.mkdir(parents=True, exist_ok=True)
         folder = tempfile.mkdtemp(prefix="soak_", dir=options.output)
-    return _soak(options, words, Path(folder))
+    return _soak_all(options, trials, Path(folder), command)
 
 
-def _words(options: Any, given: Mapping[str, str]) -> list[str]:
-    """Return the flags of both runs."""
+def _trials(options: Any, given: Mapping[str, str]) -> Iterator[Trial]:
+    """Yield the trials, among which the kills are divided; leave out those without one."""
+    names = models() if options.model == ["all"] else options.model
+    if wrong := [mode for mode in options.modes if mode not in MODES]:
+        raise UserError(unknown("--modes", wrong[0], MODES))
+    kinds = [
+        (name, length, mode)
+        for name in names
+        for length in LENGTHS
+        for mode in options.modes
+        # numpy_mlp refuses several processes.
+        if getattr(options, length) and not (name == "numpy_mlp" and "devices" in MODES[mode])
+    ]
+    for number, (name, length, mode) in enumerate(kinds):
+        kills = (options.kills - number - 1) // len(kinds) + 1
+        if kills:
+            words = _words(options, {**MODES[mode], **given}, name, length)
+            yield Trial(name, length, mode, words, kills)
+
+
+def _words(options: Any, given: Mapping[str, Any], name: str, length: str) -> list[str]:
+    """Return the flags of both runs of a trial."""
+    is_own = is_own_model(name)
+    told = {"model": "--model", "recipe": "--model"}
+    recipe = find_recipe(None if is_own else name, name if is_own else None, told)
     flags = {
-        "model": options.model,
-        "max_steps": options.max_steps,
+        "model" if is_own else "recipe": name,
+        length: getattr(options, length),
         "progress": "none",
         "checkpoint_minutes": options.checkpoint_seconds / 60,
         **given,
+        **_further(options.flags, recipe),
     }
+    return [f"--{name}={value}" for name, value in flags.items()]
+
+
+def _further(flags: str, recipe: Recipe) -> dict[str, str]:
+    """Return the further flags, without those of other models."""
     try:
-        more = shlex.split(options.flags)
+        words = shlex.split(flags)
     except ValueError as error:
-        raise UserError(f"--flags {options.flags}: {error}") from error
-    return [*(f"--{name}={value}" for name, value in flags.items()), *more]
+        raise UserError(f"--flags {flags}: {error}") from error
+    of_models = {name: entry for other in recipes().values() for name, entry in other.own.items()}
+    given = split_words(words, of_models | RUN, False)[1]
+    others = of_models.keys() - RUN.keys() - recipe.own.keys()
+    return {name: value for name, value in given.items() if name not in others}
 
 
-def _soak(options: Any, words: list[str], folder: Path) -> dict[str, Any]:
+def _soak_all(options: Any, trials: Sequence[Trial], folder: Path, command: str) -> dict[str, Any]:
+    from cifar_lab.run.summary import versions
+
+    found: dict[str, Any] = {"command": command, "versions": versions(), "trials": []}
+    for number, trial in enumerate(trials):
+        title = f"{trial.model}, {trial.length}, {trial.mode}"
+        print(f"\n--- {number + 1} of {len(trials)}: {title}", flush=True)
+        results = _soak(options, trial, folder / str(number))
+        found["trials"].append({"model": trial.model, "length": trial.length, **results})
+        _print(results)
+        if options.output:
+            write_json(options.output / "soak.json", found)
+    return found
+
+
+def _soak(options: Any, trial: Trial, folder: Path) -> dict[str, Any]:
     from cifar_lab.run.run import runs
-    from killed_run import KilledRun, differences
+    from killed_run import TOO_LATE, KilledRun, differences
 
-    whole = KilledRun(words, folder / "whole")
-    seconds, start_up = whole.finish()
+    folder.mkdir()
+    whole = KilledRun(trial.words, folder / "whole", trial.mode)
+    seconds = whole.finish()
     if whole.failures:
         raise UserError(whole.failures[0])
-    print(f"undisturbed: {seconds:.0f} s, {start_up:.0f} s of it before the first step", flush=True)
-    undisturbed = runs(folder / "whole")[-1]
+    told = "undisturbed: {:.0f} s until it is open, {:.0f} s until step 1, {:.0f} s until its end"
+    print(told.format(*seconds), flush=True)
+    undisturbed = _by_seed(runs(folder / "whole"))
+    device = next(iter(undisturbed.values())).summary["device"]
     # A run that is killed at its start would decide anew what "auto" means.
-    words = [*words, f"--precision={undisturbed.summary['device']['precision']}"]
-    killed = KilledRun(words, folder / "killed")
-    for number, delay in enumerate(_delays(options, seconds, start_up)):
-        told = killed.run_and_kill(delay, while_writing=number == options.kills // 2)
-        print(f"kill {number + 1}: {told}", flush=True)
+    words = [*trial.words, f"--precision={device['precision']}"]
+    killed = KilledRun(words, folder / "killed", trial.mode)
+    moments = random.Random(f"{options.seed} {trial.model} {trial.length} {trial.mode}")
+    for number, delay in enumerate(_delays(moments, trial.kills, *seconds)):
+        while_writing = number == trial.kills // 4
+        sent = signal.SIGKILL if while_writing or delay < 0 else SIGNALS[number % len(SIGNALS)]
+        told = killed.run_and_kill(delay, while_writing, sent)
+        print(f"kill {number + 1}, {sent.name}: {told}", flush=True)
+        if told == TOO_LATE:
+            break
     killed.finish()
-    found = killed.failures or differences(undisturbed, runs(folder / "killed")[-1])
+    found = [*killed.failures]
+    if not found:
+        resumed = _by_seed(runs(folder / "killed"))
+        found = [line for s, run in undisturbed.items() for line in differences(run, resumed[s])]
     same = not found and not killed.unreadable
-    results = {**killed.counts(), "differences": found, "same": same}
-    _print(results)
-    return results
+    kinds = {"mode": trial.mode, "hardware": device["name"], "precision": device["precision"]}
+    return {**kinds, **killed.counts(), "differences": found, "same": same}
 
 
-def _delays(options: Any, seconds: float, start_up: float) -> list[float]:
+def _by_seed(found: Sequence[Any]) -> dict[int, Any]:
+    """Return the finished runs by their seeds."""
+    return {run.summary["seed"]: run for run in found if run.finished}
+
+
+def _delays(
+    moments: random.Random, kills: int, opening: float, starting: float, training: float
+) -> list[float]:
     """Return the moments of the kills, as ``KilledRun.run_and_kill`` takes them.
 
-    Every fifth kill comes before the run is opened, when nothing may happen to it at all.
+    Most of them come in the steps or shortly before. Every fifth one comes before the run is
+    opened, when nothing may happen to it at all. The last arguments are seconds of the whole run.
     """
-    moments = random.Random(options.seed)
-    longest = 1.2 * (seconds - start_up) / options.kills
-    delays = [moments.uniform(0, longest) for _ in range(options.kills)]
-    delays[4::5] = [-moments.uniform(0, start_up) for _ in delays[4::5]]
+    longest = 1.2 * training / kills
+    delays = [max(0.0, starting + moments.uniform(-0.2, 1) * longest) for _ in range(kills)]
+    delays[4::5] = [-moments.uniform(0, opening) for _ in delays[4::5]]
     return delays
 
 

@@ -10,7 +10,6 @@ import errno
 import json
 import os
 import reprlib
-import shutil
 import stat
 import sys
 import time
@@ -179,21 +178,13 @@ def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
     write_atomically(path, text.encode(errors="backslashreplace"))  # names that are not UTF-8
 
 
-def link_or_copy(file: Path, other: Path) -> None:
-    """Give a file another path too, in the place of an older file.
+def copy_file(file: Path, other: Path) -> None:
+    """Copy a file to another path, as :func:`write_atomically` writes.
 
-    Files of a run are replaced, never written into, so a link is as good as a copy.
+    A second link to the file would save the copy, but whoever writes into one of them in place
+    would change the other.
     """
-    if other.exists() and os.path.samefile(file, other):
-        return
-    part = other.with_name(f"{other.name}.part")
-    part.unlink(missing_ok=True)
-    try:
-        os.link(file.resolve(), part)
-    except OSError:  # a file system without links
-        shutil.copyfile(file, part)
-    os.replace(part, other)
-    _sync_folder(other.parent)
+    write_atomically(other, file.read_bytes())
 
 
 def _rename(part: Path, path: Path) -> None:

@@ -68,6 +68,29 @@ def epoch_of_last_batch(trainer: Trainer) -> int:
     return trainer.fit_loop.epoch_progress.current.ready - 1
 
 
+def batches_done(trainer: Trainer, loader: object) -> int:
+    """Return how many batches of its epoch the training from a loader has had at its start.
+
+    Call it before the first batch. Lightning always restores its counter of batches, but gives a
+    loader its state only if the loader was made later than that. A model that reads
+    ``estimated_stepping_batches`` in ``configure_optimizers``, as Lightning's documentation
+    recommends, makes the loader earlier: the resumed run would train on the first batches of the
+    epoch again, and never on the last ones. For a loader of another purpose this is 0.
+    """
+    loaders = trainer.fit_loop._combined_loader
+    if loaders is None or not any(found is loader for found in loaders.flattened):
+        return 0
+    return trainer.fit_loop.epoch_loop.batch_progress.current.completed
+
+
+def load_loader_states(trainer: Trainer) -> None:
+    """Give the training loaders their states, where Lightning has not done so; see above.
+
+    Call it from ``on_train_start``. It serves loaders that do not come from a DataModule of ours.
+    """
+    trainer.fit_loop._load_combined_loader_states()
+
+
 def settle_loops(
     checkpoint: dict[str, Any], batches_per_epoch: float, evaluation_is_due: bool
 ) -> None:
@@ -98,12 +121,7 @@ def _begin_next_epoch(checkpoint: dict[str, Any]) -> None:
     for counter in (loops["epoch_progress"]["total"], loops["epoch_progress"]["current"]):
         done = counter["started"]
         counter.update(ready=done + 1, started=done + 1, processed=done, completed=done)
-    epoch = loops["epoch_progress"]["current"]["completed"]
     batches = loops["epoch_loop.batch_progress"]
     batches["current"] = dict.fromkeys(batches["current"], 0)
     batches["is_last_batch"] = False
-    for loader in loops["state_dict"].get("combined_loader", []):
-        loader["batches"] = 0
-        if loader["follows_epochs"]:  # a loader with a fixed order is never told the epoch
-            loader["epoch"] = epoch
-    checkpoint["epoch"] = epoch
+    checkpoint["epoch"] = loops["epoch_progress"]["current"]["completed"]

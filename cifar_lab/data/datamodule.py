@@ -6,6 +6,7 @@ layers/normalize.py) with statistics from here.
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from cifar_lab.data.progress import print_line
 from cifar_lab.data.split import mixed, split_indices
 from cifar_lab.data.statistics import normalization
 from cifar_lab.errors import UserError
+from cifar_lab.internals import batches_done
 
 _report = rank_zero_only(print_line)
 
@@ -178,6 +180,7 @@ class CIFAR10DataModule(LightningDataModule):
             shuffle=not overfit,
             drop_last=True,
             augment=self.augment,
+            resume_at=partial(batches_done, self.trainer) if self.trainer else None,
         )
 
     def val_dataloader(self) -> BatchLoader:

@@ -12,7 +12,7 @@ a run that is resumed in the middle of an epoch gets the same batches as an unin
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -41,6 +41,8 @@ class BatchLoader:
             shares, so at most ``world_size - 1`` images are left out. Any other split is dealt out
             whole.
         augment: augmentation of a batch of images.
+        resume_at: function of the loader that returns how many batches the first iteration skips.
+            It is called when the first batch is asked for, in place of the state that was loaded.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class BatchLoader:
         rank: int = 0,
         world_size: int = 1,
         augment: Augmentation | None = None,
+        resume_at: Callable[[BatchLoader], int] | None = None,
     ) -> None:
         self.images, self.labels, self.indices = images, labels, indices
         self.batch_size, self.shuffle, self.drop_last = batch_size, shuffle, drop_last
@@ -63,7 +66,8 @@ class BatchLoader:
         self.augment = augment
         self.epoch = 0
         self._consumed = 0  # number of batches of this epoch that were returned
-        self._resume_at = 0  # number of batches that the next iteration skips
+        self._skipped = 0  # number of batches that the next iteration skips
+        self._resume_at = resume_at
 
     def __len__(self) -> int:
         """Return the number of batches in a full epoch, also after a state was loaded."""
@@ -72,7 +76,8 @@ class BatchLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the batches of the current epoch. After the last one, the next epoch is current."""
-        start, self._resume_at = self._resume_at, 0
+        resume_at, self._resume_at = self._resume_at, None
+        start, self._skipped = resume_at(self) if resume_at else self._skipped, 0
         order = self._order()
         chunk, images, labels = -1, order, order
         for batch in range(start, len(self)):
@@ -98,14 +103,13 @@ class BatchLoader:
         return self
 
     def state_dict(self) -> dict[str, int]:
-        """Return the epoch, how many of its batches were returned, and if Lightning sets it."""
-        follows_epochs = int(self.shuffle)
-        return {"epoch": self.epoch, "batches": self._consumed, "follows_epochs": follows_epochs}
+        """Return the epoch, and how many of its batches were returned."""
+        return {"epoch": self.epoch, "batches": self._consumed}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continue at this position; after a finished epoch, ``set_epoch`` must set the next."""
         self.epoch = state["epoch"]
-        self._resume_at = self._consumed = state["batches"] % max(len(self), 1)
+        self._skipped = self._consumed = state["batches"] % max(len(self), 1)
 
     def _share(self) -> int:
         whole, rest = divmod(len(self.indices), self.world_size)

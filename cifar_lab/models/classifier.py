@@ -21,6 +21,7 @@ from cifar_lab.data.datamodule import CIFAR10DataModule
 from cifar_lab.data.image_set import IMAGE_SHAPE
 from cifar_lab.data.loader import Batch
 from cifar_lab.errors import UserError
+from cifar_lab.internals import load_loader_states
 from cifar_lab.layers.normalize import Normalize
 from cifar_lab.models.curves import Curves, to_loggers
 
@@ -92,6 +93,10 @@ class ImageClassifier(LightningModule):
     def forward(self, images: Tensor) -> Tensor:
         """Map raw uint8 images (B, 3, 32, 32) to logits (B, num_classes)."""
         return self.network(self.normalize(images))
+
+    def on_train_start(self) -> None:
+        """Let the loaders of a resumed run continue where they were."""
+        load_loader_states(self.trainer)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Return the ``loss`` () of a batch, and for the curves its ``logits`` (B, num_classes)."""

@@ -138,6 +138,7 @@ class FastClassifier(ImageClassifier):
 
     def on_train_start(self) -> None:
         """Let the optimizer be captured on a GPU; the state of a checkpoint may come from a CPU."""
+        super().on_train_start()
         for group in self.trainer.optimizers[0].param_groups:
             if "capturable" in group:
                 group["capturable"] = self.device.type == "cuda"

@@ -11,13 +11,13 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_only
 
-from cifar_lab.files import link_or_copy
+from cifar_lab.files import copy_file
 from cifar_lab.internals import evaluation_follows, settle_loops
 from cifar_lab.models.curves import Curves
 from cifar_lab.run.folder import RunFolder
 from cifar_lab.run.resume import ResumePoint
 from cifar_lab.run.summary import Point
-from cifar_lab.training.random_state import gathered_states, restore_states
+from cifar_lab.training.random_state import gathered_states, restore_states, seed_process
 
 
 class Checkpoints(Callback):
@@ -72,7 +72,10 @@ class Checkpoints(Callback):
 
         A run that was killed before its best ``last.ckpt`` became ``best.ckpt`` too gets it here.
         """
-        restore_states(self._random, trainer.global_rank)
+        if self._random:
+            restore_states(self._random, trainer.global_rank)
+        else:
+            seed_process(trainer.global_rank)
         self._began = self._saved_at = time.monotonic()
         self._step = self.saved_step = trainer.global_step
         self._last_step = trainer.estimated_stepping_batches
@@ -152,7 +155,7 @@ class Checkpoints(Callback):
         """Make ``last.ckpt`` of a step ``best.ckpt`` too, if its point is there and the best."""
         points = self.points if self.split == "val" else []
         if points and self.best is self.last and self.last["step"] == step:
-            link_or_copy(self.folder.last_checkpoint, self.folder.best_checkpoint)
+            copy_file(self.folder.last_checkpoint, self.folder.best_checkpoint)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the points, the time so far, and the states of the random generators."""

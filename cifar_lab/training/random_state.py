@@ -1,44 +1,74 @@
-"""The states of torch's random generators, for dropout to continue where it was.
+"""The random generators of torch, NumPy and Python: different in each process, and resumed.
 
-Batches and augmentation need none of it: they have generators of their own (data/loader.py).
-NumPy's and Python's generators are not used in training.
+Dropout continues where it was, and so does what a model of the user's own draws. Batches and
+augmentation need none of it: they have generators of their own (data/loader.py).
 """
 
-from collections.abc import Mapping
+import random
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, distributed
 
+from cifar_lab.data.loader import derive_seed
 
-def gathered_states() -> dict[str, list[Tensor]]:
+
+def seed_process(rank: int) -> None:
+    """Give the process of a rank seeds of its own, derived from its seed of torch.
+
+    All processes begin with the same seed, so that they build the same model. Without seeds of
+    their own, dropout would draw the same masks in all of them. The first process keeps its own.
+    """
+    if rank:
+        seed = derive_seed(torch.initial_seed(), rank)
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
+
+
+def gathered_states() -> dict[str, list[Any]]:
     """Return the states of the generators in every process; all processes call it together.
 
-    The states of a kind of device are uint8 tensors, one for each process by its rank.
+    The states of a generator are plain values or uint8 tensors, one for each process by its rank.
     """
-    states = _gathered({kind: home.get_rng_state() for kind, home in _generators().items()})
-    return {kind: [found[kind] for found in states] for kind in states[0]}
+    states = _gathered({name: get() for name, (get, _) in _generators().items()})
+    return {name: [found[name] for found in states] for name in states[0]}
 
 
-def restore_states(states: Mapping[str, list[Tensor]], rank: int) -> None:
+def restore_states(states: Mapping[str, list[Any]], rank: int) -> None:
     """Set the generators of the process of a rank to what :func:`gathered_states` returned.
 
     The state of a kind of device that this process does not have is left out; another kind of
     device draws other numbers anyway.
     """
-    for kind, home in _generators().items():
-        if found := states.get(kind):
-            home.set_rng_state(found[rank % len(found)].cpu())
+    for name, (_, restore) in _generators().items():
+        if found := states.get(name):
+            state = found[rank % len(found)]
+            restore(state.cpu() if isinstance(state, Tensor) else state)
 
 
-def _generators() -> dict[str, Any]:
-    """Return the module of torch for each kind of device that this process has."""
+def _generators() -> dict[str, tuple[Callable[[], Any], Callable[[Any], None]]]:
+    """Return the functions that get and set the state of each generator of this process."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    modules = {"cpu": torch, "cuda": torch.cuda, "mps": torch.mps}
-    return {kind: module for kind, module in modules.items() if there.get(kind, True)}
+    modules: dict[str, Any] = {"cpu": torch, "cuda": torch.cuda, "mps": torch.mps}
+    found = {
+        kind: (module.get_rng_state, module.set_rng_state)
+        for kind, module in modules.items()
+        if there.get(kind, True)
+    }
+    numpy = _numpy_state, np.random.set_state
+    return {**found, "numpy": numpy, "python": (random.getstate, random.setstate)}
 
 
-def _gathered(states: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+def _numpy_state() -> tuple[Any, ...]:
+    """Return the state of NumPy's generator, without an array, which no safe reader accepts."""
+    name, numbers, *others = np.random.get_state()
+    return name, np.asarray(numbers).tolist(), *others
+
+
+def _gathered(states: dict[str, Any]) -> list[dict[str, Any]]:
     if not (distributed.is_available() and distributed.is_initialized()):
         return [states]
     found: list[Any] = [None] * distributed.get_world_size()

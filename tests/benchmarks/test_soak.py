@@ -1,8 +1,8 @@
 """The soak trial: it kills at the right moments, compares bit by bit, and reports a difference."""
 
 import json
+import random
 import signal
-import sys
 import time
 from pathlib import Path
 from unittest.mock import Mock
@@ -12,6 +12,7 @@ import torch
 
 import killed_run
 import soak
+from cifar_lab.models import REGISTRY
 from cifar_lab.plan import Plan
 from cifar_lab.run.run import Run
 from cifar_lab.training.fit import train
@@ -24,9 +25,10 @@ def test_two_kills_are_survived(tree: Path, capsys: pytest.CaptureFixture[str]) 
     flags = "--hidden_units 8 --batch_size 12 --eval_every 25 --dashboard off"
     assert soak.main([*words, "--data_dir", str(tree), f"--flags={flags}", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["same"]
-    assert found["kills"] >= 1
-    assert found["unreadable"] == 0
+    (trial,) = found["trials"]
+    assert trial["same"]
+    assert trial["kills"] >= 1
+    assert trial["unreadable"] == 0
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def killed(monkeypatch: pytest.MonkeyPatch):
     """A run of a Python text in place of the package."""
 
     def make(text: str) -> KilledRun:
-        monkeypatch.setattr(killed_run, "FIT", [sys.executable, "-c", text])
+        monkeypatch.setattr(killed_run, "FIT", text)
         return KilledRun([], Path("killed"))
 
     return make
@@ -102,14 +104,13 @@ def test_nothing_is_left_running(killed, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(KilledRun, "_watch", watch)
     with pytest.raises(ZeroDivisionError):
         run.finish()
-    assert watch.call_args.args[0].returncode == -signal.SIGKILL
+    assert watch.call_args.args[0][0].exitcode == -signal.SIGKILL
 
 
 def test_every_fifth_kill_comes_before_the_run_is_opened() -> None:
-    options, _ = soak.COMMAND.parse(["--kills", "11"])
-    delays = soak._delays(options, seconds=30.0, start_up=8.0)
+    delays = soak._delays(random.Random(0), 11, opening=6.0, starting=2.0, training=22.0)
     assert [delay < 0 for delay in delays] == [number % 5 == 4 for number in range(11)]
-    assert all(-8 <= delay <= 1.2 * 22 / 11 for delay in delays)
+    assert all(-6 <= delay <= 2 + 1.2 * 22 / 11 for delay in delays)
 
 
 def test_a_zero_with_a_minus_is_another_one() -> None:
@@ -135,3 +136,17 @@ def test_a_difference_in_the_last_bit_is_reported(tree: Path) -> None:
     table = second.folder.metrics
     table.write_text(table.read_text().replace("4,", "4,1", 1))
     assert differences(first, second)[1] == "metrics.csv: 2 and 2 rows"
+
+
+def test_the_kills_are_divided_among_models_lengths_and_modes() -> None:
+    words = ["--model", "all", "--modes", "one,devices", "--max_epochs", "2", "--kills", "40"]
+    options, given = soak.COMMAND.parse([*words, "--flags=--widths 8 --lr 0.1"])
+    trials = list(soak._trials(options, given))
+    kinds = {(trial.model, trial.length, trial.mode) for trial in trials}
+    assert len(kinds) == len(trials) == 2 * (2 * len(REGISTRY) - 1)  # numpy_mlp: one process
+    assert sum(trial.kills for trial in trials) == 40
+    for trial in trials:
+        assert ("--widths=8" in trial.words) == (trial.model == "fast_cnn")
+        assert ("--devices=2" in trial.words) == (trial.mode == "devices")
+        assert sum(word.startswith("--max_") for word in trial.words) == 1
+        assert "--lr=0.1" in trial.words

@@ -83,13 +83,19 @@ def _of_atomic(hook: str):
     return find
 
 
+def _of_best() -> tuple[object, str, Signals]:
+    from cifar_lab.training import checkpoints
+
+    return checkpoints, "copy_file", (signal.SIGKILL,)
+
+
 SPOTS = {
     "step": _of_classifier("on_train_batch_end"),
     "evaluation": _of_classifier("validation_step"),
     "test": _of_classifier("test_step"),
     "sync": _of_atomic("fsync"),  # a file beside its place
     "rename": _of_atomic("replace"),
-    "link": _of_atomic("link"),  # last.ckpt is written and becomes best.ckpt too
+    "best": _of_best,  # last.ckpt is written and becomes best.ckpt too
     "step_sigint": _of_classifier("on_train_batch_end", signal.SIGINT),
     "step_sigterm": _of_classifier("on_train_batch_end", signal.SIGTERM),
     "evaluation_sigterm": _of_classifier("validation_step", signal.SIGTERM),

@@ -1,13 +1,16 @@
 """When checkpoints are saved, which is the best, and what they hold of random generators."""
 
 import os
+import random
 import stat
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from pytorch_lightning import seed_everything
 
 from cifar_lab import files
 from cifar_lab.plan import Plan
@@ -48,7 +51,7 @@ def test_a_file_is_synced_then_renamed_then_its_folder_is_synced(
     files.write_atomically(Path("x"), b"content")
     assert done == ["file", "rename", "folder"]
     _with_a_point(4).keep_if_best(4)
-    assert done[3:] == ["rename", "folder"]
+    assert done[3:] == ["file", "rename", "folder"]
 
 
 def test_the_clock_saves_every_two_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,15 +120,33 @@ def test_a_wish_of_one_process_is_that_of_all(
     assert checkpoints.agreed(trainer, wish) is wish  # type: ignore[arg-type]
 
 
-def test_without_links_the_best_checkpoint_is_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*given: object) -> None:
-        raise OSError("no links here")
-
-    monkeypatch.setattr("os.link", refuse)
+def test_the_best_checkpoint_is_a_copy_that_can_be_written_into() -> None:
     _with_a_point(4).keep_if_best(4)
     assert FOLDER.best_checkpoint.read_bytes() == b"weights"
+    with FOLDER.best_checkpoint.open("r+b") as file:
+        file.write(b"W")
+    assert FOLDER.last_checkpoint.read_bytes() == b"weights"
     names = {path.name for path in FOLDER.best_checkpoint.parent.iterdir()}
     assert names == {"best.ckpt", "last.ckpt"}
+
+
+def test_each_process_has_random_numbers_of_its_own(monkeypatch: Any) -> None:
+    def numbers() -> list[float]:
+        return [torch.rand(()).item(), float(np.random.normal()), random.gauss(0, 1)]
+
+    monkeypatch.setenv("PL_GLOBAL_SEED", "")  # which seed_everything sets
+    found = []
+    for rank in (0, 1, 2):
+        seed_everything(3, verbose=False)
+        random_state.seed_process(rank)
+        found += numbers()
+    assert len({*found}) == 9
+    seed_everything(3, verbose=False)
+    assert numbers() == found[:3]  # the first process keeps its seed
+    states = gathered_states()
+    again = numbers()
+    restore_states(states, 0)
+    assert numbers() == again
 
 
 def test_each_process_continues_with_its_own_random_numbers(monkeypatch: Any) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cifar_lab.models import REGISTRY
+from cifar_lab.plan import RUN
+from cifar_lab.recipes import recipes
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the processes that are started
 import processes
@@ -81,8 +84,9 @@ def kill_and_compare(start: list[str], whole: list[str], spots: list[str], model
     for number, spot in enumerate(spots):
         assert processes.run(resume if number else start, spot) == -signal.SIGKILL, spot
     assert processes.run(resume) == 0
-    assert [path.name for path in Path("logs", model).iterdir()] == ["version_0"]
-    assert_same_run(Path("whole", model, "version_0"), Path("logs", model, "version_0"))
+    name = model.rpartition(":")[2]
+    assert [path.name for path in Path("logs", name).iterdir()] == ["version_0"]
+    assert_same_run(Path("whole", name, "version_0"), Path("logs", name, "version_0"))
 
 
 # Calls are counted anew by each process: "step:3" is the third step behind the checkpoint.
@@ -91,7 +95,7 @@ SPOTS = {
     "at the ends of epochs": ["step:5", "step:6", "step:2"],
     "in evaluations": ["evaluation:1", "evaluation:1", "evaluation:2", "evaluation:2"],
     "while files are written": ["sync:9", "rename:3", "sync:5", "rename:4", "sync:8"],
-    "before a checkpoint is the best one": ["link:1"],
+    "before a checkpoint is the best one": ["best:1"],
     "at the end": ["step:13", "step:1", "test:1", "test:1"],
 }
 
@@ -105,22 +109,56 @@ def test_a_run_killed_at_several_moments_is_that_never_killed(name: str, tree: P
 @pytest.mark.slow
 def test_a_run_killed_before_its_only_point_is_the_best_keeps_it(tree: Path) -> None:
     first, second = (words(tree, "--eval_every", "99", log_dir=name) for name in ("logs", "whole"))
-    kill_and_compare(first, second, ["link:1"], "mlp")
+    kill_and_compare(first, second, ["best:1"], "mlp")
+
+
+# A model of the user's own: its rates are planned over the run, and each generator makes noise.
+OWN = """
+import random
+import numpy as np
+import torch
+from torch import nn
+from cifar_lab.models import ImageClassifier
+
+class Planned(ImageClassifier):
+    def __init__(self, lr: float = 0.01, num_classes: int = 10) -> None:
+        layers = nn.Flatten(), nn.Linear(3072, 8), nn.Dropout(0.3), nn.Linear(8, num_classes)
+        super().__init__(nn.Sequential(*layers), num_classes, "standardize", "sgd", lr)
+        self.save_hyperparameters()
+
+    def training_logits(self, images):
+        noise = torch.randn(()).item() + np.random.normal() + random.gauss(0, 1)
+        return self(images) * (1 + noise / 10)
+
+    def configure_optimizers(self):
+        optimizer, steps = super().configure_optimizers(), self.trainer.estimated_stepping_batches
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=steps)
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+"""
+# Five steps an epoch; each length ends in its third.
+LENGTHS = {"steps": ["--max_steps", "13"], "epochs": ["--max_epochs", "3", "--max_steps", "null"]}
+# Settings that make a model small and random, where it has them.
+SMALL = {"hidden_units": "64,32", "widths": "8,16", "width": "32", "blocks": "1"}
+SMALL |= {"components": "32", "dropout": "0.3", "augment": "flip,crop"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", REGISTRY)
-def test_every_model_goes_on_bit_for_bit(model: str, tree: Path) -> None:
-    more = ["--checkpoint_minutes", "2", "--batch_size", "4"] if model == "cnn" else []  # large
-    if model == "deep_mlp":  # its default has seven wide layers; dropout is the point here
-        more = ["--hidden_units", "64,32", "--dropout", "0.3", "--augment", "flip,crop"]
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("model", [*REGISTRY, "own_planned:Planned"])
+def test_every_model_goes_on_bit_for_bit(model: str, length: str, tree: Path) -> None:
+    Path("own_planned.py").write_text(OWN)
+    own = recipes()[model].own if model in REGISTRY else {}
+    small = {f"--{name}": value for name, value in SMALL.items() if name in own.keys() | RUN.keys()}
+    more = [*LENGTHS[length], *(word for pair in small.items() for word in pair)]
+    if model == "cnn":  # large
+        more += ["--checkpoint_minutes", "2", "--batch_size", "4"]
     first, second = (words(tree, *more, model=model, log_dir=name) for name in ("logs", "whole"))
-    kill_and_compare(first, second, ["step:3", "evaluation:2", "step:4"], model)
+    kill_and_compare(first, second, ["step:3", "evaluation:2", "step:4", "step:1"], model)
 
 
 @pytest.mark.slow
-def test_a_run_of_epochs_goes_on_bit_for_bit(tree: Path) -> None:
-    more = ["--max_epochs", "3", "--max_steps", "null", "--val_size", "0", "--log_every", "4"]
+def test_a_run_of_epochs_on_all_images_goes_on_bit_for_bit(tree: Path) -> None:
+    more = [*LENGTHS["epochs"], "--val_size", "0", "--log_every", "4"]
     first, second = (words(tree, *more, log_dir=name) for name in ("logs", "whole"))
     kill_and_compare(first, second, ["step:3", "step:3", "step:6", "step:1"], "mlp")
 
@@ -131,3 +169,44 @@ def test_a_few_batches_alone_go_on_bit_for_bit(tree: Path) -> None:
     more = ["--overfit_batches", "2", "--augment", "alternating_flip,crop"]
     first, second = (words(tree, *more, log_dir=name) for name in ("logs", "whole"))
     kill_and_compare(first, second, ["step:4", "step:3", "step:2"], "mlp")
+
+
+# As OWN, in two processes that note their noise, and that both end in the eighth step.
+NOISY = """
+import os, signal
+from pathlib import Path
+import numpy as np
+import torch
+from own_planned import Planned
+
+class Noisy(Planned):
+    def training_logits(self, images):
+        logits, rank = super().training_logits(images), self.global_rank
+        with Path(f"noise_{rank}.txt").open("a") as file:
+            print(torch.rand(()).item(), np.random.rand(), file=file)
+        if self.global_step == 7 and not Path(f"killed_{rank}").exists():
+            Path(f"killed_{rank}").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return logits
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("length", LENGTHS)
+def test_two_processes_make_other_noise_and_go_on_bit_for_bit(length: str, tree: Path) -> None:
+    Path("own_planned.py").write_text(OWN)
+    Path("own_noisy.py").write_text(NOISY)
+    more = ["--devices", "2", "--accelerator", "cpu", *LENGTHS[length], "--batch_size", "10"]
+    command = [sys.executable, "-m", "cifar_lab", "fit"]
+
+    def run(*words: str) -> int:
+        with Path(processes.OUTPUT).open("w") as told:
+            return subprocess.run([*command, *words], stdout=told, stderr=told).returncode
+
+    model = "own_noisy:Noisy"
+    assert run(*words(tree, *more, model=model)) != 0
+    assert run("--resume", "--model", model, "--log_dir", "logs") == 0
+    assert run(*words(tree, *more, model=model, log_dir="whole")) == 0
+    assert_same_run(Path("whole/Noisy/version_0"), Path("logs/Noisy/version_0"))
+    noise = [Path(f"noise_{rank}.txt").read_text().split() for rank in range(2)]
+    assert not set(noise[0]) & set(noise[1])
