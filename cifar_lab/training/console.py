@@ -70,5 +70,8 @@ def quiet() -> None:
     logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)
     # Lightning 2.6.6 calls a function that torch 2.14 deprecates; a user cannot change that.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    # Advice to use srun wherever it is on the path; training/processes.py asks no scheduler unless
+    # several processes are wanted.
+    warnings.filterwarnings("ignore", message="The `srun` command is available")
     # Lightning's advice about its own logging, which our curves do not use (models/curves.py).
     warnings.filterwarnings("ignore", message="The number of training batches")
