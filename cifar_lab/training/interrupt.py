@@ -53,10 +53,17 @@ class Interrupt(Callback):
             return 0
         return INTERRUPTED if self.received == signal.SIGINT else TERMINATED
 
-    def on_train_start(self, trainer: Trainer, *args: Any) -> None:
-        """Take the signals over from Lightning."""
+    def on_fit_start(self, trainer: Trainer, *args: Any) -> None:
+        """Take the signals over; Lightning gives them back to this callback at the end.
+
+        Until now the processes may have waited for each other, and a signal has ended them at once.
+        """
         path = trainer.strategy.broadcast(str(self._checkpoints.folder.path))
         self.folder = RunFolder.at(Path(path))
+        self.on_train_start()
+
+    def on_train_start(self, *args: Any) -> None:
+        """Take the signals over from Lightning."""
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 signal.signal(number, self._note)

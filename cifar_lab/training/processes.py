@@ -179,8 +179,8 @@ def start_others(trainer: Trainer) -> None:
     address, port = environment.main_address, environment.main_port
     if trainer.num_nodes > 1 and trainer.local_rank == 0:
         print(
-            f"machine {environment.node_rank()} of 0 to {trainer.num_nodes - 1}: waiting for all "
-            f"{trainer.world_size} processes, at {address}:{port}",
+            f"waiting for all {trainer.world_size} processes on {trainer.num_nodes} machines at "
+            f"{address}:{port}; this is machine {environment.node_rank()}",
             flush=True,
         )
     if environment.launch.by == "cifar_lab" and trainer.local_rank:
