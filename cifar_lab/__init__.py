@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,12 @@ _HOMES = {
     "fit": "cifar_lab.training.fit",
     "runs": "cifar_lab.run.run",
 }
+
+
+# Lightning and torchmetrics, when they are imported, fail at a rank that is not a number.
+for _name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"):
+    if not os.environ.get(_name, "0").isdecimal():
+        del os.environ[_name]
 
 
 def __getattr__(name: str) -> Any:

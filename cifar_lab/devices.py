@@ -1,5 +1,7 @@
-"""Which device ``--accelerator`` and which precision ``--precision auto`` mean on this machine."""
+"""Which device, which precision and how many threads the settings mean on this machine."""
 
+import math
+import os
 import platform
 import time
 from functools import cache
@@ -82,3 +84,65 @@ def _product_seconds(dtype: torch.dtype) -> float:
     start = time.perf_counter()
     matrix @ matrix
     return time.perf_counter() - start
+
+
+def use_threads(wanted: int | None, processes: int = 1) -> None:
+    """Let torch use this number of CPU threads; None is what it uses by itself, with two limits.
+
+    It uses no more threads than this process may use CPUs, and ``processes`` on this machine share
+    them. SLURM says in a variable how many CPUs are for each of its tasks.
+    """
+    if wanted is None:
+        cpus = usable_cpus()
+        own = os.environ.get("SLURM_CPUS_PER_TASK", "")
+        share = int(own) if own.isdecimal() else cpus // processes
+        wanted = max(1, min(torch.get_num_threads(), cpus, share))
+    if wanted != torch.get_num_threads():
+        torch.set_num_threads(wanted)
+    if processes > 1:  # else Lightning sets it, from the affinity mask, and threads to it
+        os.environ["OMP_NUM_THREADS"] = str(wanted)
+
+
+def usable_cpus() -> int:
+    """Return how many CPUs the affinity mask and the quotas of this process allow."""
+    if hasattr(os, "sched_getaffinity"):
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    return max(1, int(min(count, cpu_quota())))
+
+
+def cpu_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
+    """Return the CPUs that Linux's control groups allow this process, infinity for any number.
+
+    A container, a Kubernetes pod or a job of a scheduler has such a quota. Both versions are read:
+    ``cpu.max`` (https://docs.kernel.org/admin-guide/cgroup-v2.html) and ``cpu.cfs_quota_us``
+    (https://docs.kernel.org/scheduler/sched-bwc.html). A group is limited by those above it too.
+    """
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:  # not Linux
+        return math.inf
+    quota = math.inf
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        base = root / "cpu" if controllers else root
+        group = base / path.lstrip("/")
+        for folder in (group, *group.parents):
+            quota = min(quota, _limit(folder))
+            if folder == base:
+                break
+    return quota
+
+
+def _limit(folder: Path) -> float:
+    """Return the quota of one control group in CPUs."""
+    for names in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
+        try:
+            quota, period = " ".join((folder / name).read_text() for name in names).split()
+            return int(quota) / int(period) if int(quota) > 0 else math.inf
+        except (OSError, ValueError):  # no such file, or "max" instead of a number
+            continue
+    return math.inf

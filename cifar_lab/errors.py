@@ -34,3 +34,9 @@ def is_out_of_memory(error: Exception) -> bool:
     """Return whether the memory of the CPU or of a GPU was exhausted."""
     words = ("out of memory", "not enough memory", "can't allocate memory")
     return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
+
+
+def is_lost_connection(error: Exception) -> bool:
+    """Return whether the processes of a run have lost each other; gloo has no class for that."""
+    is_of_torch = any(kind.__name__ == "DistError" for kind in type(error).__mro__)
+    return is_of_torch or "gloo/transport" in str(error)

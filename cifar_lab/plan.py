@@ -21,7 +21,15 @@ from cifar_lab.run_settings import RUN, RunSettings
 from cifar_lab.settings import ALIASES, MISSING, canonical, check_values
 
 # Names of Lightning and of other programs, for the hint in an error message.
-ELSEWHERE = {"ckpt_path": "resume", "gpus": "devices", "seed_everything": "seed"}
+ELSEWHERE = {
+    "ckpt_path": "resume",
+    "gpus": "devices",
+    "nnodes": "num_nodes",
+    "nproc_per_node": "devices",
+    "num_threads": "threads",
+    "num_workers": "threads",  # batches come from memory: there are no workers
+    "seed_everything": "seed",
+}
 
 
 @dataclass(frozen=True)
@@ -182,6 +190,8 @@ def unknown_setting(name: str, known: Iterable[str], model: str, origin: str) ->
     near = difflib.get_close_matches(name, known, n=1)
     near = [ELSEWHERE[name]] if ELSEWHERE.get(name) in known else near
     hint = f"; did you mean {origin}{near[0]}?" if near else "; --help lists all"
+    if name == "num_workers":
+        hint = f"; there are no workers, since batches come from memory{hint}"
     return f"{origin}{shown(name)}: unknown{hint}"
 
 

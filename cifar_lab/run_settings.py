@@ -48,6 +48,9 @@ class RunSettings:
     strategy: str = setting("auto", "Lightning's strategy, such as ddp", "hardware", resumable=True)
     num_nodes: PositiveInt = setting(1, "number of machines", "hardware", resumable=True)
     precision: Precision = setting("auto", "auto: bf16 if faster", "hardware")
+    threads: PositiveInt | None = setting(
+        None, "CPU threads of a process (all); with several runs at once fewer", "hardware", **FREE
+    )
 
     data_dir: str | None = setting(None, "default: $CIFAR_LAB_DATA, else ./data", "data", **FREE)
     source: Literal["auto", "cifar10", "synthetic"] = setting(

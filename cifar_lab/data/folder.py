@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image, UnidentifiedImageError
 
 from cifar_lab.data import cache
@@ -149,7 +150,7 @@ def _decode(splits: dict[str, list[ImageFile]], report: Report) -> dict[str, np.
     arrays: dict[str, np.ndarray] = {}
     # Pillow releases Python's global lock while it decodes, so threads use every core. Its warnings
     # concern metadata and sizes. They are filtered here since all threads share the filters.
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
         warnings.simplefilter("ignore")
         for split, files in splits.items():
             images = np.empty((len(files), *IMAGE_SHAPE), dtype=np.uint8)

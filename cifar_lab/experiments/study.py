@@ -9,6 +9,7 @@ from pathlib import Path
 from pytorch_lightning import Callback
 
 from cifar_lab.data.image_set import SYNTHETIC_NOTE
+from cifar_lab.devices import use_threads
 from cifar_lab.errors import TrainingEndedError, UserError
 from cifar_lab.experiments.tables import mean_and_deviation
 from cifar_lab.plan import Plan, decisive
@@ -18,8 +19,8 @@ from cifar_lab.run.resume import ResumePoint
 from cifar_lab.run.run import Run
 from cifar_lab.run.summary import POINT_NAMES
 from cifar_lab.training import fit
-from cifar_lab.training.console import quiet
-from cifar_lab.training.trainer import build_trainer
+from cifar_lab.training.processes import cluster_environment
+from cifar_lab.training.trainer import device_count
 
 
 @dataclass
@@ -153,15 +154,14 @@ def _check_settings(plan: Plan) -> None:
     settings = plan.settings
     if settings.fast_dev_run:
         raise UserError("--fast_dev_run and --seeds: several seeds are trained in whole runs")
-    if (settings.devices, settings.num_nodes) == ("1", 1):
-        return  # nothing is asked of the hardware, since all runs may be there
-    quiet()
-    processes = build_trainer(settings, cpu_only=False).world_size
+    processes = device_count(settings.devices, settings.accelerator) * settings.num_nodes
     if processes > 1:
         raise UserError(
             "--devices and --num_nodes: runs one after the other are trained by one process, "
             f"these ask for {processes}"
         )
+    cluster_environment(1, 1)
+    use_threads(settings.threads)
 
 
 def table_of_seeds(runs: Sequence[Run]) -> str:

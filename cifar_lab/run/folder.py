@@ -7,6 +7,7 @@ metrics.csv     the same scalars as a table
 summary.json    the result
 checkpoints/    best.ckpt (where there is a validation split) and last.ckpt
 run.lock        while a process trains the run
+traceback.txt   if a process of the run lost another one
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class RunFolder:
         self.best_checkpoint = self.path / "checkpoints" / "best.ckpt"
         self.last_checkpoint = self.path / "checkpoints" / "last.ckpt"
         self.lock = self.path / "run.lock"
+        self.traceback = self.path / "traceback.txt"
 
     @classmethod
     def at(cls, path: Path) -> RunFolder:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from cifar_lab.devices import device_kind
+from cifar_lab.devices import device_kind, use_threads
 from cifar_lab.errors import UserError
 from cifar_lab.files import shown
 from cifar_lab.models import REGISTRY
@@ -36,6 +36,7 @@ def load_classifier(
         UserError: The file is missing or damaged, or is not a checkpoint that this version reads,
             or its weights are not finite; or the accelerator is not there.
     """
+    use_threads(None)
     path = find_checkpoint(Path(path))
     checkpoint = read_checkpoint(path)
     found = _build(path, checkpoint, _class_of(path, checkpoint, model))

@@ -15,6 +15,7 @@ from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.plan import Plan
 from cifar_lab.run.folder import RunFolder
 from cifar_lab.run.summary import Summary, describe_device
+from cifar_lab.training.processes import Launch
 
 
 @rank_zero_only
@@ -39,6 +40,9 @@ def print_header(
         "device": f"{device['name']}, {device['precision']}{processes}",
         "run": f"{folder.path}{resumed}",
     }
+    launch = Launch.find()
+    if launch.may_be_several_runs and trainer.world_size == 1:
+        lines["task"] = f"{launch.rank} of {launch.processes} of srun, each a run of its own"
     print(f"cifar_lab {__version__}")
     for name, text in lines.items():
         print(f"  {name:<8}{text}")
@@ -70,5 +74,8 @@ def quiet() -> None:
     logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)
     # Lightning 2.6.6 calls a function that torch 2.14 deprecates; a user cannot change that.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    # Advice to use srun wherever it is on the path; training/processes.py asks no scheduler unless
+    # several processes are wanted.
+    warnings.filterwarnings("ignore", message="The `srun` command is available")
     # Lightning's advice about its own logging, which our curves do not use (models/curves.py).
     warnings.filterwarnings("ignore", message="The number of training batches")

@@ -10,12 +10,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.utilities import rank_zero_only
 from torch import distributed
 
 from cifar_lab.data.datamodule import CIFAR10DataModule
-from cifar_lab.devices import device_kind
+from cifar_lab.devices import device_kind, use_threads
 from cifar_lab.errors import FAILED, PIPE_CLOSED, TrainingEndedError, UserError, first_line
 from cifar_lab.files import copy_file, explained, write_atomically
 from cifar_lab.models import REGISTRY
@@ -29,7 +30,7 @@ from cifar_lab.run.run import Run
 from cifar_lab.training.console import quiet
 from cifar_lab.training.job import Job
 from cifar_lab.training.outcome import Outcome
-from cifar_lab.training.trainer import build_trainer, fit_model
+from cifar_lab.training.trainer import build_trainer, device_count, fit_model
 
 
 def fit(
@@ -90,21 +91,24 @@ def train(
     Raises:
         UserError: A setting, the data or the hardware is wrong, or the run cannot be resumed.
     """
-    if point and (note := finished_note(plan, point)):
-        print(note)
-        return Outcome(Run(point.folder, plan.own_model))
     start = time.perf_counter()
     quiet()
     seed_everything(plan.settings.seed, verbose=False)
-    data = load_data(plan)
-    model = build_model(plan, data)
-    settings = plan.settings
+    settings, cpu_only = plan.settings, model_class_of(plan).cpu_only
     if point and settings.precision == "auto":  # what it meant at first
         precision: Any = point.precision(device_kind(settings.accelerator))
         settings = dataclasses.replace(settings, precision=precision)
-    trainer = build_trainer(settings, cpu_only=model.cpu_only)
-    model.check_trainer(trainer)
+    threads = torch.get_num_threads()
+    accelerator = "cpu" if cpu_only else settings.accelerator
+    use_threads(settings.threads, device_count(settings.devices, accelerator))
     try:
+        trainer = build_trainer(settings, cpu_only=cpu_only)  # first: it knows the process's rank
+        if point and (note := finished_note(plan, point)):
+            rank_zero_only(print)(note)
+            return Outcome(Run(point.folder, plan.own_model))
+        data = load_data(plan)
+        model = build_model(plan, data)
+        model.check_trainer(trainer)
         if settings.fast_dev_run:
             return _try_once(model, data, trainer)
         with _opened(plan, point, data, trainer) as folder:
@@ -112,6 +116,7 @@ def train(
             job = Job(plan, data, model, trainer, run, point, command, callbacks, start)
             return job.run()
     finally:
+        torch.set_num_threads(threads)
         if distributed.is_available() and distributed.is_initialized():
             distributed.destroy_process_group()  # its threads may abort at the end otherwise
 
@@ -126,12 +131,17 @@ def load_data(plan: Plan) -> CIFAR10DataModule:
     return data
 
 
+def model_class_of(plan: Plan) -> Any:
+    """Return the class of the model of a plan."""
+    name = plan.recipe.model
+    return import_model(name) if is_own_model(name) else REGISTRY[name]
+
+
 def build_model(plan: Plan, data: CIFAR10DataModule) -> ImageClassifier:
     """Return the untrained model of a plan, for the number of classes of the data."""
     name = plan.recipe.model
-    model_class: Any = import_model(name) if is_own_model(name) else REGISTRY[name]
     try:
-        return model_class(**plan.model_settings, num_classes=data.num_classes)
+        return model_class_of(plan)(**plan.model_settings, num_classes=data.num_classes)
     except UserError:
         raise
     except (MemoryError, OverflowError, RuntimeError, ValueError, TypeError) as error:
@@ -187,6 +197,7 @@ def _reopen(point: ResumePoint) -> None:
     if point.path.name != folder.last_checkpoint.name:
         copy_file(point.path, folder.last_checkpoint)
     folder.summary.unlink(missing_ok=True)
+    folder.traceback.unlink(missing_ok=True)
     folder.hparams.unlink(missing_ok=True)  # Lightning writes it only where it is missing
     for part in folder.path.rglob("*.part"):  # half written when a process died
         part.unlink()

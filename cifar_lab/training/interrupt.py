@@ -2,6 +2,7 @@
 
 Lightning itself leaves in the middle of a step with status 1 after Ctrl-C, and writes no
 checkpoint after SIGTERM. A second signal leaves at once; the newest checkpoint is whole then too.
+SIGUSR1 and SIGUSR2, with which schedulers warn a job before they end it, do what SIGTERM does.
 """
 
 import contextlib
@@ -9,15 +10,19 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.utilities import rank_zero_only
 
+from cifar_lab.errors import INTERRUPTED, TERMINATED
+from cifar_lab.run.folder import RunFolder
 from cifar_lab.training.checkpoints import Checkpoints
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
+SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]  # Windows has two
 NOTE = b"\nStopping after this step; a second signal stops at once.\n"
 
 
@@ -35,17 +40,27 @@ class Interrupt(Callback):
         self._checkpoints = checkpoints
         self.received: int | None = None  # number of the signal
         self._told = False  # by another process, which does not say which signal it got
+        self.folder: RunFolder | None = None  # that of the run, in every process
 
     @property
     def status(self) -> int:
-        """The exit status: 0, or 128 and the number of the signal.
+        """The exit status: 0 without a signal, that of Ctrl-C, or that of SIGTERM.
 
-        A process that was told by another one ends as after SIGTERM; with 0 if it is not the
-        first process, since Lightning kills the others when one ends with another status.
+        The first process ends as after SIGTERM if another one got the signal. The others end with
+        0, since Lightning kills the first one when one of them ends with another status.
         """
-        if self._told and not self.received:
-            return 0 if rank_zero_only.rank else 128 + signal.SIGTERM
-        return 128 + self.received if self.received else 0
+        if rank_zero_only.rank or not (self._told or self.received):
+            return 0
+        return INTERRUPTED if self.received == signal.SIGINT else TERMINATED
+
+    def on_fit_start(self, trainer: Trainer, *args: Any) -> None:
+        """Take the signals over; Lightning gives them back to this callback at the end.
+
+        Until now the processes may have waited for each other, and a signal has ended them at once.
+        """
+        path = trainer.strategy.broadcast(str(self._checkpoints.folder.path))
+        self.folder = RunFolder.at(Path(path))
+        self.on_train_start()
 
     def on_train_start(self, *args: Any) -> None:
         """Take the signals over from Lightning."""
@@ -93,6 +108,8 @@ class Interrupt(Callback):
         if self.received is not None:
             raise InterruptedRun
         self.received = number
+        if rank_zero_only.rank:  # the first process gets the signal too, or prints how it ended
+            return
         with contextlib.suppress(OSError):  # `tee`, which gets Ctrl-C too, may have read it
             os.write(2, NOTE)
 

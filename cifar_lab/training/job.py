@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from pytorch_lightning import Callback, Trainer
@@ -51,8 +51,7 @@ class Job:
     def run(self) -> Outcome:
         """Train and evaluate; return how the run ended."""
         with kept_memory(), signals_kept():
-            outcome = outcome_of(self._work, self.on_disk, self.checkpoints, self.interrupt)
-        return outcome if rank_zero_only.rank == 0 else replace(outcome, message="")
+            return outcome_of(self._work, self.on_disk, self.checkpoints, self.interrupt)
 
     def _work(self) -> bool:
         """Train, test and write the summary; return False if a signal came."""

@@ -1,12 +1,15 @@
 """The Lightning Trainer of a run, from its settings."""
 
+import os
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.strategies import StrategyRegistry
+from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from cifar_lab.devices import device_kind, resolve_precision
@@ -14,6 +17,7 @@ from cifar_lab.errors import UserError, first_line
 from cifar_lab.plan import RunSettings
 from cifar_lab.run.checkpoint import AtomicCheckpointIO
 from cifar_lab.settings import unknown
+from cifar_lab.training.processes import cluster_environment, start_others
 
 
 class NoProfiler(PassThroughProfiler):
@@ -52,8 +56,9 @@ def build_trainer(settings: RunSettings, *, cpu_only: bool) -> Trainer:
     """
     accelerator, precision = hardware_of(settings, cpu_only)
     _check_strategy(settings.strategy)
+    processes = cluster_environment(device_count(settings.devices, accelerator), settings.num_nodes)
     try:
-        return Trainer(
+        trainer = Trainer(
             accelerator=accelerator,
             devices=_devices(settings.devices),
             strategy=settings.strategy,
@@ -74,7 +79,9 @@ def build_trainer(settings: RunSettings, *, cpu_only: bool) -> Trainer:
             overfit_batches=settings.overfit_batches,
             limit_train_batches=settings.limit_train_batches,
             limit_val_batches=settings.limit_val_batches,
-            plugins=[AtomicCheckpointIO()],
+            plugins=[AtomicCheckpointIO(), processes],
+            # Under SLURM, Lightning would begin from any hpc_ckpt_*.ckpt in this folder.
+            default_root_dir=os.devnull,
             logger=False,
             enable_checkpointing=False,  # the callback Checkpoints does it
             enable_progress_bar=False,
@@ -82,12 +89,15 @@ def build_trainer(settings: RunSettings, *, cpu_only: bool) -> Trainer:
         )
     except (MisconfigurationException, ValueError, RuntimeError, TypeError, ImportError) as error:
         raise UserError(first_line(error)) from error
+    rank_zero_only.rank = trainer.global_rank
+    return trainer
 
 
 def fit_model(
     trainer: Trainer, model: LightningModule, data: LightningDataModule, path: Path | None = None
 ) -> None:
     """Train a model, from the checkpoint at a path if there is one."""
+    start_others(trainer)
     try:
         trainer.fit(model, datamodule=data, ckpt_path=path, weights_only=True)
     except MisconfigurationException as error:
@@ -102,6 +112,16 @@ def _check_strategy(strategy: str) -> None:
     strategies = ["auto", *(name for name in known if not any(word in name for word in without))]
     if strategy not in strategies:
         raise UserError(unknown("--strategy", strategy, strategies))
+
+
+def device_count(devices: str, accelerator: str) -> int:
+    """Return the number of devices on each machine that ``--devices`` means."""
+    wanted = _devices(devices)
+    if isinstance(wanted, list):
+        return len(wanted)
+    if isinstance(wanted, int) and wanted > 0:
+        return wanted
+    return torch.cuda.device_count() if device_kind(accelerator) == "cuda" else 1
 
 
 def _devices(text: str) -> int | list[int] | str:
