@@ -139,6 +139,8 @@ def test_the_whole_command_on_small_data(given: dict[str, str], monkeypatch, cap
         (soak, "--flags 'open", "--flags 'open: "),
         (soak, "--kills 0", "positive integer"),
         (soak, "--modle mlp", "did you mean --model"),
+        (soak, "--model mpl", "--model mpl: unknown; did you mean mlp?"),
+        (soak, "--modes one,too", "--modes too: unknown"),
     ],
 )
 def test_wrong_input_is_explained_in_a_line(program, words: str, said: str, capsys) -> None:
