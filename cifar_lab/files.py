@@ -9,6 +9,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import reprlib
 import stat
 import sys
@@ -23,6 +24,7 @@ from cifar_lab.errors import UserError
 
 JSON_LIMIT = 2**26  # bytes; the results of a study take some 100,000 for each run
 YAML_LIMIT = 2**16  # bytes; all settings of a run take about 1,000
+REMOTE = r"[A-Za-z][\w.+-]+:/"  # how an address begins; a Path has made one slash of two
 RENAME_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6)  # seconds between attempts on Windows
 
 
@@ -40,6 +42,12 @@ def explained(what: str) -> Iterator[None]:
     except (OSError, RuntimeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or shown(error)
         raise UserError(f"{what} ({reason})") from error
+
+
+def check_local(path: str | os.PathLike[str], name: str) -> None:
+    """Raise a UserError that calls the path ``name`` if it is an address of another machine."""
+    if re.match(REMOTE, os.fspath(path)):
+        raise UserError(f"{name} {shown(path)}: an address; expected a path on this machine")
 
 
 # --- reading ------------------------------------------------------------------------------------

@@ -52,7 +52,9 @@ class RunSettings:
         None, "CPU threads of a process (all); with several runs at once fewer", "hardware", **FREE
     )
 
-    data_dir: str | None = setting(None, "default: $CIFAR_LAB_DATA, else ./data", "data", **FREE)
+    data_dir: str | None = setting(
+        None, "default: $CIFAR_LAB_DATA, else ./data", "data", is_path=True, **FREE
+    )
     source: Literal["auto", "cifar10", "synthetic"] = setting(
         "auto", "auto: find, download, or synthetic", "data", **FREE
     )
@@ -60,13 +62,15 @@ class RunSettings:
         [], "addresses to download from ($CIFAR_LAB_MIRROR)", "data", **FREE
     )
     val_size: NonNegativeInt | None = setting(
-        None, "images held out to select on (a tenth); 0: the report's protocol", "data"
+        None, "images to select on (those in val/, or a tenth); 0: the report's protocol", "data"
     )
     augment: list[str] = setting([], "some of flip,alternating_flip,crop,cutout, or none", "data")
     crop_padding: NonNegativeInt = setting(4, "pixels that crop shifts by at most", "data")
     verify_data: bool = setting(False, "compare images with their cache by content", "data", **FREE)
 
-    log_dir: str = setting("lightning_logs", "folder of all runs", "output", decisive=False)
+    log_dir: str = setting(
+        "lightning_logs", "folder of all runs", "output", decisive=False, is_path=True
+    )
     log_every: PositiveInt = setting(20, "steps between points of the training curves", "output")
     progress: Literal["auto", "bar", "line", "none"] = setting(
         "auto", "auto: a bar on a terminal, else lines", "output", **FREE

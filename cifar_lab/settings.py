@@ -27,7 +27,7 @@ from jsonargparse.typing import (
 )
 
 from cifar_lab.errors import UserError
-from cifar_lab.files import shown
+from cifar_lab.files import check_local, shown
 
 if TYPE_CHECKING:
     Seed = int
@@ -69,6 +69,7 @@ class Setting:
     group: str = "options"  # heading under which the help lists it
     resumable: bool = False  # whether it may change when a run is resumed
     decisive: bool = True  # whether it decides the numbers of a run
+    is_path: bool = False  # whether it is a path, as a setting of type Path is in any case
 
 
 def setting(default: Any, help: str, group: str = "options", **flags: bool) -> Any:
@@ -111,6 +112,8 @@ def check_values(
 
 def _convert(wanted: Setting, value: Any, origin: str) -> Any:
     kind = wanted.type
+    if (wanted.is_path or kind in (Path, Path | None)) and isinstance(value, str | os.PathLike):
+        check_local(value, f"{origin}{wanted.name}")
     if Share in get_args(kind) and (isinstance(value, float) or "." in shown(value)):
         kind = Share  # 1.0 is everything, 1 is one batch
     if kind == str | None and isinstance(value, str):

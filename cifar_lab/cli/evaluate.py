@@ -1,5 +1,6 @@
 """``cifar-lab evaluate``: the accuracy of a checkpoint, as a table or as JSON, with a figure."""
 
+import json
 import tempfile
 import time
 from collections.abc import Mapping
@@ -35,7 +36,8 @@ COMMAND = Command(
     "Evaluates a checkpoint: accuracy, loss, expected calibration error (15 bins), accuracy and\n"
     "precision of each class, and the confusion matrix as a figure. Each image of the split\n"
     "counts once; everything is computed in float32. Settings, classes and normalization come\n"
-    "from the checkpoint.\n\n"
+    "from the checkpoint. Images may also be NumPy files with their labels: CIFAR-10-C gives a\n"
+    "table of corruptions and severities (--data_dir CIFAR-10-C).\n\n"
     "Exit status: 0 done, 1 out of memory, 2 wrong input, 130 interrupted.",
     _Options,
     positionals=(CHECKPOINT,),
@@ -54,17 +56,31 @@ COMMAND = Command(
 
 def run(options: Any, given: Mapping[str, str], command: str) -> int:
     """Run the command; return its exit status."""
+    from cifar_lab.inference.arrays import load_arrays
     from cifar_lab.inference.evaluation import evaluate_logits
-    from cifar_lab.inference.evaluation_report import Report, write_figure
+    from cifar_lab.inference.evaluation_report import Report, model_name, write_figure
     from cifar_lab.inference.known_data import data_dir_of_run, load_split
     from cifar_lab.inference.logits import split_logits
+    from cifar_lab.inference.robustness import evaluate_sets, table
     from cifar_lab.run.checkpoint import find_checkpoint
     from cifar_lab.run.restore import load_classifier
 
     path = find_checkpoint(options.ckpt)
     model = load_classifier(path, options.accelerator, options.model)
-    data_dir = options.data_dir or data_dir_of_run(path)
-    known = load_split(model, options.split, data_dir, options.source)
+    sets = load_arrays(model, options.split, options.data_dir, options.source)
+    if len(sets) > 1:
+        if options.output:
+            raise UserError(f"--output {options.output}: several sets have no figure")
+        found = {"checkpoint": str(path), "model": model_name(model)}
+        found |= evaluate_sets(model, sets, options.batch_size, options.tta)
+        print(json.dumps(found, indent=2, allow_nan=False) if options.json else table(found))
+        return 0
+    is_synthetic = model.data.get("source") == "synthetic"
+    data_dir = options.data_dir or (None if is_synthetic else data_dir_of_run(path))
+    if sets:
+        known = sets[0].known(model)
+    else:
+        known = load_split(model, options.split, data_dir, options.source)
     figure = _open_folder(options.output, path) / f"confusion_{options.split}.png"
     start = time.perf_counter()
     evaluation = evaluate_logits(*split_logits(model, known, options.batch_size, options.tta))

@@ -47,7 +47,7 @@ def run(options: Any, given: Mapping[str, str], command: str) -> int:
     from cifar_lab.run.restore import load_classifier
 
     model = load_classifier(options.ckpt, options.accelerator, options.model)
-    paths = find_images(options.image)
+    paths = find_images(options.image, lambda line: tell(f"cifar-lab predict: {line}"))
     predictions = predict(model, paths, batch_size=options.batch_size, top=options.top)
     # A bar on a terminal, unless the predictions themselves appear there.
     hidden = None if options.json or not sys.stdout.isatty() else True

@@ -7,6 +7,7 @@ layers/normalize.py) with statistics from here.
 import os
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from cifar_lab.data.augment import CROP_PADDING, compose
 from cifar_lab.data.image_set import ImageSet
 from cifar_lab.data.loader import Batch, BatchLoader
 from cifar_lab.data.progress import print_line
-from cifar_lab.data.split import mixed, split_indices
+from cifar_lab.data.split import mixed
 from cifar_lab.data.statistics import normalization
 from cifar_lab.errors import UserError
 from cifar_lab.internals import batches_done
@@ -39,8 +40,9 @@ class CIFAR10DataModule(LightningDataModule):
         source: "auto", "cifar10" (never falls back) or "synthetic"; see sources.py.
         batch_size: number of training images in a batch of each process.
         eval_batch_size: number of images in an evaluation batch. Results differ by rounding only.
-        val_size: number of training images held out for validation; None holds out a tenth. With 0,
-            all images are trained on, and validation runs on the test set (the report's protocol).
+        val_size: number of training images held out for validation; None takes the data's own
+            validation split (``val/``), or else a tenth. With 0, all images but those of the test
+            set are trained on, and validation runs on the test set (the report's protocol).
         seed: seed of the order of the training batches and of augmentation.
         split_seed: seed of the validation split. It is independent of ``seed``, so that runs with
             different seeds are selected on the same images.
@@ -100,7 +102,7 @@ class CIFAR10DataModule(LightningDataModule):
         if self._set is None:
             folder, verify = self._folder(), self.verify_data
             self._set = sources.load(folder, self.source, verify=verify, report=_report)
-            split = split_indices(self._set.train_labels, self.val_size, self.split_seed)
+            split = self._set.split(self.val_size, self.split_seed)
             self.train_indices, self.val_indices = split
             self.test_indices = np.arange(len(self._set.test_labels))
         self._check_same_everywhere()
@@ -111,10 +113,8 @@ class CIFAR10DataModule(LightningDataModule):
                 + (" of each process" if self._world_size > 1 else "")
             )
 
-    def _folder(self) -> Any:
-        if self.source == "synthetic":
-            return sources.DEFAULT_FOLDER
-        return sources.resolve_folder(self.data_dir)
+    def _folder(self) -> Path | None:
+        return None if self.source == "synthetic" else sources.resolve_folder(self.data_dir)
 
     def _check_same_everywhere(self) -> None:
         """Refuse to train if one process downloaded the images and another one could not."""

@@ -1,9 +1,12 @@
 """An image tree with one folder for each class: ``train/<class>/*.png``, ``test/<class>/*.png``.
 
-There may be any number of classes. Images are PNG or JPEG files of 32×32 pixels in any mode of
-Pillow (see pixels.py). The tree is decoded once and then read from the cache (see cache.py).
-Classes and images may be links, also to other folders. Only ``train/<class>/`` and
-``test/<class>/`` are searched, so loops of links are harmless.
+There may be any number of classes, and a validation split in ``val/<class>/``. Images are files of
+32×32 pixels, at any depth below the folder of their class, in any mode and format that predictions
+are made from (see pixels.py). The tree is decoded once and then read from the cache (see cache.py).
+Classes, images and folders may be links; a link to a folder that it lies in is not followed.
+
+What is not read is named in a line, apart from hidden files: a data set is never smaller than it
+looks without a word.
 """
 
 import hashlib
@@ -11,6 +14,7 @@ import io
 import os
 import stat
 import warnings
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -22,115 +26,189 @@ from PIL import Image, UnidentifiedImageError
 
 from cifar_lab.data import cache
 from cifar_lab.data.image_set import IMAGE_SHAPE, ImageSet
+from cifar_lab.data.pictures import (
+    counts,
+    formats,
+    is_picture,
+    left_out,
+    unread,
+)
 from cifar_lab.data.pixels import as_cifar
 from cifar_lab.data.progress import Report
 from cifar_lab.errors import UserError
 from cifar_lab.files import read_file, shown
 
 SPLITS = ("train", "test")
-SUFFIXES = (".png", ".jpg", ".jpeg")
-FORMATS = ("PNG", "JPEG")  # formats of the content: Pillow starts other programs for some others
+VALIDATION = ("val", "valid", "validation")  # the names of its folder
 FILE_LIMIT = 2**24  # bytes of an image file; 3,072 are needed without compression
 BLOCK = 500  # images that a thread decodes at a time, so that handing out work costs nothing
+
+
+Found = dict[str, list[os.DirEntry[str]]]  # pictures by the name of their class
 
 
 class ImageFile(NamedTuple):
     """One image of the tree."""
 
     path: str
+    name: str  # below the folder of its class
     label: int
     size: int  # in bytes
     modified: int  # time of the last change in nanoseconds
 
 
-def is_tree(folder: Path) -> bool:
-    """Return whether the folder has the two folders of the splits.
+def find_splits(root: Path, classes: Sequence[str] = ()) -> dict[str, Path]:
+    """Return the folders of the splits by "train", "test" and "val"; nothing if this is no tree.
+
+    To evaluate a model, whose classes are named then, the test split is enough, and class folders
+    without a folder of a split around them are one.
 
     Raises:
-        UserError: There are images of one split only, so that the other one was forgotten.
+        UserError: There are images of one split only, so that the other one was forgotten, or
+            several folders for validation.
     """
-    if all((folder / split).is_dir() for split in SPLITS):
-        return True
+    found = {split: root / split for split in SPLITS if (root / split).is_dir()}
+    val = [root / name for name in VALIDATION if (root / name).is_dir()]
+    if len(val) > 1:
+        raise UserError(f"{val[0]} and {val[1]}: expected one folder for validation; merge them")
+    if "test" in found and (classes or "train" in found):
+        return found | dict(zip(["val"], val, strict=False))
     for split, other in (SPLITS, SPLITS[::-1]):
-        files = folder.glob(f"{split}/*/*")
-        if any(file.suffix.lower() in SUFFIXES for file in files):
+        if split in found and next(_some_pictures(root / split), None):
             raise UserError(
-                f"{folder}: images in {split}/<class>/, but no {other}/<class>/; image folders "
+                f"{root}: images in {split}/<class>/, but no {other}/<class>/; image folders "
                 f"need both. Add {other}/, or name another folder (--data_dir)"
             )
-    return False
+    if not any((root / name).is_dir() for name in classes):
+        return {}
+    if root.name == "train":
+        raise UserError(f"{root}: name {root.parent} instead, and choose --split train")
+    return {"test": root}
 
 
-def read_tree(root: Path, verify: bool, report: Report) -> ImageSet:
+def _some_pictures(folder: Path) -> Iterator[Path]:
+    depths = ("*", "*/*", "*/*/*")
+    return (path for depth in depths for path in folder.glob(depth) if is_picture(path.name))
+
+
+def read_tree(root: Path, verify: bool, report: Report, classes: tuple[str, ...] = ()) -> ImageSet:
     """Read a tree, from the cache if no file has changed since.
 
-    ``verify`` compares the contents of the files too, not only their sizes and times. What is wrong
-    with the tree is a UserError; a file that cannot be read is an OSError.
+    ``verify`` compares the contents of the files too, not only their sizes and times. ``classes``
+    are those of a model to evaluate; some may have no images. What is wrong with the tree is a
+    UserError; a file that cannot be read is an OSError.
     """
-    class_names = _class_names(root)
-    splits = {split: _list_files(root / split, class_names) for split in SPLITS}
+    folders = find_splits(root, classes)
+    others: list[str] = []
+    found = {split: _find_files(folder, others) for split, folder in folders.items()}
+    class_names = _class_names(folders, found, classes)
+    if root not in folders.values():
+        others += _other_folders(root, folders)
+    if others:
+        report(left_out(root, others, "expected pictures in train/<class>/ and test/<class>/"))
+    lists = {split: _labelled(folders[split], found[split], class_names) for split in folders}
+    val = lists.get("val", [])  # they stand behind those of the training split
+    splits = {"train": lists.get("train", []) + val, "test": lists["test"]}
     path, key = cache.cache_path(root), _key(root, class_names, splits)
-    found = cache.load(path, key)
-    if found and (not verify or found[1].get("contents") == _contents(splits)):
-        arrays = found[0]
+    cached = cache.load(path, key)
+    if cached and (not verify or cached[1].get("contents") == _contents(splits)):
+        arrays = cached[0]
     else:
         arrays = _decode(splits, report)
         facts = {"contents": _contents(splits), "class_names": class_names}
         if not cache.store(path, key, arrays, facts):
             report(f"{path.parent} cannot be written: the images will be decoded again next time")
-    return ImageSet(**arrays, class_names=class_names, source="folder", location=str(root))
+    return ImageSet(
+        **arrays,
+        class_names=class_names,
+        source="folder",
+        location=str(root),
+        val_count=len(val),
+    )
 
 
-def _class_names(root: Path) -> tuple[str, ...]:
-    """Return the sorted names of the class folders, which both splits must share."""
-    names = {
-        split: {path.name for path in (root / split).iterdir() if _is_class(path)}
-        for split in SPLITS
-    }
-    if odd := names["train"] ^ names["test"]:
-        name = min(odd)
-        here, there = SPLITS if name in names["train"] else SPLITS[::-1]
-        raise UserError(
-            f"{root}: class {name!r} is in {here}/ but not in {there}/; expected the same class "
-            "folders in both"
-        )
-    if len(names["train"]) < 2:
-        found = ", ".join(names["train"]) or "none"
-        raise UserError(
-            f"{root / 'train'}: class folders: {found}; expected at least two, with .png or .jpg "
-            "files: train/<class>/*.png"
-        )
-    return tuple(sorted(names["train"]))
+def _find_files(folder: Path, others: list[str]) -> Found:
+    """Return the pictures of a split by the name of their class; append other files to others."""
+    above = {_place(parent) for parent in (*folder.absolute().parents, *folder.resolve().parents)}
+    found = {}
+    for path in sorted(path for path in folder.iterdir() if counts(path.name)):
+        # stat() raises if it is a link whose target is missing, for example on an unmounted disk.
+        if stat.S_ISDIR(path.stat().st_mode):
+            found[path.name] = list(_walk(str(path), above | {_place(folder)}, others))
+        else:
+            others.append(str(path))
+    return found
 
 
-def _is_class(path: Path) -> bool:
-    # stat() raises if it is a link whose target is missing, for example on an unmounted disk.
-    return not path.name.startswith(".") and stat.S_ISDIR(path.stat().st_mode)
+def _walk(
+    folder: str, above: set[tuple[int, int]], others: list[str]
+) -> Iterator[os.DirEntry[str]]:
+    """Yield the pictures of a folder by name, and then those of the folders in it."""
+    place = _place(folder)
+    if place in above:  # a link to a folder that it lies in
+        others.append(folder)
+        return
+    folders = []
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if counts(entry.name):
+            if entry.is_dir():
+                folders.append(entry.path)
+            elif is_picture(entry.name):
+                yield entry
+            else:
+                others.append(entry.path)
+    for path in folders:
+        yield from _walk(path, above | {place}, others)
 
 
-def _list_files(folder: Path, class_names: tuple[str, ...]) -> list[ImageFile]:
-    """Return the image files of a split, sorted by class and then by name."""
+def _place(path: str | Path) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def _class_names(
+    folders: dict[str, Path], found: dict[str, Found], classes: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return the names of the classes, sorted: those of all splits, or of the model."""
+    names = classes or tuple(sorted(set().union(*found.values())))
+    for split, files in found.items():
+        for name in sorted(files.keys() - names):
+            told = f"not one of the model's classes ({shown(', '.join(names))})"
+            raise UserError(f"{folders[split] / name}: {told}")
+        lacking = [name for name in names if not files.get(name)]
+        if len(lacking) > (len(names) - (split == "test") if classes else 0):
+            path = folders[split] / lacking[0]
+            raise UserError(f"{path}: no images; expected .png, .jpg or other pictures there")
+    if len(names) < 2:
+        told = f"class folders: {names[0] if names else 'none'}; expected at least two"
+        raise UserError(f"{folders['test']}: {told}, with pictures in them: test/<class>/*.png")
+    return names
+
+
+def _labelled(folder: Path, found: Found, class_names: tuple[str, ...]) -> list[ImageFile]:
     files = []
     for label, name in enumerate(class_names):
-        entries = [
-            entry
-            for entry in sorted(os.scandir(folder / name), key=lambda entry: entry.name)
-            if entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith(".")
-        ]
-        if not entries:
-            raise UserError(
-                f"{folder / name}: no images; expected files that end in {', '.join(SUFFIXES)}"
-            )
-        for entry in entries:
-            status = entry.stat()
-            files.append(ImageFile(entry.path, label, status.st_size, status.st_mtime_ns))
+        start = len(str(folder / name)) + 1
+        for entry in found.get(name, []):
+            status, below = entry.stat(), entry.path[start:]
+            files.append(ImageFile(entry.path, below, label, status.st_size, status.st_mtime_ns))
     return files
+
+
+def _other_folders(root: Path, folders: dict[str, Path]) -> list[str]:
+    """Return what else in the root has pictures, such as a split of another name."""
+    entries = sorted(path for path in root.iterdir() if counts(path.name))
+    return [
+        str(path)
+        for path in entries
+        if path not in folders.values() and next(_some_pictures(path), None)
+    ]
 
 
 def _key(root: Path, class_names: tuple[str, ...], splits: dict[str, list[ImageFile]]) -> str:
     digest = hashlib.sha256(repr((str(root.resolve()), class_names)).encode())
     for files in splits.values():
-        lines = (f"{os.path.basename(f.path)}\0{f.label}\0{f.size}\0{f.modified}" for f in files)
+        lines = (f"{f.name}\0{f.label}\0{f.size}\0{f.modified}" for f in files)
         digest.update("\n".join(lines).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
@@ -170,7 +248,7 @@ def decode_image(path: str) -> np.ndarray:
     height, width = IMAGE_SHAPE[1:]
     content = read_file(path, FILE_LIMIT)
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(content), formats=formats()) as image:
             if image.size != (width, height):  # known before anything is decoded
                 raise UserError(
                     f"{path}: {image.width}×{image.height} pixels; expected {width}×{height}. "
@@ -182,6 +260,6 @@ def decode_image(path: str) -> np.ndarray:
     except Image.DecompressionBombError as error:
         raise UserError(f"{path}: far more than {width}×{height} pixels. Remove it.") from error
     except (UnidentifiedImageError, SyntaxError) as error:
-        raise UserError(f"{path}: not a PNG or JPEG file. Replace or remove it.") from error
+        raise UserError(f"{path}: {unread(Path(path))}. Replace or remove it.") from error
     except Exception as error:  # the decoders raise errors of any type for damaged files
         raise UserError(f"{path}: damaged image ({shown(error)}). Replace or remove it.") from error

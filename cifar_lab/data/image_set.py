@@ -7,12 +7,16 @@ from typing import Literal
 
 import numpy as np
 
-SourceName = Literal["cifar10", "folder", "synthetic"]
+from cifar_lab.data.split import split_indices
+from cifar_lab.errors import UserError
+
+SourceName = Literal["cifar10", "folder", "synthetic", "arrays"]
 IMAGE_SHAPE = (3, 32, 32)
 DESCRIPTIONS = {
     "cifar10": "CIFAR-10, original files",
     "folder": "image folders",
     "synthetic": "SYNTHETIC images, not CIFAR-10",
+    "arrays": "arrays of images and labels",
 }
 SYNTHETIC_NOTE = "These numbers are for SYNTHETIC images; they say nothing about CIFAR-10."
 
@@ -33,6 +37,26 @@ class ImageSet:
     class_names: tuple[str, ...]  # by number
     source: SourceName
     location: str = ""  # path that the images were read from, for people
+    val_count: int = 0  # images of a validation split of the data's own: the last for training
+
+    def split(self, val_size: int | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the indices of the training and the validation split, int64, each ascending.
+
+        They are the data's own splits, or those of :func:`split_indices`, with its arguments. With
+        ``val_size=0`` all images are trained on in any case.
+
+        Raises:
+            UserError: ``val_size`` is another number than that of the data's own split.
+        """
+        if not self.val_count or val_size == 0:
+            return split_indices(self.train_labels, val_size, seed)
+        if val_size not in (None, self.val_count):
+            raise UserError(
+                f"val_size {val_size:,}: the data have a validation split of {self.val_count:,} "
+                "images; leave val_size out to use it, or give 0 to train on its images too"
+            )
+        indices = np.arange(len(self.train_labels))
+        return indices[: -self.val_count], indices[-self.val_count :]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -40,6 +64,8 @@ class ImageSet:
         digest = hashlib.sha256()
         for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             digest.update(np.ascontiguousarray(array).data)
+        if self.val_count:
+            digest.update(str(self.val_count).encode())
         return digest.hexdigest()[:16]
 
     @property

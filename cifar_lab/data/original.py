@@ -42,7 +42,7 @@ CHECKSUMS = {
 }
 FILE_LIMIT = 2**25  # bytes; a batch has 31,035,704
 
-Content = tuple[dict[str, np.ndarray], tuple[str, ...]]  # fields of ImageSet, and class names
+Content = tuple[dict[str, Any], tuple[str, ...]]  # fields of ImageSet, and class names
 
 
 def read_folder(folder: Path) -> ImageSet:
@@ -66,6 +66,7 @@ def read_archive(archive: Path) -> ImageSet:
     path = cache.cache_path(archive)
     key = f"{ARCHIVE_MD5} {stat.st_size} {stat.st_mtime_ns}"
     found = cache.load(path, key)
+    arrays: dict[str, Any]
     if found is not None:
         arrays, class_names = found[0], tuple(found[1]["class_names"])
     else:
@@ -104,6 +105,8 @@ def _repair(damaged: Path) -> str:
     own = damaged.name == FOLDER_NAME or damaged.is_file()  # holds nothing but CIFAR-10
     paths = [damaged] if own else [damaged / name for name in CHECKSUMS]
     command = shlex.join(["rm", "-rf", *map(str, paths)])
+    if not own:
+        return f"Remove CIFAR-10's files, and name another folder for a download: {command}"
     return f"Remove it, and CIFAR-10 is taken from its archive or downloaded: {command}"
 
 

@@ -1,9 +1,10 @@
 """Source of the images: CIFAR-10 on disk, a download, or the synthetic set.
 
-``source="auto"`` looks in the data folder for the original folder, the original archive or an image
-tree. If there is none, CIFAR-10 is downloaded into it. If this fails, the synthetic set is used,
-with a warning. ``"cifar10"`` does the same but never falls back to the synthetic set.
-``"synthetic"`` always uses the synthetic set.
+A folder that was named must hold the data: the original folder, the original archive or an image
+tree, in it or up to two folders below. An empty one gets a download; anything else is an error.
+Without a named folder, ``source="auto"`` looks into ``./data``. If there are no data, CIFAR-10 is
+downloaded into it, and if this fails, the synthetic set is used, with a warning. ``"cifar10"``
+never uses the synthetic set, ``"synthetic"`` always does.
 """
 
 import contextlib
@@ -17,16 +18,17 @@ from cifar_lab.data import folder, original, synthetic
 from cifar_lab.data.download import ARCHIVE_NAME, DownloadError, StorageError, download_archive
 from cifar_lab.data.image_set import ImageSet
 from cifar_lab.data.progress import Report
+from cifar_lab.data.unknown import is_unused, levels, what_is_there
 from cifar_lab.errors import UserError
-from cifar_lab.files import shown
+from cifar_lab.files import check_local, explained, shown
 
 Source = Literal["auto", "cifar10", "synthetic"]
 SOURCES: tuple[Source, ...] = ("auto", "cifar10", "synthetic")
 DEFAULT_FOLDER = Path("data")
 
 
-def resolve_folder(data_dir: str | os.PathLike[str] | None) -> Path:
-    """Return the data folder: the given one, else ``$CIFAR_LAB_DATA``, else ``./data``.
+def resolve_folder(data_dir: str | os.PathLike[str] | None) -> Path | None:
+    """Return the named data folder: the given one, else ``$CIFAR_LAB_DATA``, else None.
 
     Raises:
         UserError: The named folder does not exist, which is probably a typing error.
@@ -34,14 +36,12 @@ def resolve_folder(data_dir: str | os.PathLike[str] | None) -> Path:
     name = "data_dir" if data_dir else "CIFAR_LAB_DATA"
     value = data_dir or os.environ.get("CIFAR_LAB_DATA")
     if not value:
-        return DEFAULT_FOLDER
-    try:
+        return None
+    with explained(f"{name} {shown(value)}: cannot be read"):
+        check_local(value, name)
         path = Path(value).expanduser()
         if path.exists():
             return path
-    except (OSError, RuntimeError) as error:  # not a path, or an unknown user
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{name} {shown(value)}: cannot be read ({reason})") from error
     advice = f"create the folder (mkdir -p '{path}')"
     if path.name in (ARCHIVE_NAME, original.FOLDER_NAME):  # the user may have removed it
         advice = f"name the folder '{path.parent}'"
@@ -57,75 +57,115 @@ def check_source(source: str) -> None:
         raise UserError(f"source {source!r}: expected one of {', '.join(SOURCES)}")
 
 
-def prepare(data_dir: Path, source: Source, report: Report, mirrors: Sequence[str] = ()) -> None:
+def prepare(
+    data_dir: Path | None,
+    source: Source,
+    report: Report,
+    mirrors: Sequence[str] = (),
+    classes: tuple[str, ...] = (),
+) -> None:
     """Download CIFAR-10 if it is needed and missing. Call this function in one process only.
 
     Args:
-        data_dir: the data folder, the extracted folder or the archive itself.
+        data_dir: the data folder, the extracted folder or the archive itself; None if no folder
+            was named.
         source: "auto", "cifar10" or "synthetic".
         report: called with each line about what takes time or needs attention.
         mirrors: http(s) addresses of the archive; see ``download_archive``.
+        classes: those of a model to evaluate, for which an image tree needs no training split.
 
     Raises:
-        UserError: A mirror is not an http(s) address; or the download failed, and ``source`` is
-            "cifar10" or the user chose a folder that cannot be written.
+        UserError: A mirror is not an http(s) address; a named folder holds something else; or the
+            download failed, and ``source`` is "cifar10" or a folder was named.
     """
     check_source(source)
-    if source == "synthetic" or find(data_dir) is not None:
+    if source == "synthetic" or find(data_dir, classes=classes) is not None:
         return
+    if data_dir is not None and not is_unused(data_dir):
+        raise what_is_there(data_dir, _EXPECTED)
     try:
-        download_archive(data_dir, mirrors, report)
+        download_archive(data_dir or DEFAULT_FOLDER, mirrors, report)
     except (DownloadError, StorageError) as error:
-        is_chosen = isinstance(error, StorageError) and data_dir != DEFAULT_FOLDER
-        if source == "cifar10" or is_chosen:  # by the user
+        if source == "cifar10" or data_dir is not None:
             raise
         report(str(error))
 
 
 def load(
-    data_dir: Path, source: Source, *, verify: bool = False, report: Report = print
+    data_dir: Path | None,
+    source: Source,
+    *,
+    classes: tuple[str, ...] = (),
+    verify: bool = False,
+    report: Report = print,
 ) -> ImageSet:
     """Read the images without downloading anything; the arguments are those of ``prepare``.
 
     ``verify`` compares the contents of an image tree with those of its cache.
 
     Raises:
-        UserError: The data are damaged, or ``source`` is "cifar10" and there are no data.
+        UserError: The data are damaged; or there are none, and ``source`` is "cifar10" or a folder
+            was named.
     """
-    reader = None if source == "synthetic" else find(data_dir, verify=verify, report=report)
+    reader = None
+    if source != "synthetic":
+        reader = find(data_dir, classes=classes, verify=verify, report=report)
     if reader is not None:
         with _readable(data_dir):
             return reader()
-    if source == "cifar10":
-        raise UserError(f"{data_dir}: no CIFAR-10 here; expected {_EXPECTED}")
     if source != "synthetic":
-        report(_FALLBACK_WARNING.format(folder=data_dir))
+        if data_dir is not None or source == "cifar10":
+            raise what_is_there(data_dir or DEFAULT_FOLDER, _EXPECTED)
+        report(_FALLBACK_WARNING.format(folder=DEFAULT_FOLDER))
     arrays = synthetic.generate()
     return ImageSet(*arrays, class_names=synthetic.CLASS_NAMES, source="synthetic")
 
 
 def find(
-    data_dir: Path, *, verify: bool = False, report: Report = print
+    data_dir: Path | None,
+    *,
+    classes: tuple[str, ...] = (),
+    verify: bool = False,
+    report: Report = print,
 ) -> Callable[[], ImageSet] | None:
     """Return a function that reads the data in this folder, or None if there are none.
 
     Raises:
-        UserError: There are image folders of one split only, or the folder cannot be read.
+        UserError: There are image folders of one split only, there are several data sets in the
+            folders below, or the folder cannot be read.
     """
+    reader_in = partial(_reader, classes=classes, verify=verify, report=report)
     with _readable(data_dir):
-        archive = data_dir if data_dir.is_file() else data_dir / ARCHIVE_NAME
-        for extracted in (data_dir / original.FOLDER_NAME, data_dir):
-            if any((extracted / name).is_file() for name in original.CHECKSUMS):
-                return partial(original.read_folder, extracted)
-        if archive.is_file():
-            return partial(original.read_archive, archive)
-        if folder.is_tree(data_dir):
-            return partial(folder.read_tree, data_dir, verify, report)
-        return None
+        if data_dir is None:
+            return reader_in(DEFAULT_FOLDER)
+        for number, level in enumerate(levels(data_dir)):
+            places = [path for path in level if number == 0 or path.is_dir()]
+            found = [(path, reader) for path in places if (reader := reader_in(path))]
+            if len(found) > 1:
+                raise UserError(f"{found[0][0]} and {found[1][0]}: name one of them (--data_dir)")
+            if found:
+                return found[0][1]
+    return None
+
+
+def _reader(
+    path: Path, *, classes: tuple[str, ...], verify: bool, report: Report
+) -> Callable[[], ImageSet] | None:
+    """Return a function that reads the data in this folder itself, or None."""
+    is_archive = path.is_file() and path.suffix not in (".npy", ".npz")
+    archive = path if is_archive else path / ARCHIVE_NAME
+    for extracted in (path / original.FOLDER_NAME, path):
+        if any((extracted / name).is_file() for name in original.CHECKSUMS):
+            return partial(original.read_folder, extracted)
+    if archive.is_file():
+        return partial(original.read_archive, archive)
+    if folder.find_splits(path, classes):
+        return partial(folder.read_tree, path, verify, report, classes)
+    return None
 
 
 @contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def _readable(path: Path | None) -> Iterator[None]:
     """Turn an OSError into a UserError that names the file."""
     try:
         yield

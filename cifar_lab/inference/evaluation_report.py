@@ -34,8 +34,7 @@ class Report:
     @property
     def model_name(self) -> str:
         """The name of the model in the registry, or ``module:Class`` of a user's own model."""
-        names = {kind: name for name, kind in REGISTRY.items()}
-        return names.get(type(self.model)) or name_of(type(self.model))
+        return model_name(self.model)
 
     def as_json(self) -> str:
         """Return everything as JSON, with rates as fractions; an undefined rate is null."""
@@ -74,6 +73,12 @@ class Report:
             *_class_table(result.classes(data.class_names)),
         ]
         return "\n".join(lines + ([f"\nconfusion matrix: {self.figure}"] if self.figure else []))
+
+
+def model_name(model: ImageClassifier) -> str:
+    """Return a model's name in the registry, or ``module:Class`` of a user's own model."""
+    names = {kind: name for name, kind in REGISTRY.items()}
+    return names.get(type(model)) or name_of(type(model))
 
 
 def _class_table(rows: list[ClassResult]) -> list[str]:

@@ -3,54 +3,50 @@
 import os
 import warnings
 from collections.abc import Iterable, Iterator
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from cifar_lab.data.pictures import counts, formats, is_picture, left_out, printable, unread
 from cifar_lab.data.pixels import as_cifar
+from cifar_lab.data.progress import Report, print_line
 from cifar_lab.errors import UserError
 
 # 8192×8192 pixels take about 1 GiB during the conversion. Pillow warns from 89 million on.
 MAX_PIXELS = 2**26
-# Formats that are not read: PostScript would start another program, icons are decoded before their
-# size is known, and the others are not pictures or need a handler that is not installed.
-EXCLUDED = {"BUFR", "EPS", "GRIB", "HDF5", "ICNS", "ICO", "MPEG", "WMF"}
 
 
-def find_images(paths: Iterable[str | Path]) -> list[Path]:
-    """Return the given files, and all images in the given folders, sorted by path in each folder.
+def find_images(paths: Iterable[str | Path], report: Report = print_line) -> list[Path]:
+    """Return the given files, and all pictures in the given folders, sorted by path in each folder.
 
-    Folders are searched to any depth for the suffixes of ``formats``. Hidden files and folders are
-    left out, and links to folders are not followed. A folder without images, or one that cannot be
-    read, is returned itself, so that ``read_image`` reports what is wrong with it.
+    Folders are searched to any depth; links to folders are not followed. What is no picture by its
+    name is left out and named in a line to ``report``; hidden files are left out without one. A
+    folder without pictures, or one that cannot be read, is returned itself, so that ``read_image``
+    says what is wrong with it.
     """
     found: list[Path] = []
     for path in map(Path, paths):
-        inside = sorted(_walk(path)) if os.path.isdir(path) else []  # False for an invalid path
+        others: list[Path] = []
+        inside = sorted(_walk(path, others)) if os.path.isdir(path) else []  # False if invalid
         found += inside or [path]
+        if others:
+            report(left_out(path, sorted(others), "not named as pictures are, or links to folders"))
     return found
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    suffixes = tuple(
-        suffix for suffix, name in Image.registered_extensions().items() if name in formats()
-    )
-    unread: list[OSError] = []
-    for root, folders, names in os.walk(folder, onerror=unread.append):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            if name.lower().endswith(suffixes) and not name.startswith("."):
-                yield Path(root, name)
-    yield from (Path(error.filename) for error in unread)
-
-
-@cache
-def formats() -> tuple[str, ...]:
-    """Return the names of the formats that are read: those of Pillow without ``EXCLUDED``."""
-    Image.init()
-    return tuple(sorted(Image.OPEN.keys() - EXCLUDED))
+def _walk(folder: Path, others: list[Path]) -> Iterator[Path]:
+    """Yield the pictures in a folder, and what cannot be read; collect the rest in ``others``."""
+    failed: list[OSError] = []
+    for root, folders, names in os.walk(folder, onerror=failed.append):
+        folders[:] = filter(counts, folders)
+        others += (path for name in folders if (path := Path(root, name)).is_symlink())
+        for path in (Path(root, name) for name in names if counts(name)):
+            if is_picture(path.name):
+                yield path
+            else:
+                others.append(path)
+    yield from (Path(error.filename) for error in failed)
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -69,24 +65,18 @@ def read_image(path: str | Path) -> np.ndarray:
                 _check_size(image)
                 return as_cifar(image)
     except Exception as error:  # the decoders raise errors of any type for damaged files
-        raise UserError(f"{printable(path)}: {_reason(error)}") from error
+        raise UserError(f"{printable(path)}: {_reason(path, error)}") from error
 
 
-def _reason(error: Exception) -> str:
+def _reason(path: Path, error: Exception) -> str:
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, UnidentifiedImageError):
-        return "not an image that Pillow reads"
+        return unread(path)
     if isinstance(error, Image.DecompressionBombError):  # raised by Pillow for far more pixels
         return f"more than {MAX_PIXELS:,} pixels; make it smaller"
     text = getattr(error, "strerror", None) or str(error)
     return f"cannot be read ({' '.join(text.split())})"
-
-
-def printable(path: str | Path) -> str:
-    """Return a path on one line, even if its name has unprintable characters."""
-    text = str(path)
-    return text if text.isprintable() else repr(text)
 
 
 def _check_file(path: Path) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from cifar_lab.data import sources
 from cifar_lab.data.image_set import ImageSet
 from cifar_lab.data.progress import print_line
-from cifar_lab.data.split import split_indices
+from cifar_lab.data.unknown import is_unused
 from cifar_lab.errors import UserError
 from cifar_lab.files import read_yaml
 from cifar_lab.models.classifier import ImageClassifier
@@ -39,8 +39,9 @@ def load_split(
     """Return a split of the data; other test images than those in training only cause a warning.
 
     The default of ``data_dir`` is ``$CIFAR_LAB_DATA``, else ``./data``. The source "auto" means
-    "synthetic" for a model that was trained on synthetic images, and otherwise "cifar10", since
-    other data say nothing about it.
+    "synthetic" for a model that was trained on synthetic images, unless ``data_dir`` is given, and
+    otherwise "cifar10", since other data say nothing about it. Of image folders the test split is
+    enough for "test", and classes may have no images.
 
     Raises:
         UserError: The source is unknown; there are no data; they have other classes; the model has
@@ -50,14 +51,14 @@ def load_split(
     if source not in sources.SOURCES:
         raise UserError(f"source {source!r}: expected one of {', '.join(sources.SOURCES)}")
     _require_split(model.data, split)
-    image_set = _read(model.data, data_dir, source)
+    image_set = _read(model, data_dir, source)
     _check_classes(model, image_set)
     _check_fingerprint(model.data, image_set, split)
     if split == "test":
         images, labels = image_set.test_images, image_set.test_labels
         return KnownSplit(image_set, images, labels, np.arange(len(labels)))
     images, labels = image_set.train_images, image_set.train_labels
-    train, val = split_indices(labels, model.data["val_size"], model.data["split_seed"])
+    train, val = image_set.split(model.data["val_size"], model.data["split_seed"])
     return KnownSplit(image_set, images, labels, val if split == "val" else train)
 
 
@@ -90,17 +91,26 @@ def _require_split(known: dict[str, Any], split: str) -> None:
         )
 
 
-def _read(known: dict[str, Any], data_dir: str | None, source: sources.Source) -> ImageSet:
-    automatic, kind = source == "auto", known.get("source")
-    if automatic:
-        source = "synthetic" if kind == "synthetic" else "cifar10"
-    synthetic = source == "synthetic"
-    folder = sources.DEFAULT_FOLDER if synthetic else sources.resolve_folder(data_dir)
-    if automatic and kind == "folder" and sources.find(folder) is None:  # no mirror has them
+def where(
+    model: ImageClassifier, data_dir: str | None, source: sources.Source
+) -> tuple[Path | None, sources.Source]:
+    """Return the data folder that is named, if it is needed, and what "auto" means for a model."""
+    if source == "auto":
+        is_synthetic = model.data.get("source") == "synthetic" and not data_dir
+        source = "synthetic" if is_synthetic else "cifar10"
+    return None if source == "synthetic" else sources.resolve_folder(data_dir), source
+
+
+def _read(model: ImageClassifier, data_dir: str | None, given: sources.Source) -> ImageSet:
+    folder, source = where(model, data_dir, given)
+    options: Any = {"classes": model.class_names, "report": print_line}
+    only_there = given == "auto" and model.data.get("source") == "folder"  # no mirror has them
+    is_empty = folder is None or is_unused(folder)
+    if only_there and is_empty and not sources.find(folder, **options):
         advice = "The model was trained on image folders: name theirs with --data_dir"
-        raise UserError(f"{folder}: no images here. {advice}")
-    sources.prepare(folder, source, print_line)
-    return sources.load(folder, source, report=print_line)
+        raise UserError(f"{folder or sources.DEFAULT_FOLDER}: no images here. {advice}")
+    sources.prepare(folder, source, **options)
+    return sources.load(folder, source, **options)
 
 
 def _check_classes(model: ImageClassifier, image_set: ImageSet) -> None:

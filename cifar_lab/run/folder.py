@@ -21,7 +21,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from cifar_lab.errors import UserError
-from cifar_lab.files import explained, shown
+from cifar_lab.files import check_local, explained, shown
 
 
 class RunFolder:
@@ -91,6 +91,7 @@ class RunFolder:
 def folder_of_runs(log_dir: str | Path) -> Path:
     """Return the folder of all runs, with ``~`` expanded."""
     with explained(f"log_dir {shown(log_dir)}: no such folder"):
+        check_local(log_dir, "log_dir")
         return Path(log_dir).expanduser()
 
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -261,3 +262,19 @@ def test_a_command_is_called_again_as_it_was_called(tmp_path: Path, monkeypatch)
 def test_a_call_is_recorded_as_a_shell_would_take_it() -> None:
     words = ["--data_dir", "my data", "--seed", "1"]
     assert MAIN.command_line("fit", words) == "cifar-lab fit --data_dir 'my data' --seed 1"
+
+
+@pytest.mark.parametrize("name", MAIN.COMMANDS)
+def test_an_address_is_never_taken_for_a_path(name: str, capsys: Capture) -> None:
+    command = import_module(f"cifar_lab.cli.{name.replace('-', '_')}").COMMAND
+    known = command.own | command.of_run | (RUN if command.plan else {})
+    places = ["x"] * len(command.positionals)
+    for entry in known.values():
+        if entry.is_path or "Path" in str(entry.type) or re.search("folder|file", entry.help):
+            for address in ("s3://bucket/runs", "gs:/bucket/x.svg"):  # a Path has one slash of two
+                assert main([name, *places, f"--{entry.name}", address]) == 2
+                assert f"--{entry.name} {address}: " in capsys.readouterr().err
+    for number, entry in enumerate(command.positionals):
+        assert main([name, *places[:number], "s3://x", *places[number + 1 :]]) == 2
+        assert f"{entry.name} s3://x: an address" in capsys.readouterr().err
+    assert not list(Path().iterdir())

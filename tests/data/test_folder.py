@@ -1,5 +1,6 @@
 """Image trees: read, cached, and refused with the name of what is wrong."""
 
+import dataclasses
 import os
 import shutil
 import struct
@@ -15,6 +16,8 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 from PIL import Image
+from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from cifar_lab.data import cache, folder, sources
 from cifar_lab.data.folder import decode_image
@@ -68,7 +71,7 @@ def test_verify_finds_a_change_that_kept_size_and_time(tree) -> None:
     (tree / IMAGE).write_bytes(bytes(stat.st_size))
     os.utime(tree / IMAGE, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert _read(tree)[1] == []  # size and time say nothing changed
-    with pytest.raises(UserError, match="not a PNG or JPEG file"):
+    with pytest.raises(UserError, match="not an image that Pillow reads"):
         _read(tree, verify=True)
 
 
@@ -99,6 +102,56 @@ def test_links_to_outside_and_loops_of_folders_are_harmless(tree, tmp_path) -> N
     found = find_images([tree])
     assert len(found) == 3 * (40 + 15)
     assert not [path for path in found if "loop" in path.parts]
+
+
+def test_the_images_are_those_of_torchvision(tree, tmp_path) -> None:
+    """Every suffix that it knows, in either case, at any depth, and through links to folders."""
+    for number, suffix in enumerate(IMG_EXTENSIONS):
+        for place, name in ((f"new/{number}", suffix), ("", suffix.upper())):
+            path = tree / "train" / "cat" / place / f"x{number}{name}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            format = Image.registered_extensions()[suffix]
+            Image.new("RGB", (32, 32), (9 * number, 0, 0)).save(path, format)
+    shutil.copytree(tree / "test" / "cat", tmp_path / "outside")
+    (tree / "train" / "cat" / "link").symlink_to(tmp_path / "outside")
+    images, lines = _read(tree)
+    theirs = ImageFolder(str(tree / "train"))
+    assert len(images.train_labels) == 120 + 2 * len(IMG_EXTENSIONS) + 15
+    assert sorted(images.train_labels) == sorted(theirs.targets)
+    assert len(lines) == 1  # that they are decoded
+
+
+def test_what_is_not_read_is_named(tree, write_tree) -> None:
+    others = ["train/loose.png", "train/cat/more/x.npy", "train/cat/notes.txt", "test/cat/0001"]
+    for name in others:
+        (tree / name).parent.mkdir(exist_ok=True)
+        (tree / name).touch()
+    (tree / "train" / "cat" / "loop").symlink_to(tree / "train")
+    write_tree("a tree/dev")
+    for name in ("train/cat/.DS_Store", "train/Thumbs.db", "__MACOSX/train/cat/x.png"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).touch()
+    images, lines = _read(tree)
+    assert (len(images.train_labels), len(images.test_labels)) == (120, 45)
+    assert f"{tree}: left out: " in lines[0]
+    assert "and 1 more" in lines[0]  # of six
+    assert sum(name in lines[0] for name in [*others, "train/cat/loop", "dev"]) == 5
+
+
+@pytest.mark.parametrize("name", folder.VALIDATION)
+def test_a_validation_split_of_its_own_is_the_one_to_select_on(name: str, tree) -> None:
+    (tree / "test").rename(tree / name)
+    shutil.copytree(tree / name, tree / "test")
+    images, _ = _read(tree)
+    train, val = images.split(None, 0)
+    assert (len(train), len(val)) == (120, 45)
+    assert np.array_equal(images.train_images[val], images.test_images)
+    assert [len(part) for part in images.split(0, 0)] == [165, 0]
+    assert [len(part) for part in images.split(45, 0)] == [120, 45]
+    with pytest.raises(UserError, match="val_size 20: the data have a validation split of 45"):
+        images.split(20, 0)
+    alike = dataclasses.replace(images, val_count=15)
+    assert alike.fingerprint != images.fingerprint
 
 
 @pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="there names are Unicode")
@@ -137,10 +190,11 @@ def _png_header(side: int) -> bytes:
 
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\nshowpage\n"
+HEIC = b"\0\0\0\x18ftypheic"  # its beginning; phones also name such files .jpg
 WRONG_FILES: dict[str, tuple[Change, str]] = {
     "truncated": (lambda x: x.write_bytes(x.with_name("0000.png").read_bytes()[:200]), "damaged"),
-    "text": (lambda x: x.write_text("no image"), "not a PNG or JPEG file"),
-    "for a program": (lambda x: x.write_bytes(POSTSCRIPT), "not a PNG or JPEG file"),
+    "text": (lambda x: x.write_text("no image"), "not an image that Pillow reads"),
+    "for a program": (lambda x: x.write_bytes(POSTSCRIPT), "not an image that Pillow reads"),
     "other size": (lambda x: Image.new("RGB", (64, 48)).save(x), "64×48 pixels; expected 32×32"),
     "bomb": (lambda x: x.write_bytes(_png_header(10_000)), "10000×10000"),
     "large bomb": (lambda x: x.write_bytes(_png_header(2**31 - 1)), "far more than 32×32"),
@@ -148,7 +202,7 @@ WRONG_FILES: dict[str, tuple[Change, str]] = {
     "large file": (lambda x: x.touch() or os.truncate(x, 2**40), "too large .* at most 16,777,216"),
     "pipe": (os.mkfifo, "not a file"),
     "device": (lambda x: x.symlink_to("/dev/zero"), "not a file"),
-    "folder": (Path.mkdir, "not a file"),
+    "HEIC": (lambda x: x.write_bytes(HEIC), r".*HEIC or AVIF.; convert it to JPEG or PNG"),
     "link to itself": (lambda x: x.symlink_to("x.png"), "cannot be read"),
     "link to nothing": (lambda x: x.symlink_to("missing.png"), "cannot be read"),
 }
@@ -169,7 +223,12 @@ def _keep(*names: str) -> Change:
 
 
 WRONG_CLASSES: list[tuple[Change, str]] = [
-    (lambda tree: shutil.rmtree(tree / "test/frog"), "class 'frog' is in train/ but not"),
+    (lambda tree: shutil.rmtree(tree / "test/frog"), "test.frog: no images"),
+    (lambda tree: shutil.copytree(tree / "test/cat", tree / "val/cat"), "val.bird: no images"),
+    (
+        lambda tree: [shutil.copytree(tree / "test", tree / name) for name in ("val", "valid")],
+        "val and .*valid: expected one folder",
+    ),
     (lambda tree: [x.unlink() for x in (tree / "train/cat").iterdir()], "train.cat: no images"),
     # Links to a disk that is not there.
     (lambda tree: [(x / "ox").symlink_to("/no/ox") for x in tree.iterdir()], "train/ox: cannot be"),

@@ -21,7 +21,7 @@ def download(monkeypatch) -> Mock:
 
 
 def test_the_data_folder_is_the_flag_then_the_variable_then_data(monkeypatch) -> None:
-    assert sources.resolve_folder(None) == Path("data")
+    assert sources.resolve_folder(None) is None
     Path("one").mkdir()
     Path("two").mkdir()
     monkeypatch.setenv("CIFAR_LAB_DATA", "one")
@@ -56,14 +56,23 @@ def test_a_folder_comes_before_an_archive_before_a_tree(tree, monkeypatch) -> No
     assert sources.load(tree, "auto") == "read_folder"
 
 
-def test_auto_falls_back_to_synthetic_with_a_warning(tmp_path) -> None:
+def test_auto_falls_back_to_synthetic_with_a_warning() -> None:
     lines: list[str] = []
-    sources.prepare(tmp_path, "auto", lines.append)
-    images = sources.load(tmp_path, "auto", report=lines.append)
+    sources.prepare(None, "auto", lines.append)
+    images = sources.load(None, "auto", report=lines.append)
     assert images.source == "synthetic"
     assert "SYNTHETIC" in images.description
     assert lines[0] == "no mirror delivered"
     assert "WARNING: training on SYNTHETIC images" in lines[1]
+
+
+@pytest.mark.parametrize(("folder", "source"), [("", "cifar10"), (".", "cifar10"), (".", "auto")])
+def test_cifar10_and_a_named_folder_never_fall_back(folder: str, source: sources.Source) -> None:
+    named = Path(folder) if folder else None
+    with pytest.raises(DownloadError, match="no mirror"):
+        sources.prepare(named, source, print)
+    with pytest.raises(UserError, match=r"no CIFAR-10 here; expected cifar-10-python\.tar\.gz"):
+        sources.load(named, source)
 
 
 def test_asking_for_synthetic_images_warns_of_nothing(tmp_path, download) -> None:
@@ -95,10 +104,9 @@ def test_a_data_folder_that_is_none_is_refused_at_once(kind: str, download) -> N
     if kind != "device":
         os.mkfifo(path)
     download.side_effect = download_archive  # the real one
-    with pytest.raises(UserError, match="cannot store"):
-        sources.prepare(path, "auto", print)
-    with pytest.raises(UserError, match=r"no CIFAR-10 here; expected cifar-10-python\.tar\.gz"):
-        sources.load(path, "cifar10")
+    for use in (sources.prepare, lambda *given: sources.load(*given[:2])):
+        with pytest.raises(UserError, match="no CIFAR-10 here"):
+            use(path, "auto", print)
 
 
 def test_a_data_folder_that_may_not_be_entered_is_refused(monkeypatch) -> None:
@@ -108,11 +116,67 @@ def test_a_data_folder_that_may_not_be_entered_is_refused(monkeypatch) -> None:
         sources.find(Path("here"))
 
 
-def test_synthetic_images_do_where_nothing_can_be_stored(download) -> None:
+@pytest.mark.parametrize("source", ["auto", "cifar10"])
+@pytest.mark.parametrize("folder", ["", "data", "named"])
+def test_synthetic_images_do_where_nothing_can_be_stored(
+    source: sources.Source, folder: str, download
+) -> None:
     download.side_effect = StorageError("cannot store it")
     lines: list[str] = []
-    sources.prepare(Path("data"), "auto", lines.append)
-    assert lines == ["cannot store it"]
-    for folder, source in (("data", "cifar10"), ("named", "auto"), ("named", "cifar10")):
+    if source == "auto" and not folder:
+        sources.prepare(None, source, lines.append)
+        assert lines == ["cannot store it"]
+    else:
         with pytest.raises(StorageError):
-            sources.prepare(Path(folder), source, print)
+            sources.prepare(Path(folder) if folder else None, source, lines.append)
+
+
+FOREIGN = {  # files of a named folder, and what is said of them
+    "CIFAR-10-C/fog.npy CIFAR-10-C/labels.npy": r"fog\.npy: an array .*evaluate",
+    "cifar-100-python/train cifar-100-python/test cifar-100-python/meta": "100-python: CIFAR-100",
+    "cifar-10-batches-bin/data_batch_1.bin": "batches-bin: CIFAR-10's binary version",
+    "data_batch_1.mat": "Matlab version",
+    "plain_text/train-00000-of-00001.parquet": "parquet: a table of images",
+    "a/c.zip README": r"c\.zip: an archive .*unpack",
+    "letters.txt": r"no CIFAR-10 here \(found: letters\.txt\); expected .*train/<class>",
+    "bird/0.png cat/0.png": r"found: bird, cat\)",
+    "a/b/c/d/e.txt": r"found: a\)",
+}
+
+
+@pytest.mark.parametrize("source", ["auto", "cifar10"])
+@pytest.mark.parametrize("files", FOREIGN)
+def test_a_named_folder_that_holds_something_else_is_an_error(
+    files: str, source: sources.Source, tmp_path, download
+) -> None:
+    for name in files.split():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for use in (sources.prepare, lambda *given: sources.load(*given[:2])):
+        with pytest.raises(UserError, match=FOREIGN[files]):
+            use(tmp_path, source, print)
+    download.assert_not_called()
+
+
+def test_an_empty_named_folder_gets_the_download(tmp_path, download) -> None:
+    (tmp_path / "lost+found").mkdir()
+    for name in (".DS_Store", "Thumbs.db", f"{original.ARCHIVE_NAME}.part"):
+        (tmp_path / name).touch()
+    with pytest.raises(DownloadError):
+        sources.prepare(tmp_path, "auto", print)
+    download.assert_called_once()
+
+
+def test_data_in_a_folder_below_are_read_if_they_are_the_only_ones(
+    write_tree, write_original, tmp_path
+) -> None:
+    for root in (write_tree("one/cifar10/images"), write_tree("two/cifar10")):
+        above = root.parents[len(root.relative_to(tmp_path).parts) - 2]
+        assert sources.load(above, "auto", report=lambda line: None).location == str(root)
+    twice = write_original(f"three/{original.FOLDER_NAME}").parent
+    assert sources.load(twice, "auto").source == "cifar10"
+    write_tree("two/other")
+    with pytest.raises(UserError, match=r"cifar10 and .*other: name one of them"):
+        sources.load(tmp_path / "two", "auto")
+    with pytest.raises(UserError, match=r"train: a part of the data; name .*cifar10"):
+        sources.load(tmp_path / "two/cifar10/train", "auto")

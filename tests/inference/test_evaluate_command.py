@@ -212,13 +212,57 @@ def test_other_images_are_a_warning_or_an_error(checkpoint, write_tree, call, re
 @pytest.mark.parametrize(
     ("classes", "said"),
     [
-        (("bird", "frog"), "has 3 classes (bird, cat, frog), the data have 2 (bird, frog)"),
-        (("bird", "cat", "toad"), "class 2 is 'frog' for the model and 'toad' in the data"),
+        (("bird", "frog", "owl"), "owl: not one of the model's classes (bird, cat, frog)"),
+        (("bird", "cat", "toad"), "toad: not one of the model's classes (bird, cat, frog)"),
+        ((), "has 3 classes (bird, cat, frog), the data have 10 (class0, class1,"),
     ],
 )
-def test_other_classes_are_named(checkpoint, write_tree, refused, classes, said: str) -> None:
-    other = write_tree("other", classes=classes)
+def test_other_classes_are_named(
+    checkpoint, write_tree, write_original, refused, classes, said: str
+) -> None:
+    other = write_tree("other", classes=classes) if classes else write_original()
     assert said in refused("evaluate", checkpoint, "--data_dir", other)
+
+
+EVALUATION_SETS: dict[str, Callable[[Path], Any]] = {
+    "no training split": lambda tree: shutil.rmtree(tree / "train"),
+    "no folder of a class": lambda tree: shutil.rmtree(tree / "test/frog"),
+    "no images of a class": lambda tree: [x.unlink() for x in (tree / "test/frog").iterdir()],
+    "class folders alone": lambda tree: [
+        shutil.rmtree(tree / "train"),
+        *((tree / "test" / name).rename(tree / name) for name in ("bird", "cat", "frog")),
+        (tree / "test").rmdir(),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", EVALUATION_SETS)
+def test_a_set_to_evaluate_needs_neither_a_training_split_nor_every_class(
+    kind: str, checkpoint, tree, evaluate, call, numpy_logits
+) -> None:
+    whole = evaluate(checkpoint)
+    EVALUATION_SETS[kind](tree)
+    status, out, err = call("evaluate", checkpoint, "--data_dir", tree, "--json")
+    assert (status, "warning: other data" in err) == (0, True)
+    kept = 2 if "of a class" in kind else 3
+    found = json.loads(out)
+    assert found["confusion"][:kept] == whole["confusion"][:kept]
+    assert [row["images"] for row in found["classes"]] == [15] * kept + [0] * (3 - kept)
+
+
+def test_the_training_images_are_not_taken_for_a_test_set(checkpoint, tree, refused) -> None:
+    told = refused("evaluate", checkpoint, "--data_dir", tree / "train")
+    assert f"name {tree} instead, and choose --split train" in told
+
+
+def test_a_validation_split_of_the_data_is_that_of_the_checkpoint(tree, evaluate) -> None:
+    shutil.copytree(tree / "test", tree / "val")
+    _fit("mlp", tree)
+    checkpoint = Path("lightning_logs/mlp/version_0/checkpoints/best.ckpt")
+    result = evaluate(checkpoint, "--split", "val")
+    assert (result["images"], evaluate(checkpoint, "--split", "train")["images"]) == (45, 120)
+    assert result["confusion"] == evaluate(checkpoint)["confusion"]
+    assert result["accuracy"] == pytest.approx(_summary(checkpoint)["accuracy"]["val"]["best"])
 
 
 def test_a_model_without_a_validation_split(tree, evaluate, refused) -> None:
@@ -238,13 +282,16 @@ def test_a_checkpoint_that_says_nothing_of_its_data(checkpoint, tree, evaluate, 
     assert "--split val" in refused("evaluate", "bare.ckpt", "--split", "val", "--data_dir", tree)
 
 
-def test_a_model_of_synthetic_images_is_evaluated_on_them(json_of, monkeypatch) -> None:
+def test_a_model_of_synthetic_images_is_evaluated_on_them(json_of, refused, monkeypatch) -> None:
     few = partial(synthetic.generate, train_size=200, test_size=50)
     monkeypatch.setattr(synthetic, "generate", few)
     assert main(["fit", "--model", "mlp", "--source", "synthetic", *FLAGS.split()]) == 0
     run = next(Path("lightning_logs").glob("mlp*/version_0"))
     found = json_of("evaluate", run)
     assert (found["data"]["source"], found["images"]) == ("synthetic", 50)
+    Path("named").mkdir()
+    Path("named/x.txt").touch()
+    assert "no CIFAR-10 here" in refused("evaluate", run, "--data_dir", "named")
 
 
 def test_no_data_is_an_error_and_never_another_set(checkpoint, call, refused) -> None:

@@ -274,14 +274,18 @@ def test_filters_of_warnings_are_left_as_they_were() -> None:
 
 
 def test_folders_are_searched_to_any_depth_in_order() -> None:
-    names = ["b/2.PNG", "b/10.png", "a/z/1.jpeg", "a/1.webp", "c.gif"]
-    others = ["a/notes.txt", "a/x.npy", "b/.hidden.png", ".git/x.png", "b/video.mpg", "b/x.eps"]
+    names = ["b/2.PNG", "b/10.png", "a/z/1.jpeg", "a/1.webp", "c.gif", "b/x.eps", "d.heic"]
+    others = ["a/notes.txt", "a/x.npy", "b/.hidden.png", ".git/x.png", "b/video.mpg", "Thumbs.db"]
     for name in names + others:
         path = Path("root", name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    expected = ["a/1.webp", "a/z/1.jpeg", "b/10.png", "b/2.PNG", "c.gif"]
-    assert find_images(["root"]) == [Path("root", name) for name in expected]
+    expected = ["a/1.webp", "a/z/1.jpeg", "b/10.png", "b/2.PNG", "b/x.eps", "c.gif", "d.heic"]
+    lines: list[str] = []
+    assert find_images(["root"], lines.append) == [Path("root", name) for name in expected]
+    assert [line.partition(" (")[0] for line in lines] == [
+        "root: left out: a/notes.txt, a/x.npy, b/video.mpg"
+    ]
     found = find_images(["root/c.gif", "none.png", "root/a/z", "root/a/notes.txt"])
     names = ["root/c.gif", "none.png", "root/a/z/1.jpeg", "root/a/notes.txt"]
     assert found == [Path(name) for name in names]

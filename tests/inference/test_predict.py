@@ -93,6 +93,20 @@ def test_bad_files_stop_nothing(batch_size, checkpoint, pictures, call, json_of)
             assert entry["probability"] == pytest.approx(other["probability"], abs=1e-6)
 
 
+def test_what_a_folder_has_that_is_not_predicted_is_said(checkpoint, pictures, call) -> None:
+    Path("pictures/photo.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    Path("pictures/notes.txt").touch()
+    Path("pictures/.DS_Store").touch()
+    status, out, err = call("predict", checkpoint, "pictures")
+    assert (status, len(out.splitlines())) == (2, 5)
+    left_out, unread = err.splitlines()
+    assert left_out.startswith("cifar-lab predict: pictures: left out: notes.txt (")
+    reason = "not an image that Pillow reads (HEIC); convert it to JPEG or PNG"
+    assert unread == f"cifar-lab predict: pictures/photo.HEIC: {reason}"
+    Path("pictures/photo.HEIC").unlink()
+    assert call("predict", checkpoint, "pictures")[0] == 0
+
+
 def test_only_bad_files_and_an_empty_folder(checkpoint, json_of) -> None:
     Path("empty").mkdir()
     empty, missing = json_of("predict", checkpoint, "empty", "none.png", status=2)

@@ -1,0 +1,143 @@
+"""Images and labels in NumPy files, to evaluate a model on: CIFAR-10-C, CIFAR-10.1 and others.
+
+A pair is two files such as ``cifar10.1_v6_data.npy`` and ``cifar10.1_v6_labels.npy``, or two arrays
+of such names in an ``.npz`` file. ``labels.npy`` holds the labels of every file beside it that has
+none of its own. Images are uint8 (N, 32, 32, 3) or (N, 3, 32, 32), labels integers (N,).
+
+In CIFAR-10-C, ``labels.npy`` repeats the labels of the test set five times. Each other file holds
+the images with one corruption, at the severities 1 to 5 in this order.
+Source: README of CIFAR-10-C (https://zenodo.org/records/2535967).
+"""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cifar_lab.data import sources
+from cifar_lab.data.image_set import IMAGE_SHAPE, ImageSet
+from cifar_lab.data.pictures import counts
+from cifar_lab.errors import UserError
+from cifar_lab.files import check_file, shown
+from cifar_lab.inference.known_data import KnownSplit, where
+from cifar_lab.models.classifier import ImageClassifier
+
+SEVERITIES = 5
+SHAPES = (IMAGE_SHAPE, IMAGE_SHAPE[1:] + IMAGE_SHAPE[:1])
+# Words in names of arrays: of images, and of labels in their place.
+LABELS_OF = {"data": "labels", "images": "labels", "x": "y"}
+IMAGES = re.compile(rf"(?<![a-z])({'|'.join(LABELS_OF)})(?![a-z])")
+LABELS = re.compile(r"(?<![a-z])(labels|y)(?![a-z])")
+
+
+class ArraySet(NamedTuple):
+    """A set of images and labels to evaluate."""
+
+    path: Path  # of the file of the images
+    name: str
+    severity: int  # of a corruption, from 1 to 5, or 0
+    images: np.ndarray  # uint8, of a shape in ``SHAPES``; those of .npy files are on the disk
+    labels: np.ndarray  # int64 (N,)
+
+    def known(self, model: ImageClassifier) -> KnownSplit:
+        """Return the set as a split of data; its images are read into memory now."""
+        images = np.array(self.images)
+        if images.shape[1:] != IMAGE_SHAPE:
+            images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+        names = model.class_names or tuple(map(str, range(model.num_classes)))
+        test, none = (images, self.labels), (images[:0], self.labels[:0])
+        image_set = ImageSet(*none, *test, names, "arrays", str(self.path))
+        return KnownSplit(image_set, *test, np.arange(len(images)))
+
+
+def load_arrays(
+    model: ImageClassifier, split: str, data_dir: str | None, source: sources.Source
+) -> list[ArraySet]:
+    """Return the sets in a data folder of NumPy files, or in one file; none for other data.
+
+    Raises:
+        UserError: A file cannot be read, has no partner, or does not hold images or labels of the
+            model's classes; or ``split`` is not "test".
+    """
+    place, _ = where(model, data_dir, source)
+    files = _numpy_files(place) if place else []
+    if not place or not files or sources.find(place, classes=model.class_names):
+        return []
+    if split != "test":
+        raise UserError(f"--split {split}: {place} holds arrays, which have no splits")
+    images = [file for file in files if not LABELS.search(file.stem)]
+    if not images:
+        raise UserError(f"{place}: labels without images")
+    return [one for file in images for one in _sets(file, model.num_classes)]
+
+
+def _numpy_files(place: Path) -> list[Path]:
+    files = sorted(place.iterdir()) if place.is_dir() else [place]
+    return [file for file in files if file.suffix in (".npy", ".npz") and counts(file.name)]
+
+
+def _labels_of(name: str) -> str:
+    return IMAGES.sub(lambda word: LABELS_OF[word[0]], name)
+
+
+def _sets(file: Path, num_classes: int) -> list[ArraySet]:
+    """Return the sets in a file; the severities of a corruption are several."""
+    if file.suffix == ".npz":
+        arrays = _read(file)
+        names = [name for name in arrays if IMAGES.search(name) and _labels_of(name) in arrays]
+        if not names:
+            raise UserError(f"{file}: expected images and labels; found {shown(list(arrays))}")
+        pairs = [_checked(file, arrays[n], arrays[_labels_of(n)], num_classes) for n in names]
+        titles = [file.name] if len(names) == 1 else [f"{file.name} {name}" for name in names]
+        return [ArraySet(file, title, 0, *pair) for title, pair in zip(titles, pairs, strict=True)]
+    own, shared = file.with_name(_labels_of(file.name)), file.with_name("labels.npy")
+    has_own = own != file and own.is_file()
+    if not has_own and not shared.is_file():
+        raise UserError(
+            f"{file}: no labels beside it; expected {own.name if own != file else shared.name}"
+        )
+    images, labels = _checked(file, _read(file), _read(own if has_own else shared), num_classes)
+    count = len(labels) // SEVERITIES
+    if has_own or not np.array_equal(labels, np.tile(labels[:count], SEVERITIES)):
+        return [ArraySet(file, file.stem, 0, images, labels)]
+    parts = zip(np.split(images, SEVERITIES), np.split(labels, SEVERITIES), strict=True)
+    return [ArraySet(file, file.stem, severity, *part) for severity, part in enumerate(parts, 1)]
+
+
+def _read(file: Path) -> Any:
+    """Return the array in a ``.npy`` file, left on the disk, or images and labels in an ``.npz``.
+
+    The latter are a dictionary by name.
+    """
+    try:
+        check_file(file, sys.maxsize)  # opening a pipe would not end
+        found = np.load(file, mmap_mode="r", allow_pickle=False)
+        if file.suffix == ".npy":
+            return np.asanyarray(found)
+        with found:
+            wanted = [name for name in found if IMAGES.search(name) or LABELS.search(name)]
+            return {name: found[name] for name in wanted}
+    except UserError:
+        raise
+    except Exception as error:  # zipfile and NumPy raise errors of any type for a damaged file
+        raise UserError(f"{file}: cannot be read ({shown(error)})") from error
+
+
+def _checked(
+    file: Path, images: np.ndarray, labels: np.ndarray, num_classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the images as they are, and the labels as int64 (N,)."""
+    if images.dtype != np.uint8 or images.shape[1:] not in SHAPES or not len(images):
+        found = f"images {images.dtype} {images.shape}"
+        raise UserError(f"{file}: {found}; expected uint8 (N, 32, 32, 3)")
+    count = len(images)
+    if labels.dtype.kind not in "iu" or labels.shape not in ((count,), (count, 1)):
+        found = f"labels {labels.dtype} {labels.shape}"
+        raise UserError(f"{file}: {found}; expected an integer for each of the {count:,} images")
+    labels = labels.reshape(-1).astype(np.int64)
+    for label in (labels.min(), labels.max()):
+        if not 0 <= label < num_classes:
+            raise UserError(f"{file}: label {label}; expected 0 to {num_classes - 1}")
+    return images, labels
