@@ -66,9 +66,9 @@ def test_a_tree_is_decoded_once_and_anew_when_it_changes(tree, kind: str) -> Non
     assert len(_read(tree)[1]) == 1
 
 
-def test_verify_finds_a_change_that_kept_size_and_time(tree) -> None:
+def test_verify_finds_a_change_that_kept_size_and_time(tree, monkeypatch) -> None:
+    monkeypatch.setattr(folder, "SAMPLE", 0)
     _read(tree)
-    assert _read(tree, verify=True)[1] == []
     image = tree / "train" / "bird" / "0000.png"
     stat = image.stat()
     image.write_bytes(bytes(stat.st_size))
@@ -76,6 +76,36 @@ def test_verify_finds_a_change_that_kept_size_and_time(tree) -> None:
     assert _read(tree)[1] == []  # size and time say nothing changed
     with pytest.raises(UserError, match="not a PNG or JPEG file"):
         _read(tree, verify=True)
+
+
+FORGED_CACHES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "train_images": lambda images: 255 - images,
+    "test_images": lambda images: images[::-1],
+    "train_labels": lambda labels: np.roll(labels, 1),
+    "test_labels": lambda labels: np.where(np.arange(len(labels)) == 7, 2, labels),
+}
+
+
+@pytest.mark.parametrize("name", FORGED_CACHES)
+def test_a_cache_with_other_images_or_labels_is_not_used(name: str, tree) -> None:
+    expected = _read(tree)[0].fingerprint
+    path = cache.cache_path(tree)
+    with np.load(path) as stored:
+        forged = {**stored, name: FORGED_CACHES[name](stored[name])}
+    np.savez(path, **forged)
+    images, lines = _read(tree)
+    assert (images.fingerprint, len(lines)) == (expected, 1)
+    assert _read(tree)[1] == []  # it was made anew
+
+
+@pytest.mark.skipif(getattr(os, "geteuid", lambda: 1)() != 0, reason="only root gives files away")
+def test_a_cache_of_another_user_is_used_only_if_the_tree_is_theirs(tree) -> None:
+    _read(tree)
+    os.chown(cache.cache_path(tree), 54321, -1)
+    assert len(_read(tree)[1]) == 1
+    os.chown(cache.cache_path(tree), 54321, -1)
+    os.chown(tree, 54321, -1)
+    assert _read(tree)[1] == []
 
 
 def test_hidden_and_other_files_are_passed_over(tree) -> None:
@@ -300,8 +330,8 @@ def test_where_the_cache_is(
 def test_what_killed_processes_left_in_the_cache_is_removed(tree) -> None:
     folder = cache.cache_path(tree).parent
     folder.mkdir(parents=True)
-    for name, hours in (("old.tmp", 2), ("new.tmp", 0)):
+    for name, hours in (("old.part", 2), ("new.part", 0)):
         (folder / name).touch()
         os.utime(folder / name, (time.time() - 3600 * hours,) * 2)
     _read(tree)
-    assert {path.name for path in folder.iterdir()} == {"new.tmp", cache.cache_path(tree).name}
+    assert {path.name for path in folder.iterdir()} == {"new.part", cache.cache_path(tree).name}
