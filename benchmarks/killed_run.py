@@ -179,7 +179,7 @@ class KilledRun:
 
     def _parts(self) -> set[tuple[Path, int, int]]:
         """Return the checkpoints that are half written, or were so when a process was killed."""
-        return self._files("checkpoints/last.ckpt.part")
+        return self._files("checkpoints/last.ckpt.*part")
 
     def _files(self, name: str) -> set[tuple[Path, int, int]]:
         """Return the files of a name in run folders: path, inode, and time when it was written."""

@@ -1,8 +1,9 @@
 """Reading files that are not trusted, and writing files that survive a crash.
 
 Only plain files of an expected size are read: a pipe may never end, whatever its name promises.
-Links are followed when reading. A file is written beside its place (``NAME.part``), synced, and
-renamed over the old one; the folder is synced too, since a power cut could undo the renaming.
+Links are followed when reading, and never when writing. A file is written as a new one beside its
+place (``NAME.<digits>.part``), synced, and renamed over the old one; the folder is synced too,
+since a power cut could undo the renaming.
 """
 
 import contextlib
@@ -14,9 +15,10 @@ import reprlib
 import stat
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 
@@ -159,18 +161,23 @@ def shown(value: object, longest: int = 100) -> str:
 
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
-    """Write a file whole or not at all; only one process at a time may write it.
+    """Write a file whole or not at all, as :func:`new_file` does."""
+    with new_file(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file that takes its place when it is whole. A link there is replaced, not followed.
 
     Raises:
         OSError: The file could not be written. The old one is unchanged, and nothing lies beside
-            it, unless a link stood there, which is not followed.
+            it.
     """
-    part = path.with_name(f"{path.name}.part")
-    if part.is_symlink():
-        raise FileExistsError(errno.EEXIST, "a link stands in its place; remove it", str(part))
+    part = part_of(path)
     try:
-        with part.open("wb") as file:
-            file.write(content)
+        with part.open("xb") as file:  # fails where anything has this name, even a link to nothing
+            yield file
             file.flush()
             os.fsync(file.fileno())
         _rename(part, path)
@@ -178,6 +185,31 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
     _sync_folder(path.parent)
+
+
+def part_of(path: Path) -> Path:
+    """Return a new path beside a file's place, for what is not whole yet."""
+    return path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
+
+
+def check_own(path: Path) -> None:
+    """Refuse a path that may lead elsewhere, before a file there is locked or continued.
+
+    Raises:
+        FileExistsError: There is something else than a plain file without a second name.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            told = f"{path.name} is a link, pipe or folder; remove it"
+            raise FileExistsError(errno.EEXIST, told)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder if it is missing; raise FileExistsError where a link leads to another one."""
+    if path.is_symlink():
+        raise FileExistsError(errno.EEXIST, f"{path.name} is a link")
+    path.mkdir(parents=True, exist_ok=True)
 
 
 def write_json(path: Path, content: Any, indent: int | None = 1) -> None:

@@ -2,11 +2,13 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from cifar_lab import files
+from cifar_lab.cli import main
 
 
 def test_a_rename_that_windows_forbids_for_a_while_is_tried_again(monkeypatch) -> None:
@@ -39,9 +41,31 @@ def test_json_files_hold_names_that_are_no_utf8() -> None:
     assert "Bücher" in text
 
 
-def test_nothing_is_written_through_a_link() -> None:
-    Path("notes").write_text("kept")
-    Path("x.part").symlink_to("notes")
-    with pytest.raises(FileExistsError):
-        files.write_atomically(Path("x"), b"content")
-    assert Path("notes").read_text() == "kept"
+RUN = "logs/mlp-synthetic/version_0"
+WRITING = (  # commands that write files, and those that write them again, into the same folders
+    (
+        "fit --model mlp --hidden_units 8 --source synthetic --max_steps 4 --log_dir logs",
+        f"fit --resume {RUN} --max_steps 6",
+    ),
+    (f"evaluate {RUN} --tta flip",) * 2,
+    (f"export {RUN} --format torch",) * 2,
+    ("report --quick --systems mlp --source synthetic --output out --reference ref",) * 2,
+)
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_no_command_writes_through_a_link(link: Callable[[Path, Path], None]) -> None:
+    """Every file that the commands wrote becomes a link to another one, and they run again."""
+    for words, _ in WRITING:
+        assert main(words.split()) == 0
+    others = {}
+    written = [path for folder in ("logs", "out", "ref") for path in Path(folder).rglob("*")]
+    for number, path in enumerate(filter(Path.is_file, written)):
+        other = path.rename(Path(f"other_{number}").absolute())
+        os.utime(other, (1, 1))
+        others[other] = other.read_bytes()
+        link(other, path)
+    for _, words in WRITING:
+        assert main(words.split()) == 0
+    assert {other: other.read_bytes() for other in others} == others
+    assert {other.stat().st_mtime for other in others} == {1}

@@ -1,13 +1,13 @@
 """``cifar-lab evaluate``: the accuracy of a checkpoint, as a table or as JSON, with a figure."""
 
 import json
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from cifar_lab.cli.output import folder_beside
 from cifar_lab.cli.parser import CHECKPOINT, OWN_MODEL, Command, images_at_a_time
 from cifar_lab.errors import UserError
 from cifar_lab.run_settings import RUN
@@ -26,7 +26,7 @@ class _Options:
         "connected networks)",
     )
     output: Path | None = setting(
-        None, "folder of confusion_SPLIT.png (default: beside the checkpoint)"
+        None, "folder of the figure, confusion_SPLIT.png (default: beside the checkpoint)"
     )
     json: bool = setting(False, "print JSON, and nothing else")
 
@@ -58,7 +58,12 @@ def run(options: Any, given: Mapping[str, str], command: str) -> int:
     """Run the command; return its exit status."""
     from cifar_lab.inference.arrays import load_arrays
     from cifar_lab.inference.evaluation import evaluate_logits
-    from cifar_lab.inference.evaluation_report import Report, model_name, write_figure
+    from cifar_lab.inference.evaluation_report import (
+        Report,
+        figure_name,
+        model_name,
+        write_figure,
+    )
     from cifar_lab.inference.known_data import data_dir_of_run, load_split
     from cifar_lab.inference.logits import split_logits
     from cifar_lab.inference.robustness import evaluate_sets, table
@@ -81,7 +86,8 @@ def run(options: Any, given: Mapping[str, str], command: str) -> int:
         known = sets[0].known(model)
     else:
         known = load_split(model, options.split, data_dir, options.source)
-    figure = _open_folder(options.output, path) / f"confusion_{options.split}.png"
+    folder = folder_beside(path, options.ckpt, options.output)
+    figure = folder / figure_name(path, model, known, options.split, options.tta)
     start = time.perf_counter()
     evaluation = evaluate_logits(*split_logits(model, known, options.batch_size, options.tta))
     seconds = time.perf_counter() - start
@@ -94,16 +100,3 @@ def run(options: Any, given: Mapping[str, str], command: str) -> int:
     finally:
         print(report.as_json() if options.json else report.as_text())
     return 0
-
-
-def _open_folder(output: Path | None, checkpoint: Path) -> Path:
-    """Return the folder for the figure, and make it if it is missing, before the work begins."""
-    folder = output or checkpoint.parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        told = f"{folder}: cannot be written to ({error.strerror})"
-        hint = f"{told}; give --output a folder for the figure"
-        raise UserError(f"--output {told}" if output else hint) from error
-    return folder

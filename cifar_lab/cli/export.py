@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cifar_lab.cli.main import tell
+from cifar_lab.cli.output import folder_beside
 from cifar_lab.cli.parser import CHECKPOINT, OWN_MODEL, Command, images_at_a_time
 from cifar_lab.errors import FAILED, UserError
 from cifar_lab.settings import setting
@@ -47,7 +48,7 @@ def run(options: Any, given: Mapping[str, str], command: str) -> int:
 
     source = find_checkpoint(options.ckpt)
     model = load_classifier(source, options.accelerator, options.model)
-    path = (options.output or source.parent) / source.name
+    path = folder_beside(source, options.ckpt, options.output) / source.name
     formats = list(FORMATS) if options.format == "both" else [options.format]
     if source.suffix in {FORMATS[name].suffix for name in formats}:
         raise UserError(f"{source}: would be overwritten; give the checkpoint another suffix")
@@ -63,7 +64,7 @@ def run(options: Any, given: Mapping[str, str], command: str) -> int:
 
 def _facts(model: ImageClassifier, exported: Sequence[Exported], batch_size: int) -> dict[str, Any]:
     from cifar_lab.data.image_set import IMAGE_SHAPE
-    from cifar_lab.inference.export import BATCH, INPUT, OPSET, OUTPUT
+    from cifar_lab.inference.export import BATCH, INPUT, IR_VERSION, OPSET, OUTPUT
     from cifar_lab.inference.export_check import TOLERANCE, batch_sizes
 
     return {
@@ -76,6 +77,7 @@ def _facts(model: ImageClassifier, exported: Sequence[Exported], batch_size: int
                 "path": str(file.path),
                 "format": file.format,
                 "opset": OPSET if file.format == "onnx" else None,
+                "ir_version": IR_VERSION if file.format == "onnx" else None,
                 "bytes": file.path.stat().st_size,
                 "largest_difference": file.difference.absolute,
                 "relative_difference": file.difference.relative,
@@ -95,6 +97,6 @@ def _text(facts: dict[str, Any], exported: Sequence[Exported]) -> str:
         shape = ", ".join(map(str, value["shape"]))
         lines.append(f"  {name:<7} {value['name']}, {value['dtype']} ({shape})")
     for row, file in zip(facts["files"], exported, strict=True):
-        opset = f"opset {row['opset']}, " if row["opset"] else ""
-        lines += [f"{row['path']}", f"  {opset}{row['bytes']:,} bytes; {file.difference}"]
+        kind = f"opset {row['opset']}, IR version {row['ir_version']}, " if row["opset"] else ""
+        lines += [f"{row['path']}", f"  {kind}{row['bytes']:,} bytes; {file.difference}"]
     return "\n".join(lines)

@@ -5,12 +5,15 @@ lines, no traceback), 130 and 143 for an interrupted and a terminated command, a
 output pipe was closed. Nothing heavy is imported before the flags are understood.
 """
 
+import atexit
 import contextlib
 import io
+import logging
 import os
 import shlex
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
@@ -56,6 +59,10 @@ def _call(module: Any, name: str, words: list[str]) -> int:
         print(help_of(module.COMMAND, others, program(name)))
         return 0
     options, given = module.COMMAND.parse(words)
+    _spare_matplotlib()
+    _find_temporary_folder(
+        given.get("log_dir"), *map(vars(options).get, ("resume", "output", "ckpt"))
+    )
     work = partial(module.run, options, given, command_line(name, words))
     if not module.COMMAND.results:
         return work()
@@ -112,6 +119,9 @@ def run_guarded(prog: str, work: Callable[[], int], interrupted: str = "Interrup
         told = f"out of memory ({errors.first_line(error)})"
         tell(f"{prog}: {told}. A smaller --batch_size needs less.")
         return errors.FAILED
+    except OSError as error:  # of the system, such as a folder that nothing can be written to
+        tell(f"{prog}: {errors.first_line(error)}")
+        return errors.FAILED
     except KeyboardInterrupt:
         tell(f"\n{interrupted}")
         return errors.INTERRUPTED
@@ -156,6 +166,38 @@ def _prepare_output() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # until the process ends
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as the error stream is
+
+
+def _spare_matplotlib() -> None:
+    """Let matplotlib be loaded by the commands that draw alone, and without advice on its folders.
+
+    torchmetrics, which Lightning imports, would load it in every process, for plots of its own.
+    That takes half a second, and an error where no temporary folder can be written.
+    """
+    from lightning_utilities.core.imports import RequirementCache
+
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    if "torchmetrics" not in sys.modules:
+        is_there = RequirementCache.__bool__
+        without = lambda self: self.requirement != "matplotlib" and is_there(self)  # noqa: E731
+        RequirementCache.__bool__ = without
+
+
+def _find_temporary_folder(*named: str | Path | None) -> None:
+    """Make a folder for temporary files where the command writes, if there is no other place.
+
+    Some libraries need one when they are imported. It is removed when the process ends.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        tempfile.gettempdir()
+        return
+    for path in map(Path, filter(None, (*named, "lightning_logs"))):
+        folder = next(place for place in (path, *path.absolute().parents) if place.is_dir())
+        with contextlib.suppress(OSError):
+            made = tempfile.TemporaryDirectory(prefix=".tmp-", dir=folder)
+            atexit.register(made.cleanup)
+            tempfile.tempdir = made.name
+            return
 
 
 def tell(text: str) -> None:

@@ -3,12 +3,13 @@
 import contextlib
 import json
 import sys
-import uuid
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from cifar_lab.errors import UserError
+from cifar_lab.files import make_folder, part_of
 
 
 @contextlib.contextmanager
@@ -28,9 +29,28 @@ def check_writable(flag: str, path: Path | None) -> None:
     with writing(flag, path):
         if path.exists() and not path.is_file():
             raise UserError(f"{flag} {path}: not a file")
-        part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:4]}")  # as long as NAME.part
+        part = part_of(path)
         part.open("xb").close()
         part.unlink()
+
+
+def folder_beside(checkpoint: Path, named: Path, output: Path | None) -> Path:
+    """Return the folder for what is made of a checkpoint; make it, before the work begins.
+
+    That is ``output``, or the folder that the checkpoint is in. The latter may not be a link if the
+    user named another folder, such as that of the run, which may come from somebody else.
+    """
+    folder = output or checkpoint.parent
+    try:
+        if not output and checkpoint != named:
+            make_folder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        told = f"{folder}: cannot be written to ({error.strerror})"
+        hint = f"{told}; give --output a folder to write to"
+        raise UserError(f"--output {told}" if output else hint) from error
+    return folder
 
 
 def check_figure(flag: str, path: Path | None) -> None:

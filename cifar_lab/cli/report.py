@@ -20,8 +20,10 @@ class _Options:
     log_dir: Path | None = setting(None, "folder of the runs [OUTPUT/runs]")
     no_train: bool = setting(False, "take only the runs that are there")
     reference: Path | None = setting(None, "folder that gets the scalars of the runs too")
-    output: Path = setting(
-        Path("lightning_logs/report"), "folder of the figures, the table and the pages"
+    output: Path | None = setting(
+        None,
+        "folder of the figures, the table and the pages [lightning_logs/report; with --quick "
+        "lightning_logs/report-quick]",
     )
     json: bool = setting(False, "print JSON, and nothing else")
 
@@ -47,19 +49,21 @@ def run(options: Any, given: Mapping[str, str], command: str) -> dict[str, Any]:
     from cifar_lab.experiments.study import Study
     from cifar_lab.files import write_json
 
-    log_dir = options.log_dir or options.output / "runs"
+    name = "report-quick" if options.quick else "report"  # neither overwrites the other
+    folder = options.output or Path("lightning_logs") / name
+    log_dir = options.log_dir or folder / "runs"
     seeds = options.seeds or ([0] if options.quick else [0, 1, 2])
     plans = {
         system.recipe: system.plan(options.quick).changed({**given, "log_dir": log_dir}, "--")
         for system in choose(options.systems)
     }
-    for flag, folder in (("--output", options.output), ("--reference", options.reference)):
-        check_writable(flag, folder and folder / "results.json")  # before hours of training
+    for flag, place in (("--output", folder), ("--reference", options.reference)):
+        check_writable(flag, place and place / "results.json")  # before hours of training
     of_each = {recipe: options.cnn_seeds if recipe == "cnn" else seeds for recipe in plans}
     runs = Study(plans, of_each, command).runs(train=not options.no_train)
     if not runs:
         raise UserError(f"{log_dir}: none of the runs is there; leave --no_train out to train them")
-    results, folder = gather(runs, options.quick), options.output
+    results = gather(runs, options.quick)
     with writing("--output", folder / "results.json"):
         write_json(folder / "results.json", results)
         figures = draw_figures(runs, folder)

@@ -46,16 +46,12 @@ def open_dashboard(
     folder: RunFolder,
     last_step: int | None,
     command: str,
-) -> Dashboard | None:
+) -> Dashboard:
     """Open the TensorBoard files of a run and write what is known before training.
 
     ``last_step`` is the step that the run is resumed from, or None for a new run. TensorBoard hides
-    what it has of later steps. ``command`` is the command or call that started the run. None is
-    returned with ``--dashboard off``.
+    what it has of later steps. ``command`` is the command or call that started the run.
     """
-    kind = plan.settings.dashboard
-    if kind == "off":
-        return None
     has_start = any(folder.path.glob("events.out.tfevents.*"))
     logger = TensorBoardLogger(
         folder.log_dir,
@@ -65,7 +61,7 @@ def open_dashboard(
         purge_step=None if last_step is None else last_step + 1,
     )
     logger.log_hyperparams({**plan.as_config(), "data": data.image_set.description})
-    dashboard = Dashboard(logger, with_pictures=kind == "full")
+    dashboard = Dashboard(logger, with_pictures=plan.settings.dashboard == "full")
     if rank_zero_only.rank == 0:
         with dashboard.budget.spending():
             since = last_step if has_start else None

@@ -1,7 +1,7 @@
-"""Decoded images of an image tree or of the archive, kept in the user's cache folder.
+"""Decoded images of an image tree, kept in the user's cache folder.
 
-There is one uncompressed ``.npz`` file for each source. It is used only if its key is that of the
-source. The key depends on the path, size and modification time of every file. NumPy reads the cache
+There is one uncompressed ``.npz`` file for each tree. It is used only if its key is that of the
+tree. The key depends on the path, size and modification time of every file. NumPy reads the cache
 without unpickling, and the checksums of the zip format reveal damage. A cache that cannot be read
 is treated as a missing one.
 """
@@ -12,14 +12,12 @@ import json
 import os
 import sys
 import time
-import uuid
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cifar_lab.data.image_set import IMAGE_SHAPE
-from cifar_lab.files import check_file
+from cifar_lab.files import check_file, make_folder, new_file
 
 FORMAT = 2  # to be raised when the stored content changes: older files are then rebuilt
 PART_SECONDS = 3600  # a temporary file of this age is not written any more
@@ -48,15 +46,20 @@ def cache_path(source: Path) -> Path:
     return cache_folder() / "decoded" / f"{name}.npz"
 
 
-def load(path: Path, key: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-    """Return the arrays and the facts stored under ``key``, or None if there are none.
+def load(source: Path, key: str) -> dict[str, np.ndarray] | None:
+    """Return the arrays stored for a source under ``key``, or None if there are none.
 
-    The facts include ``class_names``, a list of strings. Every label is a position in it.
+    In a cache that several users share, nothing is read that anybody could have put there: a file
+    must belong to this user, to root, or to the owner of the source, who could alter that as well.
     """
     try:
+        path = cache_path(source)
         check_file(path, limit=sys.maxsize)  # opening a pipe would not end
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            trusted = {0, source.stat().st_uid, getattr(os, "geteuid", lambda: 0)()}
             facts = json.loads(stored["facts"].tobytes())
+            if os.fstat(file.fileno()).st_uid not in trusted:
+                return None
             if facts["format"] != FORMAT or facts["key"] != key:
                 return None
             arrays = {name: stored[name] for name in ARRAYS}
@@ -66,31 +69,26 @@ def load(path: Path, key: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] |
                 return None
     except Exception:  # zipfile and NumPy raise errors of any type for a damaged file
         return None
-    return arrays, facts
+    return arrays
 
 
-def store(path: Path, key: str, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> bool:
+def store(source: Path, key: str, arrays: dict[str, np.ndarray]) -> bool:
     """Write a whole cache file or none. Return False if the folder cannot be written."""
-    text = json.dumps({**facts, "format": FORMAT, "key": key})
-    part = path.with_name(f"{uuid.uuid4().hex}.tmp")  # readable by everyone who shares the folder
+    path, text = cache_path(source), json.dumps({"format": FORMAT, "key": key})
+    stored = {"facts": np.frombuffer(text.encode(), dtype=np.uint8), **arrays}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         _remove_old_parts(path.parent)
-        with part.open("xb") as file:
-            stored = {"facts": np.frombuffer(text.encode(), dtype=np.uint8), **arrays}
+        with new_file(path) as file:  # readable by everyone who shares the folder
             np.savez(file, **stored)  # type: ignore[arg-type]  # of another keyword
-        os.replace(part, path)
     except OSError:
         return False
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
     return True
 
 
 def _remove_old_parts(folder: Path) -> None:
     """Remove what processes left that were killed while writing."""
-    for path in folder.glob("*.tmp"):
+    for path in folder.glob("*.part"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > PART_SECONDS:
                 path.unlink()

@@ -6,7 +6,6 @@ for the next attempt. The archive gets its own name only after its content is ve
 """
 
 import contextlib
-import errno
 import hashlib
 import itertools
 import os
@@ -21,6 +20,7 @@ from filelock import FileLock, Timeout
 from cifar_lab.data.mirror import Mirror, MirrorError, words
 from cifar_lab.data.progress import Report, print_line, progress
 from cifar_lab.errors import UserError
+from cifar_lab.files import check_own
 
 # Name, MD5 and size are those of "CIFAR-10 python version" at
 # https://www.cs.toronto.edu/~kriz/cifar.html. The other two mirrors hold the same bytes and are
@@ -99,9 +99,8 @@ def _own_part(archive: Path, report: Report) -> Iterator[Path]:
     """
     part, lock_file = (archive.with_name(archive.name + end) for end in (".part", ".lock"))
     archive.parent.mkdir(parents=True, exist_ok=True)
-    for path in (part, lock_file):
-        if path.is_symlink() or (path.exists() and not path.is_file()):
-            raise FileExistsError(errno.EEXIST, f"{path.name} is a link, pipe or folder; remove it")
+    check_own(part)
+    check_own(lock_file)
     lock = FileLock(lock_file)
     try:
         lock.acquire(timeout=0)

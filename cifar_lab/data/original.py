@@ -3,12 +3,13 @@
 Each file is a pickle, and a pickle can run code. So nothing is unpickled, or unpacked, before its
 MD5 is that of the original. MD5 is enough for this: there are ways to make two files with the same
 MD5, but none is known to make another file with a given one. The archive is read in memory, which
-takes seconds, so the content is kept in the cache (see cache.py).
+takes seconds, so its files are kept in the cache.
 
 Source: https://www.cs.toronto.edu/~kriz/cifar.html. The checksums of the files are those of
 ``torchvision.datasets.CIFAR10`` (a test compares them).
 """
 
+import contextlib
 import gzip
 import io
 import pickle
@@ -16,6 +17,7 @@ import shlex
 import tarfile
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from cifar_lab.data import cache
 from cifar_lab.data.download import ARCHIVE_MD5, ARCHIVE_NAME, ARCHIVE_SIZE, md5
 from cifar_lab.data.image_set import IMAGE_SHAPE, ImageSet
 from cifar_lab.errors import UserError
-from cifar_lab.files import read_file
+from cifar_lab.files import make_folder, read_file, write_atomically
 
 FOLDER_NAME = "cifar-10-batches-py"
 TRAIN_FILES = tuple(f"data_batch_{number}" for number in range(1, 6))
@@ -51,35 +53,41 @@ def read_folder(folder: Path) -> ImageSet:
     Raises:
         UserError: A file is missing or is not the original one.
     """
-
-    def read(name: str) -> bytes:
-        # A folder must be removed whole: the archive is used only without it.
-        return _verified(folder / name, FILE_LIMIT, CHECKSUMS[name], remove=folder)
-
-    arrays, class_names = _collect(read)
+    arrays, class_names = _collect(partial(_read, folder))
     return ImageSet(**arrays, class_names=class_names, source="cifar10", location=str(folder))
 
 
 def read_archive(archive: Path) -> ImageSet:
-    """Read ``cifar-10-python.tar.gz``, which must be the original, or its content in the cache."""
-    stat = archive.stat()
-    path = cache.cache_path(archive)
-    key = f"{ARCHIVE_MD5} {stat.st_size} {stat.st_mtime_ns}"
-    found = cache.load(path, key)
-    arrays: dict[str, Any]
-    if found is not None:
-        arrays, class_names = found[0], tuple(found[1]["class_names"])
-    else:
-        arrays, class_names = _unpack(archive)
-        cache.store(path, key, arrays, {"class_names": class_names})
+    """Read ``cifar-10-python.tar.gz``, which must be the original.
+
+    Its files are kept in the cache, and verified there each time: others may write into it too.
+    """
+    kept, content = cache.cache_folder() / FOLDER_NAME, None
+    if archive.stat().st_size == ARCHIVE_SIZE:
+        with contextlib.suppress(UserError, OSError):
+            content = _collect(partial(_read, kept))
+    arrays, class_names = content or _unpack(archive, kept)
     return ImageSet(**arrays, class_names=class_names, source="cifar10", location=str(archive))
 
 
-def _unpack(archive: Path) -> Content:
+def _read(folder: Path, name: str) -> bytes:
+    # A folder must be removed whole: the archive is used only without it.
+    return _verified(folder / name, FILE_LIMIT, CHECKSUMS[name], remove=folder)
+
+
+def _unpack(archive: Path, kept: Path) -> Content:
+    """Read the files in the archive, and keep them in a folder if it can be written."""
     content = _verified(archive, ARCHIVE_SIZE, ARCHIVE_MD5, remove=archive)
     with tarfile.open(fileobj=io.BytesIO(gzip.decompress(content))) as tar:
-        files = {name: tar.extractfile(f"{FOLDER_NAME}/{name}") for name in CHECKSUMS}
-        return _collect(lambda name: files[name].read())  # type: ignore[union-attr]  # are files
+
+        def read(name: str) -> bytes:
+            found = tar.extractfile(f"{FOLDER_NAME}/{name}").read()  # type: ignore[union-attr]
+            with contextlib.suppress(OSError):
+                make_folder(kept)
+                write_atomically(kept / name, found)
+            return found
+
+        return _collect(read)
 
 
 def _verified(path: Path, limit: int, expected: str, remove: Path) -> bytes:

@@ -12,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from cifar_lab.errors import UserError
 from cifar_lab.experiments.tables import hardware_of, versions_of
+from cifar_lab.files import make_folder
 from cifar_lab.plan import Plan
 from cifar_lab.recipes import recipes
 from cifar_lab.run.metrics import COLUMNS
@@ -105,6 +106,8 @@ def write_reference(runs: Mapping[str, Sequence[Run]], folder: Path) -> None:
 
 
 def _write_events(run: Run, folder: Path) -> None:
+    make_folder(folder.parent)
+    make_folder(folder)
     for old in folder.glob("events.out.tfevents.*"):
         old.unlink()
     writer = SummaryWriter(str(folder))

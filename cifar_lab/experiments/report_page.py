@@ -15,6 +15,7 @@ from cifar_lab.data.image_set import describe
 from cifar_lab.errors import UserError
 from cifar_lab.experiments.report import SYSTEMS, Results
 from cifar_lab.experiments.tables import markdown_table, mean_and_deviation, time_range
+from cifar_lab.files import write_atomically
 from cifar_lab.recipes import recipes
 from cifar_lab.run.plot import NAMES, SPLITS, VERMILION, plot_band, save_figure, style
 from cifar_lab.run.run import Run
@@ -79,7 +80,7 @@ def write_pages(
         folder / "report.html": _html_page(results, figures, command),
     }
     for path, text in pages.items():
-        path.write_text(text, "utf-8")
+        write_atomically(path, text.encode("utf-8", "backslashreplace"))
     return list(pages)
 
 

@@ -16,6 +16,7 @@ from cifar_lab.inference.known_data import KnownSplit
 from cifar_lab.models import REGISTRY
 from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.recipes.own_model import name_of
+from cifar_lab.run.checkpoint import CHECKPOINTS
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,26 @@ def _class_table(rows: list[ClassResult]) -> list[str]:
 def _percent(rate: float | None) -> str:
     """Return a rate in eight columns."""
     return "–".rjust(8) if rate is None else f"{100 * rate:6.2f} %"
+
+
+def figure_name(
+    checkpoint: Path, model: ImageClassifier, known: KnownSplit, split: str, tta: str
+) -> str:
+    """Return the name of an evaluation's figure, which other evaluations do not have.
+
+    It is ``confusion_<split>.png`` for the checkpoint that the folder of a run stands for, without
+    test-time augmentation, on the data of the training. All else is named too.
+    """
+    there = [name for name in CHECKPOINTS if checkpoint.with_name(name).is_file()]
+    is_other = bool(there) and checkpoint.name != there[0]
+    trained_on, images = model.data.get("fingerprint"), known.image_set.fingerprint
+    parts = [
+        split,
+        tta if tta != "none" else "",
+        checkpoint.stem if is_other else "",
+        images if trained_on not in (None, images) else "",
+    ]
+    return "_".join(["confusion", *filter(None, parts)]) + ".png"
 
 
 def write_figure(evaluation: Evaluation, class_names: tuple[str, ...], path: Path) -> None:

@@ -25,6 +25,7 @@ from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.models.mlp import MLP
 from cifar_lab.models.numpy_mlp import NumpyMLP
 
+IR_VERSION = 8  # the format of ONNX 1.13, which came with the operators below
 OPSET = 18  # the version of ONNX's operators that torch's exporter writes without conversion
 INPUT, OUTPUT, BATCH = "images", "logits", "batch"
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
@@ -157,6 +158,11 @@ def _write_onnx(program: ExportedProgram, class_names: str, path: Path) -> None:
         verbose=False,
     )
     assert exported is not None  # with dynamo=True it never is
+    graph = exported.model.graph
+    values = [*graph.inputs, *graph.initializers.values(), *(v for n in graph for v in n.outputs)]
+    for part in (graph, *graph, *values):
+        part.metadata_props.clear()  # the exporter's notes, which IR_VERSION has no fields for
+    exported.model.ir_version = IR_VERSION
     exported.model.metadata_props["class_names"] = class_names
     exported.save(path)
 

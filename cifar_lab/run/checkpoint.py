@@ -18,6 +18,7 @@ from cifar_lab.errors import UserError
 from cifar_lab.files import check_file, explained, shown, write_atomically
 
 FILE_LIMIT = 2**32  # bytes; the largest model of the registry has 0.1 GB with its optimizer
+CHECKPOINTS = ("best.ckpt", "last.ckpt")  # in this order, of which a run's folder stands for one
 READABLE = (1, 2)  # formats; see CHECKPOINT_FORMAT in models/classifier.py
 PLAIN = (str, int, float)  # types of settings, and of the items of those that are lists
 FACTS = {"source": str, "fingerprint": str, "val_size": int, "split_seed": int}  # about the data
@@ -47,7 +48,7 @@ def find_checkpoint(path: Path) -> Path:
             what = "not a file, but a pipe or device" if path.exists() else "no such checkpoint"
             raise UserError(f"{path}: {what}")
         for folder in (path, path / "checkpoints"):
-            for name in ("best.ckpt", "last.ckpt"):
+            for name in CHECKPOINTS:
                 if (folder / name).is_file():
                     return folder / name
         versions = sorted(entry.name for entry in path.glob("version_*"))

@@ -21,7 +21,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from cifar_lab.errors import UserError
-from cifar_lab.files import check_local, explained, shown
+from cifar_lab.files import check_local, check_own, explained, shown
 
 
 class RunFolder:
@@ -59,8 +59,9 @@ class RunFolder:
 
         Raises:
             UserError: Another process holds it.
-            OSError: The folder cannot be written.
+            OSError: The folder cannot be written, or something else stands at the lock's place.
         """
+        check_own(self.lock)
         lock = FileLock(self.lock, timeout=0, is_singleton=False)
         try:
             lock.acquire()

@@ -65,8 +65,8 @@ class MetricsCSV(Logger):
         self._row: dict[str, Any] = {}
         # The last row on disk.
         self._written = {**there[-1], "step": int(there[-1]["step"])} if there else {}
-        if rows is not None:
-            self._rewrite(rows)
+        if rows is not None or os.path.lexists(path):  # what is appended to is a file of ours
+            self._rewrite(there)
 
     @property
     def name(self) -> str:

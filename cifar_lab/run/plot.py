@@ -3,6 +3,7 @@
 They are drawn through matplotlib's objects, without pyplot: no window, no state outlives them.
 """
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from cifar_lab.files import write_atomically
 
 # The palette of Okabe and Ito, which people with any colour vision tell apart:
 # https://jfly.uni-koeln.de/color/
@@ -66,5 +69,7 @@ def save_figure(figure: Figure, path: Path, salt: str) -> None:
     ``salt`` distinguishes the names of the parts of SVG files that may stand on the same page.
     """
     metadata: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+    kind, drawn = path.suffix, io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": salt}):
-        figure.savefig(path, metadata=metadata.get(path.suffix, {}), dpi=DPI)
+        figure.savefig(drawn, format=kind[1:], metadata=metadata.get(kind, {}), dpi=DPI)
+    write_atomically(path, drawn.getbuffer())

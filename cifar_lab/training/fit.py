@@ -18,7 +18,7 @@ from torch import distributed
 from cifar_lab.data.datamodule import CIFAR10DataModule
 from cifar_lab.devices import device_kind, use_threads
 from cifar_lab.errors import FAILED, PIPE_CLOSED, TrainingEndedError, UserError, first_line
-from cifar_lab.files import copy_file, explained, write_atomically
+from cifar_lab.files import copy_file, explained, make_folder, write_atomically
 from cifar_lab.models import REGISTRY
 from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.models.curves import Curves, NotFiniteError
@@ -194,6 +194,7 @@ def _reopen(point: ResumePoint) -> None:
     """Make the checkpoint the run's last one, and the run unfinished."""
     folder = point.folder
     _ = point.rows  # a damaged table is refused before anything is changed
+    make_folder(folder.last_checkpoint.parent)
     if point.path.name != folder.last_checkpoint.name:
         copy_file(point.path, folder.last_checkpoint)
     folder.summary.unlink(missing_ok=True)

@@ -1,15 +1,16 @@
 """One run, once its parts are there: train, test the best checkpoint, write the summary."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.utilities import rank_zero_only
 
 from cifar_lab.dashboards.progress import make_progress
-from cifar_lab.dashboards.tensorboard import Dashboard, open_dashboard
 from cifar_lab.data.datamodule import CIFAR10DataModule
 from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.models.curves import Curves
@@ -24,6 +25,9 @@ from cifar_lab.training.interrupt import Interrupt, signals_kept
 from cifar_lab.training.memory import kept_memory
 from cifar_lab.training.outcome import Outcome, outcome_of
 from cifar_lab.training.trainer import fit_model
+
+if TYPE_CHECKING:
+    from cifar_lab.dashboards.tensorboard import Dashboard
 
 
 @dataclass
@@ -91,9 +95,13 @@ class Job:
         folder, point = self.on_disk.folder, self.point if rank_zero_only.rank == 0 else None
         table = MetricsCSV(folder.metrics, point.rows if point else None)
         step = point.step if point else None
-        dashboard = open_dashboard(
-            self.plan, self.model, self.data, self.trainer, folder, step, self.command
-        )
+        dashboard = None
+        if self.plan.settings.dashboard != "off":
+            from cifar_lab.dashboards.tensorboard import open_dashboard
+
+            dashboard = open_dashboard(
+                self.plan, self.model, self.data, self.trainer, folder, step, self.command
+            )
         progress = make_progress(self.plan.settings.progress)
         found = [self.curves, dashboard, *self.callbacks, self.checkpoints, progress]
         self.trainer.callbacks += [*filter(None, found), self.interrupt]

@@ -267,12 +267,13 @@ def test_folder_that_cannot_be_written_is_named(server, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("name", [f"{ARCHIVE_NAME}.part", f"{ARCHIVE_NAME}.lock"])
-@pytest.mark.parametrize("kind", ["link", "pipe"])
+@pytest.mark.parametrize("kind", ["link", "hard link", "pipe"])
 def test_nothing_is_written_through_a_link_or_into_a_pipe(server, name: str, kind: str) -> None:
     other, path = server.folder / "other", server.folder / "data" / name
     other.write_text("mine")
     path.parent.mkdir()
-    path.symlink_to(other) if kind == "link" else os.mkfifo(path)
+    make = {"link": os.symlink, "hard link": os.link, "pipe": lambda _, path: os.mkfifo(path)}
+    make[kind](other, path)
     with pytest.raises(UserError, match="is a link, pipe or folder; remove it"):
         server.fetch("good", folder=path.parent)
     assert other.read_text() == "mine"

@@ -3,6 +3,7 @@
 import os
 import pickle
 import shlex
+import shutil
 import struct
 import subprocess
 import tarfile
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from torchvision.datasets import CIFAR10
 
-from cifar_lab.data import original, sources
+from cifar_lab.data import cache, original, sources
 from cifar_lab.errors import UserError
 
 INSIDE = original.FOLDER_NAME
@@ -27,11 +28,12 @@ def folder(write_original: Callable[..., Path]) -> Path:
 
 
 def _pack(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Pack a folder into an archive, and patch the checksum to it."""
+    """Pack a folder into an archive, and patch the checksum and the size to it."""
     path = folder.with_name(original.ARCHIVE_NAME)
     with tarfile.open(path, "w:gz") as tar:
         tar.add(folder, INSIDE)
     monkeypatch.setattr(original, "ARCHIVE_MD5", original.md5(path.read_bytes()))
+    monkeypatch.setattr(original, "ARCHIVE_SIZE", path.stat().st_size)
     return path
 
 
@@ -109,8 +111,41 @@ def test_an_archive_is_unpacked_once_and_a_damaged_one_never(folder, monkeypatch
     content = archive.read_bytes()
     for damaged in (content + b"more", content[:-10]):
         archive.write_bytes(damaged)
-        with pytest.raises(UserError, match="truncated or altered"):
+        with pytest.raises(UserError, match=r"truncated or altered|too large"):
             original.read_archive(archive)
+
+
+FORGERIES: dict[str, Callable[[Path], object]] = {  # of a file in a cache that others write into
+    "altered": lambda path: path.write_bytes(b"\0" + path.read_bytes()[1:]),
+    "code": lambda path: path.write_bytes(pickle.dumps(pytest.fail)),
+    "missing": lambda path: None,
+    "pipe": os.mkfifo,
+    "device": lambda path: path.symlink_to("/dev/zero"),
+    "folder": Path.mkdir,
+}
+
+
+@pytest.mark.parametrize("kind", FORGERIES)
+def test_a_shared_cache_of_the_archive_is_verified_by_content(
+    kind: str, folder, monkeypatch
+) -> None:
+    archive = _pack(folder, monkeypatch)
+    expected = original.read_archive(archive).fingerprint
+    kept = cache.cache_folder() / INSIDE
+    assert {path.name for path in kept.iterdir()} == set(original.CHECKSUMS)
+    for path in kept.iterdir():
+        status = path.stat()
+        if kind not in ("altered", "code"):
+            path.unlink()
+        FORGERIES[kind](path)
+        if path.is_file():
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert original.read_archive(archive).fingerprint == expected
+    shutil.rmtree(kept)
+    (archive.parent / "mine").mkdir()
+    kept.symlink_to(archive.parent / "mine")
+    assert original.read_archive(archive).fingerprint == expected
+    assert list((archive.parent / "mine").iterdir()) == []
 
 
 def test_endless_and_oversized_files_are_refused(folder, monkeypatch) -> None:

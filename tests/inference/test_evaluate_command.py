@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -142,6 +143,36 @@ def test_the_figure_is_beside_the_checkpoint_or_in_output(checkpoint, tmp_path, 
             assert image.format == "PNG"
             assert min(image.size) > 300
     assert set(checkpoint.parent.iterdir()) == before | {path}
+
+
+def test_no_evaluation_overwrites_the_figure_of_another(checkpoint, evaluate, write_tree) -> None:
+    last, alone = checkpoint.with_name("last.ckpt"), checkpoint.parent / "alone" / "my.ckpt"
+    alone.parent.mkdir()
+    shutil.copy(last, alone)
+    other = write_tree("other images", test=9)
+    names = [
+        Path(evaluate(*words)["figure"]).name
+        for words in (
+            [checkpoint],
+            [checkpoint, "--tta", "flip"],
+            [checkpoint, "--split", "val"],
+            [last],
+            [last, "--tta", "flip"],
+            [alone],
+        )
+    ]
+    assert names == [
+        "confusion_test.png",
+        "confusion_test_flip.png",
+        "confusion_val.png",
+        "confusion_test_last.png",
+        "confusion_test_flip_last.png",
+        "confusion_test.png",  # in a folder of its own
+    ]
+    words = ["evaluate", checkpoint, "--data_dir", other]
+    assert main([str(word) for word in words]) == 0
+    (figure,) = {path.name for path in checkpoint.parent.glob("*.png")} - set(names)
+    assert figure == f"confusion_test_{sources.load(other, 'cifar10').fingerprint}.png"
 
 
 def test_names_that_the_font_cannot_draw_are_no_reason_to_complain() -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cifar_lab.cli import main
 from cifar_lab.inference import export as export_module
-from cifar_lab.inference.export import FORMATS, OPSET, export, traceable
+from cifar_lab.inference.export import FORMATS, IR_VERSION, OPSET, export, traceable
 from cifar_lab.inference.export_check import TOLERANCE, Difference, batch_sizes, difference
 from cifar_lab.models import CNN, REGISTRY, ImageClassifier
 from cifar_lab.run.restore import load_classifier
@@ -65,7 +65,7 @@ def test_both_files_compute_what_the_model_does(checkpoint, call) -> None:
     before = _run_files(checkpoint)
     status, printed, err = call("export", checkpoint.parent.parent)  # its best checkpoint
     assert (status, err) == (0, "")
-    assert "opset 18" in printed
+    assert "opset 18, IR version 8, " in printed
     assert "input   images, uint8 (batch, 3, 32, 32)" in printed
     assert "output  logits, float32 (batch, 3)" in printed
     assert _run_files(checkpoint) == before | {"best.onnx", "best.pt2"}
@@ -91,6 +91,8 @@ def test_the_onnx_file_says_what_it_takes_and_gives(checkpoint) -> None:
     content = onnx.load(path)
     onnx.checker.check_model(content)
     assert [(entry.domain, entry.version) for entry in content.opset_import] == [("", OPSET)]
+    assert content.ir_version == IR_VERSION  # with no field of a newer one, but the class names
+    assert str(content).count("metadata_props") == 1
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     values = [(v.name, v.type, v.shape) for v in (*session.get_inputs(), *session.get_outputs())]
     assert values == [
@@ -113,7 +115,8 @@ def test_json_is_alone_on_stdout(checkpoint, json_of) -> None:
     assert facts["output"] == {"name": "logits", "dtype": "float32", "shape": ["batch", 3]}
     names = [str(output / "best.onnx"), str(output / "best.pt2")]
     assert [file["path"] for file in facts["files"]] == names
-    assert [file["opset"] for file in facts["files"]] == [OPSET, None]
+    kinds = [(file["opset"], file["ir_version"]) for file in facts["files"]]
+    assert kinds == [(OPSET, IR_VERSION), (None, None)]
     for file in facts["files"]:
         assert file["bytes"] == Path(file["path"]).stat().st_size
         assert 0 <= file["relative_difference"] < 1e-5

@@ -1,6 +1,8 @@
 """The folder of a run: versions that count up, and a lock that ends with its process."""
 
+import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest.mock import Mock
@@ -11,6 +13,8 @@ from filelock import FileLock
 from cifar_lab.errors import UserError
 from cifar_lab.run import folder as run_folder
 from cifar_lab.run.folder import RunFolder
+
+Link = Callable[[Path, Path], None]
 
 
 def test_versions_count_up_and_leave_gaps_alone() -> None:
@@ -68,10 +72,11 @@ def test_a_run_is_locked_while_a_process_holds_its_lock(folder: RunFolder) -> No
     assert not folder.is_locked
 
 
-def test_a_lock_is_not_taken_through_a_link(folder: RunFolder) -> None:
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_lock_is_not_taken_through_a_link(link: Link, folder: RunFolder) -> None:
     Path("notes").write_text("kept")
-    folder.lock.symlink_to(Path("notes").absolute())
-    with pytest.raises(OSError), folder.locked():  # noqa: PT011  # the system names the reason
+    link(Path("notes").absolute(), folder.lock)
+    with pytest.raises(OSError, match=r"run.lock is a link, .*; remove it"), folder.locked():
         pass
     assert Path("notes").read_text() == "kept"
 
