@@ -392,7 +392,7 @@ class _Planned(_Foreign):
         return torch.optim.SGD(self.parameters(), 1e-6)
 
 
-class _Seen(Callback):
+class _Batches(Callback):
     """Notes the batches of a training; one that is not resumed saves a checkpoint after each."""
 
     def __init__(self) -> None:
@@ -412,16 +412,16 @@ class _Seen(Callback):
 )
 @pytest.mark.parametrize("length", [{"max_epochs": 3}, {"max_steps": 11}])
 def test_a_resumed_training_draws_the_batches_that_are_left(
-    given: str, limit: float, length: dict[str, Any], tree: Path
+    given: str, limit: float, length: dict[str, Any], trainer, data
 ) -> None:
     def train(path: str | None = None) -> list[tuple[int, int, int]]:
-        data, seen = _data(tree, augment=["crop"]), _Seen()
-        data.setup()
+        source, seen = data(augment=["crop"]), _Batches()
+        source.setup()
         model = _Planned() if given == "planned" else FastMLP(num_classes=3, **SMALL[FastMLP])
         if given == "loader":
-            model.normalize.fill(*data.statistics(model.normalize.kind))
-        trainer = _trainer(callbacks=[seen], limit_train_batches=limit, **length)
-        trainer.fit(model, data.train_dataloader() if given == "loader" else data, ckpt_path=path)
+            model.normalize.fill(*source.statistics(model.normalize.kind))
+        ours = trainer(callbacks=[seen], limit_train_batches=limit, **length)
+        ours.fit(model, source.train_dataloader() if given == "loader" else source, ckpt_path=path)
         return seen.batches
 
     whole = train()
