@@ -197,6 +197,7 @@ def _child(code: str, words: list[str], output: Path, environment: dict[str, str
     told = os.open(output, os.O_WRONLY | os.O_APPEND)
     os.dup2(told, 1), os.dup2(told, 2)
     os.environ.update(environment)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     # The command that a process starts again for the second one of its run.
     sys.argv = [str(Path(cifar_lab.__file__).with_name("__main__.py")), "fit", *words]
     sys.orig_argv = [sys.executable, *sys.argv]

@@ -35,6 +35,7 @@ MODES: dict[str, dict[str, Any]] = {  # kinds of a run, and their flags
     "torchrun": TWO,
     "seeds": {"seeds": "0,1"},
 }
+ATTEMPTS = 4  # at a kill, each at half the time of the one before
 LENGTHS = ("max_steps", "max_epochs")
 COUNTS = ("kills", "written", "cut_off", "unreadable")  # what KilledRun.counts returns
 
@@ -196,7 +197,10 @@ def _soak(options: Any, trial: Trial, folder: Path) -> dict[str, Any]:
     for number, delay in enumerate(_delays(moments, trial.kills, *seconds)):
         while_writing = number == trial.kills // 4
         sent = signal.SIGKILL if while_writing or delay < 0 else SIGNALS[number % len(SIGNALS)]
-        while (told := killed[-1].run_and_kill(delay * earlier, while_writing, sent)) == TOO_LATE:
+        for _ in range(ATTEMPTS):
+            told = killed[-1].run_and_kill(delay * earlier, while_writing, sent)
+            if told != TOO_LATE:
+                break
             killed.append(KilledRun(words, folder / f"killed_{len(killed)}", trial.mode))
             earlier /= 2
         print(f"kill {number + 1}, {sent.name}: {told}", flush=True)
