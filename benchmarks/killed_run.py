@@ -78,7 +78,11 @@ class KilledRun:
         return opening, starting, training
 
     def run_and_kill(
-        self, delay: float, while_writing: bool = False, number: signal.Signals = signal.SIGKILL
+        self,
+        delay: float,
+        while_writing: bool = False,
+        number: signal.Signals = signal.SIGKILL,
+        after_checkpoint: bool = False,
     ) -> str:
         """Start or resume the run and send it a signal; return a line that says when.
 
@@ -87,11 +91,16 @@ class KilledRun:
                 they are negative, as many seconds from the start of the process.
             while_writing: whether to wait then until a checkpoint is being written.
             number: number of the signal, a key of ``STOPPED``.
+            after_checkpoint: whether the delay begins when the process has written a checkpoint.
         """
         configs, parts = self._files("config.yaml"), self._parts()
+        self._seen |= self._files("checkpoints/last.ckpt")
+        seen = len(self._seen)
         with self._started() as processes:
             if delay >= 0:  # a process that holds the lock of its run writes the file anew
                 self._watch(processes, lambda: self._files("config.yaml") - configs)
+            if after_checkpoint:
+                self._watch(processes, lambda: len(self._seen) > seen)
             end = time.monotonic() + abs(delay)
             self._watch(processes, lambda: time.monotonic() >= end)
             if while_writing:
