@@ -52,3 +52,38 @@ def test_each_image_is_trained_and_evaluated_once_over_both(tree: Path, run_two)
     assert all(max(count.values()) == 1 for count in counts.values())
     assert ranks[0]["accuracy"] == ranks[1]["accuracy"]
     assert ranks[0]["accuracy"] * 45 == pytest.approx(round(ranks[0]["accuracy"] * 45), abs=1e-3)
+
+
+SPAWNED = """
+import json, sys
+from pytorch_lightning import Callback, Trainer
+from cifar_lab import CIFAR10DataModule
+from cifar_lab.models import DeepMLP
+
+class Note(Callback):
+    seen = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.seen.append([hash(image.numpy().tobytes()) for image in batch[0]])
+
+    def on_train_end(self, trainer, pl_module):
+        json.dump(self.seen, open(f"rank{trainer.global_rank}.json", "w"))
+
+if __name__ == "__main__":
+    data = CIFAR10DataModule(sys.argv[1], batch_size=9, val_size=15, augment=["flip"])
+    data.setup()
+    off = {"logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"}
+    options = {"devices": 2, "strategy": "ddp_spawn", "max_epochs": 1, "callbacks": [Note()]}
+    trainer = Trainer(accelerator="cpu", **options, **dict.fromkeys(off, False))
+    trainer.fit(DeepMLP([8], num_classes=3), data.train_dataloader(), data.val_dataloader())
+"""
+
+
+@pytest.mark.slow
+def test_plain_loaders_are_shared_by_processes_that_are_spawned_too(tree: Path, run_two) -> None:
+    Path("spawn.py").write_text(SPAWNED)
+    run_two("spawn.py", str(tree))
+    ranks = [json.loads(Path(f"rank{rank}.json").read_text()) for rank in range(2)]
+    assert [len(batches) for batches in ranks] == [5, 5]
+    images = Counter(image for batches in ranks for batch in batches for image in batch)
+    assert images.total() == len(images) == 90
