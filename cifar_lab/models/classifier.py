@@ -141,7 +141,9 @@ class ImageClassifier(LightningModule):
             f"acc/{split}": (outputs.argmax(1) == labels).float().mean(),
             f"loss/{split}": F.cross_entropy(outputs, labels),
         }
-        self.log_dict(scalars, batch_size=len(labels), sync_dist=True)
+        # Of several processes Lightning takes the mean number of images, rounded down; this is whole.
+        weight = len(labels) * self.trainer.world_size
+        self.log_dict(scalars, batch_size=weight, sync_dist=True)
         if self.trainer.state.fn == TrainerFn.FITTING:
             # Lightning's own x axis is behind by the step that an evaluation follows.
             self.log("step", float(self.global_step), reduce_fx="max", batch_size=1)
