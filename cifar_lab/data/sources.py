@@ -87,7 +87,7 @@ def load(
 ) -> ImageSet:
     """Read the images without downloading anything; the arguments are those of ``prepare``.
 
-    ``verify`` compares the contents of an image tree with those of its cache.
+    ``verify`` decodes an image tree anew, without its cache.
 
     Raises:
         UserError: The data are damaged, or ``source`` is "cifar10" and there are no data.
