@@ -213,6 +213,7 @@ def test_behind_two_dashes_everything_is_a_path() -> None:
         (["c", ""], "IMAGE: expected a path, got nothing"),
         (["c", "x", "--output", ""], "--output '': expected a path"),
         (["c", "x", "--json=7"], "--json 7: expected true or false"),
+        (["c", "-x"], "'-x': expected a flag, with two dashes"),
         (["c", "x", "--gpus", "1"], "--gpus: unknown; --help lists all"),  # it has no --devices
         (["c", "x", "--model", "own:Net", "--widht", "1"], "--widht: unknown"),
     ],

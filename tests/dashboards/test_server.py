@@ -43,12 +43,12 @@ def test_a_server_shows_curves_pictures_settings_and_the_layout(ask: Ask, checkp
     tags = set(ask("/data/plugin/scalars/tags")[RUN])
     assert {"loss/train", "acc/val", "acc/test", "lr", "grad_norm/1.Linear", TEST} <= tags
     points = ask("/data/plugin/scalars/scalars", run=RUN, tag="acc/val")
-    assert [step for _, step, _ in points] == [10, 20]
+    assert [step for _, step, _ in points] == [4, 8, 12, 16]
 
     images = set(ask("/data/plugin/images/tags")[RUN])
     assert {"confusion/val", "mistakes/test", "train/batch", "weights/first_layer"} <= images
     (shown,) = ask("/data/plugin/images/images", run=RUN, tag="confusion/val", sample=0)
-    assert shown["step"] == 20
+    assert shown["step"] == 16
     assert ask(f"/data/plugin/images/individualImage?{shown['query']}")[:4] == b"\x89PNG"
 
     layout = ask("/data/plugin/custom_scalars/layout")

@@ -117,13 +117,15 @@ def test_a_damaged_file_is_named(run, tree: Path, refused) -> None:
         assert f"{path}: " in refused(*WORDS, *ONE, "--data_dir", tree)
 
 
-def test_an_unfinished_run_is_trained_anew(run) -> None:
+def test_other_images_or_an_unfinished_run_are_trained_anew(run, write_tree, call) -> None:
     assert "a tree, fingerprint " in run(*ONE)[1]
+    other = write_tree("other", train=80, test=3)
+    assert "other, fingerprint " in call(*WORDS, *ONE, "--data_dir", other)[1]
     unfinished = Path("logs/mlp/version_0/summary.json")
     unfinished.unlink()
     assert run(*ONE)[0] == 0
     assert not unfinished.exists()  # its seconds would not be those of a run
-    assert len(list(Path("logs/mlp").iterdir())) == 2
+    assert len(list(Path("logs/mlp").iterdir())) == 3
 
 
 def test_a_run_that_was_made_longer_is_evaluated_anew(run, call) -> None:

@@ -37,6 +37,18 @@ def test_twenty_runs_that_start_together_get_twenty_folders() -> None:
     assert versions == {f"version_{number}" for number in range(20)}
 
 
+def test_a_version_that_another_process_takes_first_is_left_to_it(monkeypatch) -> None:
+    mkdir = Path.mkdir
+
+    def late(path: Path, *given: int, **named: bool) -> None:
+        if path.name == "version_0":  # not there when it was looked for
+            mkdir(path)
+        mkdir(path, *given, **named)
+
+    monkeypatch.setattr(Path, "mkdir", late)
+    assert run_folder.claim("logs", "mlp").version == "version_1"
+
+
 def test_a_log_folder_that_cannot_be_written_is_named() -> None:
     Path("file").touch()
     told = r"log_dir file/runs: cannot be written, give another --log_dir \("
