@@ -66,7 +66,7 @@ class RunSettings:
     )
     augment: list[str] = setting([], "some of flip,alternating_flip,crop,cutout, or none", "data")
     crop_padding: NonNegativeInt = setting(4, "pixels that crop shifts by at most", "data")
-    verify_data: bool = setting(False, "compare images with their cache by content", "data", **FREE)
+    verify_data: bool = setting(False, "decode an image tree without its cache", "data", **FREE)
 
     log_dir: str = setting(
         "lightning_logs", "folder of all runs", "output", decisive=False, is_path=True

@@ -101,7 +101,7 @@ def load(
 ) -> ImageSet:
     """Read the images without downloading anything; the arguments are those of ``prepare``.
 
-    ``verify`` compares the contents of an image tree with those of its cache.
+    ``verify`` decodes an image tree anew, without its cache.
 
     Raises:
         UserError: The data are damaged; or there are none, and ``source`` is "cifar10" or a folder

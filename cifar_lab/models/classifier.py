@@ -141,7 +141,7 @@ class ImageClassifier(LightningModule):
             f"acc/{split}": (outputs.argmax(1) == labels).float().mean(),
             f"loss/{split}": F.cross_entropy(outputs, labels),
         }
-        # Of several processes Lightning takes the mean number of images, rounded down; this is whole.
+        # Of several processes Lightning takes the mean number, rounded down; this one is whole.
         weight = len(labels) * self.trainer.world_size
         self.log_dict(scalars, batch_size=weight, sync_dist=True)
         if self.trainer.state.fn == TrainerFn.FITTING:
