@@ -114,6 +114,15 @@ class Interrupt(Callback):
             os.write(2, NOTE)
 
 
+def end_at_once() -> None:
+    """Let Ctrl-C end the process, until the callback takes the signals over.
+
+    While processes wait for each other, torch runs no Python that could raise KeyboardInterrupt.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def signals_kept() -> Iterator[None]:
     """Give the handlers of the signals back at the end, as the caller had them."""
