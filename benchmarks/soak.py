@@ -27,7 +27,7 @@ from cifar_lab.recipes.own_model import is_own_model
 from cifar_lab.run_settings import RUN
 from cifar_lab.settings import NonNegativeInt, PositiveFloat, PositiveInt, Seed, setting, unknown
 
-SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM)  # in turns
+SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)  # in turns
 TWO = {"devices": 2, "accelerator": "cpu"}
 MODES: dict[str, dict[str, Any]] = {  # kinds of a run, and their flags
     "one": {},
@@ -195,7 +195,7 @@ def _soak(options: Any, trial: Trial, folder: Path) -> dict[str, Any]:
     moments = random.Random(f"{options.seed} {trial.model} {trial.length} {trial.mode}")
     earlier = 1.0  # factor of the delays
     for number, delay in enumerate(_delays(moments, trial.kills, *seconds)):
-        while_writing = number == trial.kills // 4
+        while_writing = number == trial.kills // 4 * 2
         sent = signal.SIGKILL if while_writing or delay < 0 else SIGNALS[number % len(SIGNALS)]
         for _ in range(ATTEMPTS):
             moment = delay * earlier, while_writing, sent, delay >= 0 and number % 2 == 1
