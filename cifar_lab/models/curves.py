@@ -163,10 +163,16 @@ class Curves(Callback):
         """Stop the clock."""
         self.meter.stop()
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock again."""
-        if trainer.state.fn == TrainerFn.FITTING:
-            self.meter.start()
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Write the metrics of the evaluation, and start the clock again."""
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        if not trainer.sanity_checking:
+            names = tuple(f"{metric}/{pl_module.evaluated_split}" for metric in ("acc", "loss"))
+            found = trainer.callback_metrics
+            if scalars := {name: float(found[name]) for name in found if name.startswith(names)}:
+                to_loggers(trainer, scalars)
+        self.meter.start()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the last point of a run that ended earlier than planned, and stop the clock."""

@@ -133,7 +133,7 @@ class FastCNN(FastClassifier):
         return self.network(normalized)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Choose the side of the images; ``training_step``, which may be compiled, only reads it."""
+        """Choose the side of the images, which a compiled ``training_step`` can only read."""
         super().on_train_batch_start(batch, batch_idx)
         small = self.global_step < self.small_share * self.trainer.estimated_stepping_batches
         self.side = self.small_size if small else IMAGE_SHAPE[-1]
