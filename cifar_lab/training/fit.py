@@ -116,7 +116,7 @@ def train(
             job = Job(plan, data, model, trainer, run, point, command, callbacks, start)
             return job.run()
     finally:
-        torch.set_num_threads(threads)
+        use_threads(threads)
         if distributed.is_available() and distributed.is_initialized():
             distributed.destroy_process_group()  # its threads may abort at the end otherwise
 

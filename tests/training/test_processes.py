@@ -150,11 +150,11 @@ def test_several_processes_have_the_ranks_of_their_launcher(
 @pytest.mark.parametrize(
     ("variables", "devices", "nodes", "told"),
     [
-        (_torchrun(2), 1, 1, "torchrun started 2 processes; .* ask for 1. Give --devices 2 to"),
-        (_torchrun(1), 2, 1, "torchrun started 1 process; .* Give --devices 1 to train"),
-        (_srun(2, 2), 1, 1, "srun started 2 processes on 2 machines; .* Give --num_nodes 2 to"),
-        (_srun(4, 2), 2, 1, "srun started 4 processes on 2 machines; .* Give --num_nodes 2 to"),
-        (_srun(4), 2, 1, "srun started 4 processes; .* ask for 2. Give --devices 4 to train"),
+        (_torchrun(2), 1, 1, "torchrun started 2 .* ask for 1 on 1. .* --devices 2 --num_nodes 1"),
+        (_torchrun(1), 2, 1, "torchrun started 1 .* ask for 2 on 1. .* --devices 1 --num_nodes 1"),
+        (_srun(2, 2), 1, 1, "srun started 2 .* ask for 1 on 1. .* --devices 1 --num_nodes 2"),
+        (_srun(4, 2), 2, 1, "srun started 4 .* ask for 2 on 1. .* --devices 2 --num_nodes 2"),
+        (_srun(4), 2, 1, "srun started 4 .* ask for 2 on 1. .* --devices 4 --num_nodes 1"),
         (BATCH + " SLURM_JOB_ID=7", 1, 2, "--num_nodes 2: let srun start the 2 processes"),
     ],
 )
@@ -163,12 +163,12 @@ def test_a_launcher_of_another_number_is_refused_once(
 ) -> None:
     _set(monkeypatch, variables)
     with pytest.raises(UserError, match=told):
-        processes.cluster_environment(devices, nodes)
+        processes.Environment(devices, nodes)
     _set(monkeypatch, "RANK=1 SLURM_PROCID=1")
     monkeypatch.setattr(processes, "GRACE", 0)
     if " started " in told:
         with pytest.raises(SystemExit, match="2"):  # without a word
-            processes.cluster_environment(devices, nodes)
+            processes.Environment(devices, nodes)
 
 
 def _start(tree: Path, *words: str, variables: str = "") -> subprocess.Popen:
