@@ -155,7 +155,7 @@ def _try_once(model: ImageClassifier, data: CIFAR10DataModule, trainer: Trainer)
         fit_model(trainer, model, data)
     except NotFiniteError as error:
         return Outcome(None, FAILED, f"fast_dev_run: {error}")
-    print("fast_dev_run: one step and one evaluation passed; nothing was written.")
+    rank_zero_only(print)("fast_dev_run: one step and one evaluation passed; nothing was written.")
     return Outcome(None)
 
 

@@ -127,6 +127,9 @@ class Environment(LightningEnvironment):
         """Return the rank of this machine."""
         return self.launch.machine
 
+    def teardown(self) -> None:
+        """Keep the variables, which Lightning removes in part, for the next run of a script."""
+
 
 def _check_alone(processes: int, machines: int) -> None:
     """Refuse several processes where nobody can start them."""

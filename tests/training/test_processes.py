@@ -212,3 +212,19 @@ def test_one_of_two_processes_ends_the_run_with_one_line(
     assert "Traceback" not in err
     assert (last.parents[1] / "traceback.txt").exists() == (number == signal.SIGKILL)
     assert list(Path().glob("hpc_ckpt*")) == []
+
+
+TWICE = """
+import sys, cifar_lab
+given = dict(data_dir=sys.argv[1], accelerator="cpu", devices=2, dashboard="off", log_dir="logs")
+for seed in range(2):
+    cifar_lab.fit("mlp", seed=seed, batch_size=20, max_steps=4, progress="none", **given)
+"""
+
+
+@pytest.mark.slow
+def test_a_script_that_trains_twice_starts_the_other_process_once(tree: Path, run_two) -> None:
+    Path("twice.py").write_text(TWICE)
+    out = run_two("twice.py", str(tree)).stdout
+    assert [line.split()[-1][-1] for line in out.splitlines() if "run folder" in line] == ["0", "1"]
+    assert len(list(Path("logs/mlp").iterdir())) == 2
