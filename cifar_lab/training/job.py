@@ -21,7 +21,7 @@ from cifar_lab.run.run import Run
 from cifar_lab.run.summary import Summary, accuracies, describe_data, describe_device, versions
 from cifar_lab.training.checkpoints import Checkpoints
 from cifar_lab.training.console import print_end, print_header
-from cifar_lab.training.interrupt import Interrupt, end_at_once, signals_kept
+from cifar_lab.training.interrupt import Interrupt, signals_kept
 from cifar_lab.training.memory import kept_memory
 from cifar_lab.training.outcome import Outcome, outcome_of
 from cifar_lab.training.trainer import fit_model
@@ -66,8 +66,6 @@ class Job:
         start = time.perf_counter()
         # In all processes but the first, the folder is one that is never written to.
         path = self.point.folder.last_checkpoint if self.point else None
-        if trainer.world_size > 1:
-            end_at_once()
         fit_model(trainer, self.model, self.data, path)
         passed = time.perf_counter() - start
         if self.interrupt.ended(trainer):
