@@ -121,7 +121,7 @@ class _Seen(Callback):
 @pytest.mark.filterwarnings(
     "ignore:.*log_every_n_steps|Swapping|Checkpoint directory|Precision 16-"
 )
-@pytest.mark.parametrize(("options", "steps"), OPTIONS, ids=str)
+@pytest.mark.parametrize(("options", "steps"), OPTIONS, ids=[" ".join(o) for o, _ in OPTIONS])
 def test_every_model_works_with_an_option_of_the_trainer(
     options: dict[str, Any], steps: int, trainer, data, small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
