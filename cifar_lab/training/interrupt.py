@@ -67,11 +67,14 @@ class Interrupt(Callback):
 
     on_test_start = on_train_start
 
-    def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
-        """Save and end the run, unless its last evaluation comes next."""
+    def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
+        """Save the step before this batch, unless that was done, and end the run."""
         if self._checkpoints.stepped and self._is_to_end(trainer):
-            self._checkpoints.save(trainer)
+            if self._checkpoints.saved_step < trainer.global_step:
+                self._checkpoints.save(trainer)
             raise InterruptedRun
+
+    on_train_epoch_start = on_train_batch_start  # before the hook of the model
 
     def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
         """Save the step before the evaluation and end the run, unless it is the last one."""
