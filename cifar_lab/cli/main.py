@@ -29,6 +29,8 @@ COMMANDS = {
     "evaluate": "accuracy, calibration and confusion matrix of a checkpoint",
     "predict": "most probable classes of image files",
     "export": "write a trained model for other programs: ONNX, torch.export",
+    "runs": "list the runs of a folder",
+    "compare": "which of several runs is better, and whether that is shown",
     "report": "train the systems of the lab report; draw its figures and table",
     "speedrun": "accuracy of a recipe against its training time",
     "ablate": "what each part of a fast recipe contributes",

@@ -98,6 +98,9 @@ class Command:
         for entry in self.positionals:
             is_list = isinstance(entry.default, list)
             taken, words = (words, []) if is_list else (words[:1], words[1:])
+            if not taken and entry.default not in (MISSING, []):
+                found[entry.name] = entry.default
+                continue
             if not taken:
                 raise UserError(f"{entry.name.upper()}: missing; --help shows what is expected")
             if "" in taken:

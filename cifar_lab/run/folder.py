@@ -23,6 +23,10 @@ from cifar_lab.errors import UserError
 from cifar_lab.files import explained, shown
 
 
+class LockedError(UserError):
+    """Another process holds a lock."""
+
+
 class RunFolder:
     """The paths of a run.
 
@@ -56,23 +60,11 @@ class RunFolder:
         """Hold the lock of the run; where the file system has no locks, nothing is held.
 
         Raises:
-            UserError: Another process holds it.
+            LockedError: Another process holds it.
             OSError: The folder cannot be written.
         """
-        lock = FileLock(self.lock, timeout=0, is_singleton=False)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise UserError(f"{self.path}: another process is training this run") from error
-        except NotImplementedError:  # the file system has no locks
+        with locked(self.lock, f"{self.path}: another process is training this run"):
             yield
-            return
-        try:
-            yield
-        finally:
-            lock.release()
-            with contextlib.suppress(OSError):  # Windows keeps a file that is open
-                self.lock.unlink()
 
     @property
     def is_locked(self) -> bool:
@@ -84,6 +76,30 @@ class RunFolder:
                 return False
         except (UserError, OSError):
             return True
+
+
+@contextlib.contextmanager
+def locked(path: Path, message: str) -> Iterator[None]:
+    """Hold a lock, a file at a path; where the file system has no locks, nothing is held.
+
+    Raises:
+        LockedError: Another process holds it; the error has the message.
+        OSError: The file cannot be written.
+    """
+    lock = FileLock(path, timeout=0, is_singleton=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise LockedError(message) from error
+    except NotImplementedError:  # the file system has no locks
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+        with contextlib.suppress(OSError):  # Windows keeps a file that is open
+            path.unlink()
 
 
 def folder_of_runs(log_dir: str | Path) -> Path:
