@@ -6,12 +6,14 @@ need one (``-m gpu``).
 """
 
 import functools
+import json
 import os
 import pickle
 import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,20 +116,98 @@ def write_original(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
 
 
 @pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run a command; return its status, its output and its errors."""
+    from cifar_lab.cli import main
+
+    def call(*words: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        lines = err.splitlines(keepends=True)  # without that of the cache, empty in each test
+        return status, out, "".join(line for line in lines if not line.startswith("decoding "))
+
+    return call
+
+
+@pytest.fixture
+def json_of(call: Callable[..., tuple[int, str, str]]) -> Callable[..., Any]:
+    """Run a command with ``--json``; return what it prints."""
+
+    def json_of(*words: object, status: int = 0) -> Any:
+        found, out, err = call(*words, "--json")
+        assert (found, bool(err)) == (status, bool(status)), err
+        return json.loads(out)
+
+    return json_of
+
+
+@pytest.fixture
+def refused(call: Callable[..., tuple[int, str, str]]) -> Callable[..., str]:
+    """Run a command on wrong input; return its error."""
+
+    def refused(command: str, *words: object, lines: int = 1) -> str:
+        status, out, err = call(command, *words)
+        assert (status, out) == (2, "")
+        assert err.startswith(f"cifar-lab {command}: ")
+        assert err.count("\n") == lines
+        return err
+
+    return refused
+
+
+@pytest.fixture
 def checkpoint(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``best.ckpt`` of a small MLP, trained for a few steps on the tree, in its run folder.
 
-    It is trained once; each test has a copy of the folder.
+    It is trained once on a tree of a name; each test has a copy of the folder.
     """
     from cifar_lab.cli import main
 
-    trained = tmp_path_factory.getbasetemp() / "trained"
+    trained = tmp_path_factory.getbasetemp() / f"trained on {tree.name}"
     if not list(trained.glob("mlp/*/summary.json")):
         flags = f"--model mlp --hidden_units 8 --data_dir '{tree}' --log_dir '{trained}'"
-        flags += " --batch_size 12 --max_steps 20 --eval_every 10 --progress none"
+        flags += " --batch_size 12 --max_steps 16 --eval_every 4 --progress none"
+        flags += " --precision 32-true"  # as an evaluation computes
         assert main(["fit", *shlex.split(flags)]) == 0
     shutil.copytree(trained, "lightning_logs")
     return Path("lightning_logs/mlp/version_0/checkpoints/best.ckpt").resolve()
+
+
+@pytest.fixture
+def write_model() -> Callable[..., Path]:
+    """Writes a checkpoint of a model of two classes, whose settings may say something else."""
+    import torch
+
+    from cifar_lab.models.classifier import CHECKPOINT_FORMAT
+
+    def write(model: "torch.nn.Module", **settings: object) -> Path:
+        origin = {"format": CHECKPOINT_FORMAT, "version": "0.1.0", "model": type(model).__name__}
+        data = {"source": "folder", "fingerprint": "0", "val_size": 2, "split_seed": 0}
+        content = {
+            "state_dict": model.state_dict(),
+            "hyper_parameters": {**model.hparams, **settings},
+            "cifar_lab": {**origin, "class_names": ["bird", "cat"], "data": data},
+        }
+        torch.save(content, "model.ckpt")
+        return Path("model.ckpt")
+
+    return write
+
+
+@pytest.fixture
+def numpy_logits() -> Callable[[Path, np.ndarray], np.ndarray]:
+    """Compute the logits of an MLP in float64 from the weights in its file."""
+    import torch
+
+    def logits(checkpoint: Path, images: np.ndarray) -> np.ndarray:
+        state = torch.load(checkpoint, weights_only=True)["state_dict"]
+        state = {name: tensor.double().numpy() for name, tensor in state.items()}
+        weights = [array for name, array in state.items() if name.startswith("network.")]
+        x = ((images - state["normalize.mean"]) / state["normalize.std"]).reshape(len(images), -1)
+        return np.maximum(x @ weights[0].T + weights[1], 0) @ weights[2].T + weights[3]
+
+    return logits
 
 
 @pytest.fixture

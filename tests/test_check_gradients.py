@@ -38,16 +38,3 @@ def test_wrong_gradient_is_marked_and_exits_with_1(capsys, monkeypatch):
     assert right.endswith("right")
     assert wrong.endswith("WRONG")
     assert total == "2 rows, 1 wrong."
-
-
-def test_wrong_flag_exits_with_2_and_the_nearest_match(capsys):
-    for flags, message in (
-        (["--layr", "conv"], "--layr: unknown; did you mean --layer?"),
-        (["--layer", "cnv"], "--layer cnv: unknown; did you mean conv?"),
-        (["--dtype", "float16"], "--dtype float16: expected one of float64, float32"),
-    ):
-        assert main(["check-gradients", *flags]) == 2
-        out, err = capsys.readouterr()
-        assert out == ""
-        assert message in err
-        assert err.count("\n") == 1

@@ -12,9 +12,7 @@ from cifar_lab.errors import UserError
     ("native", "speedup", "expected"),
     [(True, 1.8, "bf16-mixed"), (True, 0.5, "32-true"), (False, 1.8, "32-true")],
 )
-def test_auto_precision_is_bf16_only_where_the_hardware_has_it_and_gains(
-    native: bool, speedup: float, expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_auto_is_bf16_where_a_processor_has_it_and_gains(native, speedup, expected, monkeypatch):
     seconds = {torch.float32: speedup, torch.bfloat16: 1.0}
     monkeypatch.setattr(devices, "cpu_computes_in_bf16", lambda: native)
     monkeypatch.setattr(devices, "_product_seconds", seconds.__getitem__)

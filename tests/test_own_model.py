@@ -98,15 +98,6 @@ def module(tmp_path: Path) -> Iterator[str]:
     import_model.cache_clear()
 
 
-def _fails(words: list[str], message: str, capsys: Capture) -> None:
-    assert main(words) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("cifar-lab ")
-    assert message in err
-    assert err.count("\n") == 1
-
-
 def test_what_has_the_form_of_a_name() -> None:
     assert all(map(is_own_model, ("a:B", "a.b_2.c:B.C")))
     assert not any(map(is_own_model, ("cnn", "a:", ":B", "a b:C", "a:B()", "/a:B", None, ["a:B"])))
@@ -162,7 +153,6 @@ def test_a_recipe_of_ones_own_holds_its_settings(module: str) -> None:
         (["Net"], "Net: give --max_steps or --max_epochs"),
         (["Net", "--widht", "3"], "--widht: unknown; did you mean --width?"),
         (["Net", "--dropout", "0.1"], "--dropout: a setting of deep_mlp, fast_mlp, not of own_"),
-        (["Net", "--width", "wide"], "--width wide: expected an integer"),
         (["Net", "--kind", "flat"], "--kind flat: expected one of plain, deep"),
         (["Nett"], "cannot be imported (AttributeError"),
         (["Strict", "--max_steps", "1"], "--width: "),
@@ -173,10 +163,8 @@ def test_a_recipe_of_ones_own_holds_its_settings(module: str) -> None:
         (["NoClassifier"], "expected a subclass of cifar_lab.models.ImageClassifier"),
     ],
 )
-def test_what_is_wrong_with_a_model_is_explained_in_a_line(
-    words: list[str], message: str, module: str, capsys: Capture
-) -> None:
-    _fails(["fit", "--model", f"{module}:{words[0]}", *words[1:]], message, capsys)
+def test_what_is_wrong_with_a_model_is_explained(words, message, module: str, refused) -> None:
+    assert message in refused("fit", "--model", f"{module}:{words[0]}", *words[1:])
 
 
 @pytest.mark.parametrize(
@@ -188,13 +176,13 @@ def test_what_is_wrong_with_a_model_is_explained_in_a_line(
         ("def", "SyntaxError"),
     ],
 )
-def test_a_module_that_fails_is_explained_in_a_line(text: str, message: str, capsys) -> None:
+def test_a_module_that_fails_is_explained_in_a_line(text: str, message: str, refused) -> None:
     Path("broken_module.py").write_text(text)
-    words = ["fit", "--model", "broken_module:Net"]
-    _fails(words, f"--model broken_module:Net: cannot be imported ({message}", capsys)
+    told = f"--model broken_module:Net: cannot be imported ({message}"
+    assert told in refused("fit", "--model", "broken_module:Net")
 
 
-def test_no_file_makes_its_model_be_imported(module: str, capsys: Capture) -> None:
+def test_no_file_makes_its_model_be_imported(module: str, refused) -> None:
     name = f"{module}:Net"
     told = f"a model of your own: give --model {name}"
     run = Path("logs/Net/version_0")
@@ -213,7 +201,7 @@ def test_no_file_makes_its_model_be_imported(module: str, capsys: Capture) -> No
         "--config theirs.yaml",
         "--config config.yaml",
     ):
-        _fails(["fit", *flags.split()], told, capsys)
+        assert told in refused("fit", *flags.split())
     with pytest.raises(UserError, match=told):
         _ = Run.open(run).plan
     plan = Plan.from_config({"recipe": "theirs.yaml"}, "config.yaml: ")
@@ -229,13 +217,8 @@ def own_checkpoint(module: str) -> tuple[Path, str]:
     name = f"{module}:Net"
     model = import_model(name)(width=3, num_classes=2)
     model.normalize.fill(torch.zeros(3, 1, 1), torch.ones(3, 1, 1))
-    origin = {
-        "format": CHECKPOINT_FORMAT,
-        "model": name,
-        "class_names": ["bird", "cat"],
-        "data": {},
-    }
-    content = {"hyper_parameters": dict(model.hparams), "cifar_lab": origin}
+    origin = {"format": CHECKPOINT_FORMAT, "model": name, "class_names": ["bird", "cat"]}
+    content = {"hyper_parameters": dict(model.hparams), "cifar_lab": {**origin, "data": {}}}
     torch.save({"state_dict": model.state_dict(), **content}, "own.ckpt")
     sys.modules.pop(module)
     import_model.cache_clear()
@@ -256,18 +239,18 @@ def test_a_checkpoint_is_read_if_its_model_is_named(own_checkpoint: tuple[Path, 
         load_classifier(path, model=name.replace("Net", "Strict"))
 
 
-def test_the_commands_take_its_name(own_checkpoint: tuple[Path, str], write_tree, capsys) -> None:
+def test_the_commands_take_its_name(own_checkpoint, write_tree, refused, call) -> None:
     path, name = own_checkpoint
     tree = write_tree(classes=("bird", "cat"), train=1, test=2)
     image = next(tree.glob("test/cat/*"))
     commands = (
-        ["evaluate", str(path), "--data_dir", str(tree)],
-        ["predict", str(path), str(image)],
-        ["export", str(path), "--format", "torch"],
+        ["evaluate", path, "--data_dir", tree],
+        ["predict", path, image],
+        ["export", path, "--format", "torch"],
     )
     for words in commands:
-        _fails(words, f"own.ckpt: a model '{name}', which is not one of", capsys)
-    for words in commands:
-        assert main([*words, "--model", name]) == 0
-    assert f"own.ckpt ({name})" in capsys.readouterr().out
+        assert f"own.ckpt: a model '{name}', which is not one of" in refused(*words)
+    found = [call(*words, "--model", name) for words in commands]
+    assert [status for status, _, _ in found] == [0, 0, 0]
+    assert f"own.ckpt ({name})" in found[0][1]
     assert settings_of_model(name)["width"].default == 4

@@ -11,13 +11,6 @@ from cifar_lab.errors import UserError
 from cifar_lab.plan import Plan, RunSettings
 
 
-def test_without_settings_it_is_the_cnn_of_the_report() -> None:
-    plan = Plan.of()
-    assert plan.recipe.name == plan.settings.model == "cnn"
-    assert (plan.settings.batch_size, plan.settings.max_steps) == (32, 5000)
-    assert plan.model_settings["lr"] == 1e-4
-
-
 def test_keywords_are_settings_of_the_run_and_of_the_model_and_names_of_the_course() -> None:
     model = {"hidden_units": (20, 10), "learning_rate": 0.1}
     plan = Plan.of("mlp", max_epochs=2, data_dir=Path("x"), **model)
@@ -26,37 +19,6 @@ def test_keywords_are_settings_of_the_run_and_of_the_model_and_names_of_the_cour
     assert plan.settings.data_dir == "x"
     assert plan.model_settings["hidden_units"] == [20, 10]
     assert plan.model_settings["lr"] == 0.1
-
-
-def test_a_recipe_names_its_model() -> None:
-    assert Plan.of(recipe="deep_mlp_5x1000").settings.model == "deep_mlp"
-    assert Plan.of("deep_mlp", recipe="deep_mlp_5x1000").settings.max_steps == 5000
-
-
-def test_errors_of_keywords_have_no_dashes() -> None:
-    for settings, message in (
-        ({"model": "mpl"}, "model mpl: unknown; did you mean mlp?"),
-        ({"recipe": "cnnn"}, "recipe cnnn: unknown; did you mean cnn?"),
-        ({"recipe": "none.yaml"}, "recipe none.yaml: cannot be read"),
-        ({"model": "mlp", "recipe": "cnn"}, "recipe cnn: a recipe for cnn, not for mlp"),
-        ({"batch_sizes": 5}, "batch_sizes: unknown; did you mean batch_size?"),
-        ({"dropout": 0.1}, "dropout: a setting of deep_mlp, fast_mlp, not of cnn"),
-        ({"seed": -1}, "seed -1: expected an integer from 0"),
-        ({"lr": None}, "lr None: expected a number"),
-        ({"max_steps": 5, "max_epochs": 1}, "max_steps 5 and max_epochs 1: give one"),
-    ):
-        with pytest.raises(UserError, match=f"^{re.escape(message)}"):
-            Plan.of(**settings)
-
-
-def test_a_layer_is_named_in_its_errors() -> None:
-    for layers, message in (
-        ([({"model": "mpl"}, "file: "), ({}, "--")], "file: model mpl"),
-        ([({"model": "mlp"}, "file: "), ({"model": "mpl"}, "--")], "--model mpl"),
-        ([({"lr": "x"}, "file: "), ({"lr": "1"}, "--")], "file: lr x"),
-    ):
-        with pytest.raises(UserError, match=f"^{message}: "):
-            Plan.layered(layers)
 
 
 def test_a_length_of_the_run_replaces_another_one() -> None:
@@ -71,22 +33,9 @@ def test_replace_changes_what_it_names_and_the_old_plan_not() -> None:
     other = plan.replace(seed=3, lr=0.5, max_epochs=1)
     assert (other.settings.seed, other.model_settings["lr"]) == (3, 0.5)
     assert (other.settings.max_steps, other.settings.max_epochs) == (None, 1)
-    assert plan == Plan.of("mlp")
+    assert plan == Plan.of("mlp") == plan.replace(model="mlp", recipe="mlp")
     assert other.replace(seed=0, lr=0.002, max_steps=1500) == plan
     assert Plan.from_config(other.as_config(), "config.yaml: ") == other
-
-
-def test_replace_refuses_wrong_values_and_another_model() -> None:
-    plan = Plan.of("mlp")
-    assert plan.replace(model="mlp", recipe="mlp", seed=1) == plan.replace(seed=1)
-    for settings, message in (
-        ({"model": "cnn"}, "model cnn: cannot replace mlp"),
-        ({"recipe": "cnn"}, "recipe cnn: cannot replace mlp"),
-        ({"sed": 1}, "sed: unknown; did you mean seed?"),
-        ({"seed": "x"}, "seed x: expected"),
-    ):
-        with pytest.raises(UserError, match=f"^{message}"):
-            plan.replace(**settings)
 
 
 def test_a_plan_is_frozen() -> None:
@@ -129,19 +78,6 @@ def test_settings_that_a_run_of_an_older_version_did_not_have_are_the_defaults()
     assert Plan.from_config(config, "config.yaml: ") == Plan.of("mlp", lr=0.5)
 
 
-def test_an_altered_file_is_explained() -> None:
-    for changes, message in (
-        ({"lr": "fast"}, "config.yaml: lr fast: expected a number"),
-        ({"wings": 2}, "config.yaml: wings: unknown"),
-        ({"model": "mpl"}, "config.yaml: model mpl: unknown"),
-        ({"model": ["mlp"]}, "config.yaml: model ['mlp']: unknown"),
-        ({"recipe": {"mlp": 1}}, "config.yaml: recipe {'mlp': 1}: unknown"),
-        ({"recipe": "cnn"}, "config.yaml: recipe cnn: a recipe for cnn, not for mlp"),
-    ):
-        with pytest.raises(UserError, match=f"^{re.escape(message)}"):
-            Plan.from_config(Plan.of("mlp").as_config() | changes, "config.yaml: ")
-
-
 def test_a_recipe_of_ones_own_changes_that_of_its_model() -> None:
     Path("my.yaml").write_text("model: mlp\ntitle: Mine\nlearning-rate: 0.5\nmax_epochs: 3\n")
     plan = Plan.of(recipe="my.yaml", seed=1)
@@ -156,15 +92,55 @@ def test_a_recipe_of_ones_own_changes_that_of_its_model() -> None:
     assert Plan.from_config(plan.as_config(), "config.yaml: ") == plan
 
 
-def test_a_wrong_recipe_of_ones_own_is_explained() -> None:
-    for text, message in (
-        ("model: mpl\n", "recipe my.yaml: model mpl: unknown; did you mean mlp?"),
-        ("model: mlp\nlearning_rte: 1\n", "recipe "),
-        ("model: mlp\nmax_steps: 1\nmax_epochs: 1\n", "recipe "),
-        ("model: cnn\n", "recipe my.yaml: a recipe for cnn, not for mlp"),
-        ("title: 3\n", "recipe my.yaml: expected a text as title"),
-        ("- a list\n", "recipe my.yaml: expected lines of the form"),
-    ):
-        Path("my.yaml").write_text(text)
-        with pytest.raises(UserError, match=f"^{re.escape(message)}[^\\n]*$"):
-            Plan.of("mlp", recipe="my.yaml")
+def _altered(**changes: Any) -> Plan:
+    return Plan.from_config(Plan.of("mlp").as_config() | changes, "config.yaml: ")
+
+
+def _layered(file: dict[str, str], flags: dict[str, str]) -> Plan:
+    return Plan.layered([(file, "file: "), (flags, "--")])
+
+
+def _of_recipe(text: str) -> Plan:
+    Path("my.yaml").write_text(text)
+    return Plan.of("mlp", recipe="my.yaml")
+
+
+REPLACE = Plan.of("mlp").replace
+
+
+@pytest.mark.parametrize(
+    ("make", "settings", "message"),
+    [  # keywords have no dashes
+        (Plan.of, {"model": "mpl"}, "model mpl: unknown; did you mean mlp?"),
+        (Plan.of, {"recipe": "cnnn"}, "recipe cnnn: unknown; did you mean cnn?"),
+        (Plan.of, {"recipe": "none.yaml"}, "recipe none.yaml: cannot be read"),
+        (Plan.of, {"model": "mlp", "recipe": "cnn"}, "recipe cnn: a recipe for cnn, not for mlp"),
+        (Plan.of, {"batch_sizes": 5}, "batch_sizes: unknown; did you mean batch_size?"),
+        (Plan.of, {"dropout": 0.1}, "dropout: a setting of deep_mlp, fast_mlp, not of cnn"),
+        (Plan.of, {"seed": -1}, "seed -1: expected an integer from 0"),
+        (Plan.of, {"lr": None}, "lr None: expected a number"),
+        (Plan.of, {"max_steps": 5, "max_epochs": 1}, "max_steps 5 and max_epochs 1: give one"),
+        (REPLACE, {"model": "cnn"}, "model cnn: cannot replace mlp"),
+        (REPLACE, {"recipe": "cnn"}, "recipe cnn: cannot replace mlp"),
+        (REPLACE, {"sed": 1}, "sed: unknown; did you mean seed?"),
+        (REPLACE, {"seed": "x"}, "seed x: expected"),
+        (_altered, {"lr": "fast"}, "config.yaml: lr fast: expected a number"),
+        (_altered, {"wings": 2}, "config.yaml: wings: unknown"),
+        (_altered, {"model": "mpl"}, "config.yaml: model mpl: unknown"),
+        (_altered, {"model": ["mlp"]}, "config.yaml: model ['mlp']: unknown"),
+        (_altered, {"recipe": {"mlp": 1}}, "config.yaml: recipe {'mlp': 1}: unknown"),
+        (_altered, {"recipe": "cnn"}, "config.yaml: recipe cnn: a recipe for cnn, not for mlp"),
+        (_layered, {"file": {"model": "mpl"}, "flags": {}}, "file: model mpl: "),
+        (_layered, {"file": {"model": "mlp"}, "flags": {"model": "mpl"}}, "--model mpl: "),
+        (_layered, {"file": {"lr": "x"}, "flags": {"lr": "1"}}, "file: lr x: "),
+        (_of_recipe, {"text": "model: mpl"}, "recipe my.yaml: model mpl: unknown; did you mean"),
+        (_of_recipe, {"text": "model: mlp\nlearning_rte: 1"}, "recipe "),
+        (_of_recipe, {"text": "model: mlp\nmax_steps: 1\nmax_epochs: 1"}, "recipe "),
+        (_of_recipe, {"text": "model: cnn"}, "recipe my.yaml: a recipe for cnn, not for mlp"),
+        (_of_recipe, {"text": "title: 3"}, "recipe my.yaml: expected a text as title"),
+        (_of_recipe, {"text": "- a list"}, "recipe my.yaml: expected lines of the form"),
+    ],
+)
+def test_wrong_settings_are_explained(make, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=f"^{re.escape(message)}[^\\n]*$"):
+        make(**settings)

@@ -48,25 +48,8 @@ def test_a_recipe_holds_the_settings_of_its_model_with_their_types_and_texts(nam
 def test_a_recipe_is_read_with_the_types_of_the_flags(name: str) -> None:
     plan = Plan.of(recipe=name)
     assert plan.recipe.name == name
+    assert plan == Plan.of(plan.recipe.model, recipe=name)
     assert plan.settings.model == plan.recipe.model
     assert bool(plan.settings.max_steps) != bool(plan.settings.max_epochs)
     assert plan.as_config().items() >= plan.recipe.settings.items()
     assert Plan.from_config(plan.as_config(), "config.yaml: ") == plan
-
-
-@pytest.mark.parametrize(
-    ("name", "figure", "steps"),
-    [
-        ("numpy_mlp", 0.4865, 1500),
-        ("mlp", 0.423, 1500),
-        ("deep_mlp_4x1000", 0.52, 3000),
-        ("deep_mlp_4x1024", 0.538, 4500),
-        ("deep_mlp_5x1000", 0.5663, 5000),
-        ("deep_mlp", 0.5742, 7500),
-        ("cnn", 0.7692, 5000),
-    ],
-)
-def test_the_systems_of_the_report_are_there(name: str, figure: float, steps: int) -> None:
-    recipe = recipes()[name]
-    assert recipe.report_accuracy == figure
-    assert recipe.settings["max_steps"] == steps

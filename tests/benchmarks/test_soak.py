@@ -4,9 +4,8 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -17,8 +16,6 @@ from cifar_lab.plan import Plan
 from cifar_lab.run.run import Run
 from cifar_lab.training.fit import train
 from killed_run import KilledRun, differences
-
-Killed = Callable[[str], KilledRun]
 
 
 @pytest.mark.slow
@@ -33,7 +30,7 @@ def test_two_kills_are_survived(tree: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.fixture
-def killed(monkeypatch: pytest.MonkeyPatch) -> Killed:
+def killed(monkeypatch: pytest.MonkeyPatch):
     """A run of a Python text in place of the package."""
 
     def make(text: str) -> KilledRun:
@@ -43,12 +40,12 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> Killed:
     return make
 
 
-def test_a_run_that_ends_by_itself_is_no_kill(killed: Killed) -> None:
+def test_a_run_that_ends_by_itself_is_no_kill(killed) -> None:
     run = killed("import sys; print('it broke'); sys.exit(1)")
-    told = run.run_and_kill(60.0, while_writing=False)
-    assert told == "not needed, fit ended with status 1: it broke"
+    failure = "fit ended with status 1: it broke"
+    assert run.run_and_kill(60.0, while_writing=False) == f"not needed, {failure}"
     run.finish()
-    assert run.failures == ["fit ended with status 1: it broke"] * 2
+    assert run.failures == [failure] * 2
     crashed = killed("import os; os.abort()")
     told = crashed.run_and_kill(60.0, while_writing=False)
     assert told.startswith("not needed, fit ended with status")
@@ -71,7 +68,7 @@ time.sleep(60)
 """
 
 
-def test_the_delay_begins_when_the_run_is_opened_also_the_second_time(killed: Killed) -> None:
+def test_the_delay_begins_when_the_run_is_opened_also_the_second_time(killed) -> None:
     run = killed(OPENS)
     for _ in range(2):
         start = time.monotonic()
@@ -82,7 +79,7 @@ def test_the_delay_begins_when_the_run_is_opened_also_the_second_time(killed: Ki
     assert 0.1 < time.monotonic() - start < 0.5
 
 
-def test_a_checkpoint_that_is_cut_off_is_counted_once(killed: Killed) -> None:
+def test_a_checkpoint_that_is_cut_off_is_counted_once(killed) -> None:
     run = killed(OPENS)
     told = [run.run_and_kill(0.0, while_writing=True), run.run_and_kill(-0.1, while_writing=False)]
     half = "before the first checkpoint, a checkpoint half written"
@@ -90,7 +87,7 @@ def test_a_checkpoint_that_is_cut_off_is_counted_once(killed: Killed) -> None:
     assert run.counts() == {"kills": 2, "written": 0, "cut_off": 1, "unreadable": 0}
 
 
-def test_a_damaged_checkpoint_is_reported(killed: Killed) -> None:
+def test_a_damaged_checkpoint_is_reported(killed) -> None:
     run = killed("import time; time.sleep(60)")
     path = Path("killed/mlp/version_0/checkpoints/last.ckpt")
     path.parent.mkdir(parents=True)
@@ -99,15 +96,13 @@ def test_a_damaged_checkpoint_is_reported(killed: Killed) -> None:
     assert run.unreadable == 1
 
 
-def test_nothing_is_left_running(killed: Killed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_left_running(killed, monkeypatch: pytest.MonkeyPatch) -> None:
     run = killed("import time; time.sleep(60)")
-    started: list[Any] = []
-    monkeypatch.setattr(
-        KilledRun, "_watch", lambda run, process, *_: started.append(process) or 1 / 0
-    )
+    watch = Mock(side_effect=ZeroDivisionError)
+    monkeypatch.setattr(KilledRun, "_watch", watch)
     with pytest.raises(ZeroDivisionError):
         run.finish()
-    assert started[0].returncode == -signal.SIGKILL
+    assert watch.call_args.args[0].returncode == -signal.SIGKILL
 
 
 def test_every_fifth_kill_comes_before_the_run_is_opened() -> None:
@@ -125,10 +120,7 @@ def test_a_zero_with_a_minus_is_another_one() -> None:
 def test_a_difference_in_the_last_bit_is_reported(tree: Path) -> None:
     settings = {"hidden_units": 8, "data_dir": tree, "batch_size": 12, "max_steps": 4}
     plan = Plan.of("mlp", **settings, dashboard="off", progress="none")
-    first, second = (
-        Run(train(plan.replace(log_dir=name), command="test").run.folder)
-        for name in ("first", "second")
-    )
+    first, second = (Run(train(plan, command="test").run.folder) for _ in range(2))
     assert differences(first, second) == []
     path = second.folder.last_checkpoint
     content = torch.load(path, weights_only=True)
@@ -143,17 +135,3 @@ def test_a_difference_in_the_last_bit_is_reported(tree: Path) -> None:
     table = second.folder.metrics
     table.write_text(table.read_text().replace("4,", "4,1", 1))
     assert differences(first, second)[1] == "metrics.csv: 2 and 2 rows"
-
-
-def test_wrong_input(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("a_file").touch()
-    for words, said in (
-        (["--output", "a_file/x"], "--output a_file/x: cannot be written"),
-        (["--flags", "'open"], "--flags 'open: "),
-        (["--kills", "0"], "positive integer"),
-        (["--modle", "mlp"], "did you mean --model"),
-    ):
-        assert soak.main(words) == 2
-        error = capsys.readouterr().err
-        assert said in error
-        assert error.count("\n") == 1

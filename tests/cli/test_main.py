@@ -51,48 +51,40 @@ def tool(monkeypatch: pytest.MonkeyPatch) -> Tool:
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
-def test_the_overview_lists_every_command_and_version(words: list[str], capsys: Capture) -> None:
-    assert main(words) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"cifar-lab {cifar_lab.__version__}: ")
+def test_the_overview_lists_every_command_and_version(words: list[str], call) -> None:
+    status, out, err = call(*words)
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    version = f"cifar-lab {cifar_lab.__version__}"
+    assert lines[0].startswith(f"{version}: ")
+    assert call("--version") == (0, f"{version}\n", "")
     for name, text in MAIN.COMMANDS.items():
         assert sum(line.split() == [name, *text.split()] for line in lines) == 1
     assert max(map(len, lines)) <= 100
     assert "Example: cifar-lab fit --model cnn" in lines[-1]
 
 
-def test_the_version(capsys: Capture) -> None:
-    assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"cifar-lab {cifar_lab.__version__}\n"
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["evalute"], "command evalute: unknown; did you mean evaluate? (known: fit, evaluate,"),
-        (["cnn"], "command cnn: unknown (known: fit, evaluate,"),
-        (["--model", "cnn"], "--model: expected a command first, such as: cifar-lab fit --model"),
-        ([""], "command : unknown"),
+        ("evalute", ": command evalute: unknown; did you mean evaluate? (known: fit, evaluate,"),
+        ("cnn", ": command cnn: unknown (known: fit, evaluate,"),
+        ("--model cnn", ": --model: expected a command first, such as: cifar-lab fit --model"),
+        ("", ": command : unknown"),
+        ("check_gradients --nope", " check-gradients: --nope: unknown"),  # underscores do too
     ],
 )
-def test_an_unknown_command_is_explained(words: list[str], message: str, capsys: Capture) -> None:
-    assert main(words) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith(f"cifar-lab: {message}")
+def test_an_unknown_word_is_explained(words: str, message: str, call) -> None:
+    status, out, err = call(*words.split(" "))
+    assert (status, out) == (2, "")
+    assert err.startswith(f"cifar-lab{message}")
     assert err.count("\n") == 1
 
 
-def test_a_command_may_be_written_with_underscores(capsys: Capture) -> None:
-    assert main(["check_gradients", "--nope"]) == 2
-    assert capsys.readouterr().err.startswith("cifar-lab check-gradients: --nope: unknown")
-
-
-def test_python_m_is_the_same_as_the_command(capsys: Capture) -> None:
+def test_python_m_is_the_same_as_the_command(call) -> None:
     for words in ([], ["--version"], ["fit", "--print_config"], ["fit", "--nope"]):
-        status = main(words)
         done = _run(sys.executable, "-m", "cifar_lab", *words)
-        assert (done.returncode, done.stdout, done.stderr) == (status, *capsys.readouterr())
+        assert (done.returncode, done.stdout, done.stderr) == call(*words)
 
 
 @pytest.mark.parametrize("name", MAIN.COMMANDS)
@@ -168,10 +160,9 @@ SMALLER = "A smaller --batch_size needs less.\n"
         (RuntimeError("CUDA out of memory.\nTried"), 1, f"{OUT} (CUDA out of memory.). {SMALLER}"),
     ],
 )
-def test_exit_statuses(raised, status: int, said: str, tool: Tool, capsys: Capture) -> None:
+def test_exit_statuses(raised, status: int, said: str, tool: Tool, call) -> None:
     tool(7, raised)
-    assert main(["tool"]) == status
-    assert capsys.readouterr() == ("", said)
+    assert call("tool") == (status, "", said)
 
 
 def test_a_defect_is_not_taken_for_an_error_of_the_user(tool: Tool) -> None:
@@ -181,11 +172,11 @@ def test_a_defect_is_not_taken_for_an_error_of_the_user(tool: Tool) -> None:
             main(["tool"])
 
 
-def test_a_command_may_have_a_note_for_interruptions(tool: Tool, capsys: Capture) -> None:
+def test_a_command_may_have_a_note_for_interruptions(tool: Tool, call, monkeypatch) -> None:
     tool(raised=KeyboardInterrupt())
-    sys.modules["cifar_lab.cli.tool"].INTERRUPTED_NOTE = "Go on later."  # type: ignore[attr-defined]
-    assert main(["tool"]) == 130
-    assert capsys.readouterr().err == "\nGo on later.\n"
+    module = sys.modules["cifar_lab.cli.tool"]
+    monkeypatch.setattr(module, "INTERRUPTED_NOTE", "Go on later.", raising=False)
+    assert call("tool") == (130, "", "\nGo on later.\n")
 
 
 class Unread(io.StringIO):

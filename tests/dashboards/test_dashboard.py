@@ -7,19 +7,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
-import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cifar_lab.cli import main
 from cifar_lab.dashboards import drawing, tensorboard
-from cifar_lab.dashboards.figures import rasterise
 from cifar_lab.dashboards.hparams import METRICS
 
-Patch = pytest.MonkeyPatch
 RUN = Path("logs/mlp/version_0")
 FIGURES = {"confusion", "class_accuracy", "mistakes"}
 MODEL_PICTURES = {"train/batch", "weights/first_layer"}
@@ -35,9 +32,7 @@ def run(tree: Path) -> Callable[..., int]:
 
 def _events(folder: Path = RUN) -> EventAccumulator:
     sizes = {"images": 0, "tensors": 0, "histograms": 0}
-    events = EventAccumulator(str(folder), size_guidance=sizes)
-    events.Reload()
-    return events
+    return EventAccumulator(str(folder), size_guidance=sizes).Reload()
 
 
 def test_full_shows_pictures_of_the_last_evaluation_and_of_the_test(run) -> None:
@@ -66,10 +61,8 @@ def test_scalars_has_norms_final_accuracies_and_texts_but_no_pictures(run) -> No
     assert run("--dashboard", "scalars") == 0
     events, summary = _events(), json.loads((RUN / "summary.json").read_text())
     tags = events.Tags()
-    for tag in (
-        "loss/train",
-        *(f"{k}_norm/{n}.Linear" for k in ("grad", "weight") for n in (1, 3)),
-    ):
+    norms = [f"{kind}_norm/{n}.Linear" for kind in ("grad", "weight") for n in (1, 3)]
+    for tag in ("loss/train", *norms):
         assert [event.step for event in events.Scalars(tag)] == [1, 10, 20, 25]
     val, test = summary["accuracy"]["val"], summary["accuracy"]["test"]
     values = [events.Scalars(tag)[-1].value for tag in METRICS]
@@ -81,12 +74,10 @@ def test_scalars_has_norms_final_accuracies_and_texts_but_no_pictures(run) -> No
     (shown,) = events.Tensors(texts[0])[0].tensor_proto.string_val
     config = (RUN / "config.yaml").read_text().rstrip().splitlines()
     assert shown.decode().splitlines() == [f"    {line}" for line in config]  # a block of Markdown
-    seconds = summary["seconds"]
-    assert 0 < seconds["dashboard"] < seconds["total"]
-    assert 0 < seconds["train"] < seconds["fit"] < seconds["total"]
+    assert 0 < summary["seconds"]["dashboard"] < summary["seconds"]["total"]
 
 
-def test_off_draws_nothing_and_trains_to_the_same_weights(run, monkeypatch: Patch) -> None:
+def test_off_draws_nothing_and_trains_to_the_same_weights(run, monkeypatch) -> None:
     run("--dashboard", "full")
     with monkeypatch.context() as patch:
         patch.delitem(sys.modules, drawing.__name__)
@@ -104,16 +95,9 @@ def test_off_draws_nothing_and_trains_to_the_same_weights(run, monkeypatch: Patc
     assert full["callbacks"].keys() == off["callbacks"].keys()  # nothing of the dashboard
 
 
-def test_with_time_to_spare_pictures_come_once_a_quarter_and_at_the_end(
-    run, monkeypatch: Patch
-) -> None:
+def test_with_time_to_spare_pictures_come_each_quarter_and_at_the_end(run, monkeypatch) -> None:
     monkeypatch.setattr(tensorboard, "SHARE", 1e9)
-    titles: dict[str, None] = {}  # in their order
-
-    def draw(figure: Figure) -> np.ndarray:
-        titles[figure.get_suptitle()] = None
-        return rasterise(figure)
-
+    draw = Mock(wraps=drawing.rasterise)
     monkeypatch.setattr(drawing, "rasterise", draw)
     run("--eval_every", "2")
     events = _events()
@@ -121,6 +105,7 @@ def test_with_time_to_spare_pictures_come_once_a_quarter_and_at_the_end(
     assert [image.step for image in events.Images("confusion/val")] == steps
     assert [image.step for image in events.Images("confusion/test")] == [25]  # of an older step
     evaluations = [f"validation images, step {step}" for step in steps]
+    titles = dict.fromkeys(call.args[0].get_suptitle() for call in draw.mock_calls)  # in order
     assert list(titles) == [*evaluations, "test images, best.ckpt"]
 
 
@@ -129,11 +114,8 @@ def test_the_protocol_of_the_report_shows_the_test_set(run) -> None:
     assert set(_events().Tags()["images"]) == {f"{name}/test" for name in FIGURES} | MODEL_PICTURES
 
 
-def test_a_picture_that_fails_does_not_end_the_run(run, monkeypatch: Patch) -> None:
-    def fail(*args: object) -> None:
-        raise OSError("no space left")
-
-    monkeypatch.setattr(drawing, "draw_evaluation", fail)
+def test_a_picture_that_fails_does_not_end_the_run(run, monkeypatch) -> None:
+    monkeypatch.setattr(drawing, "draw_evaluation", Mock(side_effect=OSError("no space left")))
     with pytest.warns(UserWarning, match="TensorBoard pictures left out: no space left"):
         assert run() == 0
     assert (RUN / "summary.json").exists()

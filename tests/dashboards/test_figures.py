@@ -43,8 +43,8 @@ def test_long_names_of_classes_do_not_overlap() -> None:
 
 def test_a_name_is_no_formula() -> None:
     names = ["$^$", "a$b$c_"]
-    for draw in (confusion_figure, class_accuracy_figure):
-        rasterise(draw(np.eye(2, dtype=int), names))
+    rasterise(confusion_figure(np.eye(2, dtype=int), names))
+    rasterise(class_accuracy_figure(np.eye(2, dtype=int), names))
     rasterise(mistakes_figure(_mistakes(1), names))
 
 

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -12,15 +13,10 @@ from cifar_lab.dashboards.progress import ProgressBar, ProgressLines, make_progr
 from cifar_lab.run.summary import clock
 
 
-@pytest.mark.parametrize(("terminal", "kind"), [(True, ProgressBar), (False, ProgressLines)])
-def test_auto_shows_a_bar_on_a_terminal_only(
-    terminal: bool, kind: type, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
-    assert isinstance(make_progress("auto"), kind)
-
-
-def test_none_shows_nothing() -> None:
+def test_auto_shows_a_bar_on_a_terminal_only_and_none_nothing(monkeypatch) -> None:
+    for terminal, kind in ((True, ProgressBar), (False, ProgressLines)):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda terminal=terminal: terminal, raising=False)
+        assert isinstance(make_progress("auto"), kind)
     assert make_progress("none") is None
 
 
@@ -31,41 +27,41 @@ def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
 
 
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> Mock:
+    """The clock of the lines; its ``return_value`` is the time."""
+    monkeypatch.setattr(progress.time, "perf_counter", clock := Mock(return_value=0.0))
+    return clock
+
+
+def _trainer(step: int) -> SimpleNamespace:
+    metrics = {"loss/train": 0.5, "acc/train": 0.5, "loss/val": 0.5, "acc/val": 0.5}
+    given = {"estimated_stepping_batches": 10, "is_global_zero": True, "callback_metrics": metrics}
+    return SimpleNamespace(global_step=step, **given)
+
+
 @pytest.mark.parametrize(("step", "left"), [(4, ""), (6, ", 0:20 left")])
-def test_the_time_left_is_told_once_a_step_was_timed(step: int, left: str, capsys) -> None:
-    trainer = SimpleNamespace(global_step=4, estimated_stepping_batches=10)
-    trainer.is_global_zero, trainer.callback_metrics = True, {}
+def test_the_time_left_is_told_once_a_step_was_timed(step: int, left: str, now, capsys) -> None:
     lines = ProgressLines()
-    lines.on_train_start(trainer, None)
-    trainer.global_step = step
-    lines._start -= 10
-    lines.on_validation_end(trainer, None)
+    lines.on_train_start(_trainer(4), None)
+    now.return_value = 10.0
+    lines.on_validation_end(_trainer(step), None)
     assert capsys.readouterr().out.endswith(f"0:10 elapsed{left}\n")
 
 
-def test_a_line_comes_where_no_evaluation_does(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    clock_now = [0.0]
-    monkeypatch.setattr(progress.time, "perf_counter", lambda: clock_now[0])
-    trainer = SimpleNamespace(global_step=0, estimated_stepping_batches=10)
-    trainer.is_global_zero = True
-    splits = ("train", "val")
-    trainer.callback_metrics = {f"{kind}/{s}": 0.5 for kind in ("loss", "acc") for s in splits}
+def test_a_line_comes_where_no_evaluation_does(now, monkeypatch, capsys) -> None:
     lines = ProgressLines()
-    lines.on_train_start(trainer, None)
+    lines.on_train_start(_trainer(0), None)
     told = []
     for step in range(1, 9):  # one in a hundred seconds
-        trainer.global_step, clock_now[0] = step, 100.0 * step
+        trainer, now.return_value = _trainer(step), 100.0 * step
         if step == 4:
             lines.on_validation_end(trainer, None)
         lines.on_train_batch_end(trainer, None, None, None, step)
         told += [(step, "val " in line) for line in capsys.readouterr().out.splitlines()]
     assert told == [(3, False), (4, True), (7, False)]
-
-    def closed(*given: object, **how: object) -> None:
-        raise BrokenPipeError
-
-    monkeypatch.setattr("builtins.print", closed)
-    clock_now[0] += 400
+    monkeypatch.setattr("builtins.print", Mock(side_effect=BrokenPipeError))
+    now.return_value += 400
     lines.on_train_batch_end(trainer, None, None, None, 9)  # nothing is saved yet
     with pytest.raises(BrokenPipeError):
         lines.on_validation_end(trainer, None)

@@ -64,13 +64,12 @@ def test_cutout_covers_one_square_with_the_mean_colour() -> None:
     assert changed.flatten(1).sum(1).max() <= augment.CUTOUT_SIZE**2
     assert changed.flatten(1).sum(1).min() >= (augment.CUTOUT_SIZE // 2) ** 2 * 0.9  # in a corner
     whole = 0
-    for index in range(len(images)):
-        rows, columns = changed[index].any(1).nonzero(), changed[index].any(0).nonzero()
-        assert rows.max() - rows.min() < augment.CUTOUT_SIZE
-        assert columns.max() - columns.min() < augment.CUTOUT_SIZE
-        whole += bool(changed[index].sum() == 64)  # at an edge a part of it is covered
-        mean = images[index].float().mean((1, 2)).to(torch.uint8)
-        assert torch.all(covered[index][:, changed[index]] == mean[:, None])
+    for image, result, place in zip(images, covered, changed, strict=True):
+        for side in (place.any(1).nonzero(), place.any(0).nonzero()):
+            assert side.max() - side.min() < augment.CUTOUT_SIZE
+        whole += bool(place.sum() == 64)  # at an edge a part of it is covered
+        mean = image.float().mean((1, 2)).to(torch.uint8)
+        assert torch.all(result[:, place] == mean[:, None])
     assert whole > len(images) / 3
 
 
@@ -95,9 +94,8 @@ def test_crop_padding_is_the_largest_shift() -> None:
 
 def test_alternating_flip_shows_both_sides_in_any_two_epochs() -> None:
     images = _images(400)
-    first, second, third = (
-        augment.alternating_flip(images, _draw(1, 400, epoch)) for epoch in range(3)
-    )
+    draws = (_draw(1, 400, epoch) for epoch in range(3))
+    first, second, third = (augment.alternating_flip(images, draw) for draw in draws)
     _assert_half_is_mirrored(first, images)
     assert torch.equal(second, first.flip(-1))
     assert torch.equal(third, first)

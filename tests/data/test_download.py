@@ -18,7 +18,6 @@ import threading
 import time
 import urllib.request
 import urllib.response
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -39,8 +38,7 @@ THIRD = len(ARCHIVE) // 3
 REST = f"bytes={THIRD}-"  # the Range header for what follows the first third
 DEFAULT_ANSWER_SECONDS = download.ANSWER_SECONDS  # before a fixture shortens it
 
-# Answers that are always the same: status, body and headers. Those whose names end in "_range" are
-# given to requests of a range only.
+# Answers: status, body and headers. Names that end in "_range" are for requests of a range only.
 LENGTH = {"Content_Length": len(ARCHIVE)}
 FIXED: dict[str, tuple[int, bytes, dict[str, object]]] = {
     "no_range": (200, ARCHIVE, LENGTH),
@@ -156,7 +154,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def server(tmp_path: Path):
     with Server(tmp_path) as server, ThreadPoolExecutor(1) as pool:
         pool.submit(server.serve_forever, 0.01)
         yield server
@@ -199,16 +197,6 @@ def archive(tmp_path: Path) -> Path:
     return tmp_path / ARCHIVE_NAME
 
 
-def test_archive_is_downloaded_into_a_new_folder(server, capsys) -> None:
-    folder = server.folder / "new" / "data"
-    assert download_archive(folder, server.urls("good")) == folder / ARCHIVE_NAME
-    assert_only_the_archive(folder)
-    assert server.asked == [("good", None)]
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert printed.err.startswith(f"Downloading {server.url('good')} (0.1 MB)\n")
-
-
 def test_verified_archive_needs_no_server(archive, monkeypatch) -> None:
     md5 = Mock(wraps=hashlib.md5)
     monkeypatch.setattr(download.hashlib, "md5", md5)
@@ -236,33 +224,31 @@ def test_damaged_archive_is_kept_until_it_is_replaced(server, archive, content: 
         ("wrong_range", [("wrong_range", REST), ("wrong_range", None)], len(ARCHIVE)),
     ],
 )
-def test_part_of_an_earlier_download_is_resumed_where_the_server_can(
-    server, part, mirror: str, asked: list[tuple[str, str | None]], sent: int
-) -> None:
+@pytest.mark.usefixtures("part")
+def test_a_part_is_resumed_where_the_server_can(server, mirror: str, asked: list, sent) -> None:
     server.fetch(mirror)
     assert server.asked == asked
     assert server.sent[-1] == sent
 
 
-def test_complete_part_needs_no_server(server, part) -> None:
-    part.write_bytes(ARCHIVE)
-    assert server.fetch() == []
+WHOLE, ANEW = [], [("good", None)]
 
 
-@pytest.mark.parametrize("content", [b"\x1f\x8b" + bytes(99), bytes(len(ARCHIVE) + 1)])
-def test_damaged_or_too_long_part_is_dropped(server, part, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "asked"),
+    [(ARCHIVE, WHOLE), (b"\x1f\x8b" + bytes(99), ANEW), (bytes(len(ARCHIVE) + 1), ANEW)],
+)
+def test_complete_part_is_used_and_a_damaged_one_dropped(server, part, content, asked) -> None:
     part.write_bytes(content)
     server.fetch("good")
-    assert server.asked[-1] == ("good", None)
+    assert server.asked[-1:] == asked
 
 
 @pytest.mark.parametrize(
     ("error", "raised"),
     [(KeyboardInterrupt(), KeyboardInterrupt), (OSError(errno.ENOSPC, "Disk full"), UserError)],
 )
-def test_interruption_and_a_full_disk_keep_the_part(
-    server, part, error: Exception, raised: type, monkeypatch
-) -> None:
+def test_interruption_and_full_disk_keep_the_part(server, part, error, raised, monkeypatch) -> None:
     monkeypatch.setattr(download.os, "fsync", Mock(side_effect=error))
     said = f"in the folder {part.parent}: Disk full" if raised is UserError else None
     with pytest.raises(raised, match=said):
@@ -271,18 +257,12 @@ def test_interruption_and_a_full_disk_keep_the_part(
     assert part.read_bytes() == ARCHIVE[: 2 * THIRD]
 
 
-@pytest.mark.parametrize("kind", ["read-only", "inside of a file"])
-def test_folder_that_cannot_be_written_is_named(server, kind: str, monkeypatch) -> None:
-    folder = server.folder / "file" / "data"
-    if kind == "read-only":
-        folder.mkdir(parents=True)
-        error = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        monkeypatch.setattr(os, "open", Mock(side_effect=error))  # as for anybody but root
-    else:
-        folder.parent.touch()
+def test_folder_that_cannot_be_written_is_named(server, monkeypatch) -> None:
+    error = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    monkeypatch.setattr(os, "open", Mock(side_effect=error))  # as for anybody but root
     with pytest.raises(UserError, match="--data_dir") as failure:
-        server.fetch("good", folder=folder)
-    assert f"in the folder {folder}:" in str(failure.value)
+        server.fetch("good")
+    assert f"in the folder {server.folder}:" in str(failure.value)
     assert server.asked == []
 
 
@@ -302,24 +282,18 @@ def test_nothing_is_written_through_a_link_or_into_a_pipe(server, name: str, kin
     ("first", "why"),
     [("breaks_off", "broke off at 0.0 of 0.1 MB"), ("stalls", "sent nothing for 0.8 s")],
 )
-def test_the_next_mirror_sends_only_what_is_missing(
-    server, first: str, why: str, monkeypatch
-) -> None:
-    if first == "stalls":
-        monkeypatch.setattr(mirror, "STALL_SECONDS", 0.8)
+def test_the_next_mirror_sends_only_what_is_missing(server, first, why, monkeypatch) -> None:
+    monkeypatch.setattr(mirror, "STALL_SECONDS", 0.8 if first == "stalls" else 10.0)
     assert f"127.0.0.1: {why}" in server.fetch(first, "good")
     assert server.asked == [(first, None), ("good", REST)]
     assert server.sent == [THIRD, len(ARCHIVE) - THIRD]
 
 
-def test_server_that_breaks_off_is_asked_again_as_long_as_bytes_come(server) -> None:
+@pytest.mark.parametrize("damaged", [0, len(ARCHIVE)])  # bytes of a part, which less replaces
+def test_a_server_is_asked_again_as_long_as_bytes_come(server, part, damaged: int) -> None:
+    part.write_bytes(bytes(damaged))
     server.fetch("breaks_off")
     assert [start for _, start in server.asked] == [None, "bytes=20000-", "bytes=40000-"]
-
-
-def test_rounds_go_on_when_a_damaged_part_is_replaced_by_less(server, part) -> None:
-    part.write_bytes(bytes(len(ARCHIVE)))
-    server.fetch("breaks_off")
 
 
 @pytest.mark.parametrize("mirror", ["wrong_bytes", "endless"])
@@ -345,8 +319,8 @@ def test_after_wrong_bytes_the_next_mirror_begins_at_zero(server, mirror: str) -
         ("mute", "no answer within 0.2 s"),
     ],
 )
-def test_useless_mirror_is_described_and_costs_no_byte_of_the_part(
-    server, part, mirror: str, answer: str, monkeypatch
+def test_useless_mirror_is_told_and_costs_nothing(
+    server, part, mirror, answer, monkeypatch
 ) -> None:
     answer_by_ftp = urllib.response.addinfourl(io.BytesIO(), Message(), "")
     monkeypatch.setattr(urllib.request.FTPHandler, "ftp_open", lambda *given: answer_by_ftp)
@@ -361,26 +335,14 @@ def test_useless_mirror_is_described_and_costs_no_byte_of_the_part(
     assert part.read_bytes() == ARCHIVE[:THIRD]
 
 
-def test_whole_that_breaks_off_costs_no_byte_of_the_part(server, part) -> None:
-    with pytest.raises(DownloadError):
-        server.fetch("no_range_breaks_off")
-    assert part.read_bytes() == ARCHIVE[:THIRD]
+@pytest.mark.usefixtures("part")
+def test_whole_that_breaks_off_costs_no_byte_of_the_part(server) -> None:
     server.fetch("no_range_breaks_off", "good")
     assert server.asked[-1] == ("good", REST)
 
 
-def test_next_mirror_is_tried_after_404_and_closed_port(server) -> None:
-    told: list[str] = []
-    mirrors = [*download.MIRRORS, *server.urls("missing", "good")]
-    download_archive(server.folder, mirrors, told.append)
-    assert_only_the_archive(server.folder)
-    assert told[:2] == ["127.0.0.1: Connection refused", "127.0.0.1: HTTP 404"]
-
-
 @pytest.mark.parametrize("mirrors", [["trickles", "good"], ["trickles", "missing"], ["trickles"]])
-def test_slow_mirror_is_accepted_when_there_is_no_other(
-    server, mirrors: list[str], monkeypatch
-) -> None:
+def test_slow_mirror_is_accepted_when_there_is_no_other(server, mirrors, monkeypatch) -> None:
     monkeypatch.setattr(mirror, "SPEED_WINDOW_SECONDS", 0.12)
     monkeypatch.setattr(download, "MAX_ROUNDS", 2)
     is_left = "127.0.0.1: too slow, " in "\n".join(server.fetch(*mirrors))
@@ -406,10 +368,14 @@ def test_hanging_name_lookups_end_in_an_error_in_time(monkeypatch) -> None:
     end.set()
 
 
-def test_mirrors_are_the_argument_then_the_environment(server, monkeypatch) -> None:
-    missing, good = server.urls("missing", "good")
-    monkeypatch.setenv("CIFAR_LAB_MIRROR", f" {missing} ,, {good}")
+def test_mirrors_are_the_argument_then_the_environment(server, monkeypatch, capsys) -> None:
+    (closed,), (missing, good) = download.MIRRORS, server.urls("missing", "good")
+    monkeypatch.setenv("CIFAR_LAB_MIRROR", f"{closed}, {missing} ,, {good}")
     download_archive(server.folder / "a")
+    assert_only_the_archive(server.folder / "a")
+    out, err = capsys.readouterr()
+    told = ["127.0.0.1: Connection refused", "127.0.0.1: HTTP 404", f"Downloading {good} (0.1 MB)"]
+    assert (out, err.splitlines()[:3]) == ("", told)
     server.fetch("no_range", folder=server.folder / "b")
     assert [mirror for mirror, _ in server.asked] == ["missing", "good", "no_range"]
 
@@ -473,9 +439,7 @@ with _own_part(Path({str(folder / ARCHIVE_NAME)!r}), print):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no flock")
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
-def test_file_system_without_locks_gets_a_part_of_its_own(
-    server, part, number: int, monkeypatch
-) -> None:
+def test_file_system_without_locks_gets_its_own_part(server, part, number, monkeypatch) -> None:
     monkeypatch.setattr(download, "MAX_ROUNDS", 1)
     monkeypatch.setattr("fcntl.flock", Mock(side_effect=OSError(number, os.strerror(number))))
     with pytest.raises(DownloadError):

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable
 from itertools import chain, combinations, islice
+from unittest.mock import Mock
 
 import pytest
 import torch
 
 from cifar_lab.data import loader as loader_module
 from cifar_lab.data.augment import compose
-from cifar_lab.data.loader import Batch, BatchLoader
+from cifar_lab.data.loader import Batch, BatchLoader, derive_seed
 
 
 def _loader(count: int = 23, batch_size: int = 5, images=None, **options) -> BatchLoader:
@@ -55,19 +56,14 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
 
 
 def test_order_and_augmentation_never_share_their_random_numbers(monkeypatch) -> None:
-    seeds: list[int] = []
-    derive = loader_module.derive_seed
-
-    def noted(*numbers: int) -> int:
-        seeds.append(derive(*numbers))
-        return seeds[-1]
-
+    noted = Mock(wraps=loader_module.derive_seed)
     monkeypatch.setattr(loader_module, "derive_seed", noted)
     for seed in range(3):
         loader = _loader(shuffle=True, augment=compose(["crop"]), seed=seed)
         for _ in range(3):
             list(loader)
-    assert len(seeds) == len(set(seeds)) == 3 * 3 * (1 + 5)
+    assert noted.call_count == 3 * 3 * (1 + 5)
+    assert len({derive_seed(*call.args) for call in noted.mock_calls}) == noted.call_count
 
 
 def test_lightning_can_tell_the_epoch_of_a_shuffled_loader_only() -> None:
@@ -91,13 +87,9 @@ def test_a_loaded_state_continues_in_the_middle_of_an_epoch_with_the_same_batche
     assert len(resumed) == 5  # of the full epoch
     _assert_equal(resumed, expected[2:])
     assert len(list(resumed)) == 5  # the next epoch is whole again
-
-
-def test_a_state_at_the_end_of_an_epoch_continues_with_a_whole_one() -> None:
-    loader, resumed = _loader(shuffle=True), _loader(shuffle=True)
-    list(islice(loader, 5))
-    resumed.load_state_dict(loader.state_dict())
-    assert len(list(resumed)) == 5
+    list(islice(stopped, 5))
+    resumed.load_state_dict(stopped.state_dict())
+    assert len(list(resumed)) == 5  # also the one after a state of its end
 
 
 @pytest.mark.parametrize("count", [22, 23, 24])
@@ -116,10 +108,9 @@ def test_processes_share_an_epoch_in_equal_parts_without_repetition() -> None:
 
 def test_each_epoch_batch_and_process_is_augmented_differently() -> None:
     same = torch.arange(64, dtype=torch.uint8).reshape(1, 1, 8, 8).repeat(80, 3, 1, 1)
-    found = []
+    found, flip = [], compose(["flip"])
     for seed, rank in ((0, 0), (0, 1), (1, 0)):
-        options = {"seed": seed, "rank": rank, "world_size": 2, "augment": compose(["flip"])}
-        loader = _loader(80, 20, same, **options)
+        loader = _loader(80, 20, same, seed=seed, rank=rank, world_size=2, augment=flip)
         for _epoch in range(2):
             found += [images for images, _ in loader]
     assert len(found) == 12

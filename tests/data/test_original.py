@@ -63,16 +63,13 @@ def test_the_checksums_are_those_of_torchvision() -> None:
 
 
 @pytest.mark.parametrize("damage", ["truncated", "altered", "empty", "missing"])
-def test_a_damaged_or_missing_file_is_named_with_what_helps(
-    damage: str, folder, monkeypatch
-) -> None:
+def test_a_damaged_or_missing_file_is_named_with_what_helps(damage, folder, monkeypatch) -> None:
     unpickle = Mock(wraps=original._unpickle)
     monkeypatch.setattr(original, "_unpickle", unpickle)
-    content = (folder / "data_batch_3").read_bytes()
+    path = folder / "data_batch_3"
+    content = path.read_bytes()
     damaged = {"truncated": content[:-1], "altered": b"\0" + content[1:]}.get(damage, b"")
-    (folder / "data_batch_3").write_bytes(damaged)
-    if damage == "missing":
-        (folder / "data_batch_3").unlink()
+    path.unlink() if damage == "missing" else path.write_bytes(damaged)
     said = "missing; expected all of" if damage == "missing" else r".* MD5 .*, expected "
     with pytest.raises(UserError, match=f"data_batch_3: {said}") as caught:
         original.read_folder(folder)

@@ -67,32 +67,23 @@ def test_mean_colour_does_not_give_the_class_away(default_set) -> None:
     assert (distances.argmin(axis=1) == targets).mean() < 0.25
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "names"),
-    [
-        (0, 15, ["ring", "frame"]),
-        (20, 40, ["stripes", "checkers"]),
-        (45, 65, ["disc", "square", "diamond", "triangle", "plus", "cross"]),
-    ],
-)
-def test_centre_is_empty_half_filled_or_filled_as_the_name_says(
-    default_set, low: int, high: int, names: list[str]
-) -> None:
-    middle = slice(14, 18)
-    for name in names:
-        assert low < brightness(default_set, name, middle, middle) < high, name
-
-
-def test_outline_is_what_the_name_says(default_set) -> None:
-    middle, near, far, wide = slice(14, 18), slice(7, 11), slice(20, 26), slice(10, 22)
-    edge = {name: brightness(default_set, name, near, middle) for name in CLASS_NAMES}
-    corner = {name: brightness(default_set, name, near, near) for name in CLASS_NAMES}
+def test_images_show_what_the_name_of_their_class_says(default_set) -> None:
+    middle, near = slice(14, 18), slice(7, 11)
+    centre, edge, corner = (
+        {name: brightness(default_set, name, *place) for name in CLASS_NAMES}
+        for place in ((middle, middle), (near, middle), (near, near))
+    )
+    bounds = {"ring": (0, 15), "frame": (0, 15), "stripes": (20, 40), "checkers": (20, 40)}
+    for name, value in centre.items():  # empty, half filled or filled
+        low, high = bounds.get(name, (45, 65))
+        assert low < value < high, name
     assert corner["square"] > corner["disc"] > corner["diamond"]
     assert corner["frame"] > corner["ring"]
     assert edge["plus"] > 2 * corner["plus"]
     assert edge["cross"] < 1.5 * corner["cross"]
-    above = brightness(default_set, "triangle", slice(6, 12), wide)
-    assert brightness(default_set, "triangle", far, wide) > above
+    upper, lower = ((slice(*rows), slice(10, 22)) for rows in ((6, 12), (20, 26)))
+    above, below = (brightness(default_set, "triangle", *place) for place in (upper, lower))
+    assert below > above
 
 
 @pytest.mark.parametrize("size", [0, -10, 15])

@@ -1,12 +1,12 @@
-"""Commands called as from a shell, and finished runs that are written by hand."""
+"""Finished runs that are written by hand."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from cifar_lab.cli import main
 from cifar_lab.plan import Plan
 
 METRICS = """\
@@ -17,14 +17,9 @@ step,loss/train,acc/train,loss/test,acc/test
 
 
 @pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Run a command; return its status, its output and its errors."""
-
-    def call(*words: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        return main(list(words)), *capsys.readouterr()
-
-    return call
+def summaries() -> Callable[[], list[dict]]:
+    """Return the summaries of the runs below ``logs``, by name."""
+    return lambda: [json.loads(p.read_text()) for p in sorted(Path("logs").rglob("summary.json"))]
 
 
 @pytest.fixture

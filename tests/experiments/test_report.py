@@ -77,7 +77,7 @@ def test_the_table_says_what_is_not_cifar_10_or_not_whole() -> None:
     assert markdown({**RESULTS, "quick": True}).startswith("SHORTENED")
 
 
-def test_figures_draw_the_curves_that_they_name(finish, monkeypatch) -> None:
+def test_figures_draw_the_points_that_all_seeds_have(finish, monkeypatch) -> None:
     drawn = []
 
     def note(axes: Axes, steps: list[int], values: np.ndarray, colour: str, label: str) -> None:
@@ -85,29 +85,21 @@ def test_figures_draw_the_curves_that_they_name(finish, monkeypatch) -> None:
         axes.plot(steps, values[0], label=label)
 
     monkeypatch.setattr(report_page, "plot_band", note)
-    folder = finish()
-    draw_figures({"mlp": [Run.open(folder)]}, Path())
-    assert drawn == [
-        ("training batches", [1, 9], [[12.5, 50.0]]),
-        ("test images", [1, 9], [[25.0, 37.5]]),
-        ("training batches", [1, 9], [[2.5, 1.5]]),
-        ("test images", [1, 9], [[2.25, 1.75]]),
-    ]
-    (folder / "metrics.csv").write_text("step\n")
-    with pytest.raises(UserError, match="version_0: no acc/train in"):
-        draw_figures({"mlp": [Run.open(folder)]}, Path())
-
-
-def test_a_curve_has_the_points_that_all_seeds_have(finish, monkeypatch) -> None:
-    runs = [Run.open(finish()), Run.open(finish("mlp/version_1", seed=1))]
-    with (runs[1].path / "metrics.csv").open("a") as file:
+    folders = finish(), finish("mlp/version_1", seed=1)
+    with (folders[1] / "metrics.csv").open("a") as file:
         file.write("10,1.0,0.5,1.5,0.5\n")  # it was resumed
-    drawn = []
-    monkeypatch.setattr(report_page, "plot_band", lambda *given, **named: drawn.append(given[1:3]))
-    report_page._add_curve(None, runs, "acc/test", "", "")  # type: ignore[arg-type]
-    ((steps, values),) = drawn
-    assert steps == [1, 9]
-    assert values.tolist() == [[25.0, 37.5], [25.0, 37.5]]
+    for runs, seeds in ((folders[:1], ""), (folders, ", mean and range of 2 seeds")):
+        drawn.clear()
+        draw_figures({"mlp": [Run.open(folder) for folder in runs]}, Path())
+        assert drawn == [
+            (f"training batches{seeds}", [1, 9], len(runs) * [[12.5, 50.0]]),
+            (f"test images{seeds}", [1, 9], len(runs) * [[25.0, 37.5]]),
+            (f"training batches{seeds}", [1, 9], len(runs) * [[2.5, 1.5]]),
+            (f"test images{seeds}", [1, 9], len(runs) * [[2.25, 1.75]]),
+        ]
+    (folders[0] / "metrics.csv").write_text("step\n")
+    with pytest.raises(UserError, match="version_0: no acc/train in"):
+        draw_figures({"mlp": [Run.open(folders[0])]}, Path())
 
 
 def test_the_pages_hold_the_figures_and_the_html_page_needs_no_other_file(finish) -> None:
@@ -148,10 +140,8 @@ def test_the_whole_way_and_finished_runs_are_not_trained_again(report) -> None:
     status, out, err = report(*words)
     assert status == 0, err
     results = json.loads(out)
-    assert {name: results[name] for name in results if name != "files"} == json.loads(
-        Path("out/results.json").read_text()
-    )
-    assert all(Path(path).exists() for path in results["files"])
+    assert all(Path(path).exists() for path in results.pop("files"))
+    assert results == json.loads(Path("out/results.json").read_text())
     assert [system["number"] for system in results["systems"]] == [2, 7]
     _results_are_those_of_the_runs(results)
     assert not Path("out/figure_1.png").exists()
@@ -185,34 +175,9 @@ def test_an_interrupted_training_ends_with_its_status(report, monkeypatch) -> No
     assert not Path("out/results.json").exists()
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--systems", "9"], "--systems 9: unknown"),
-        (["--systems", "none"], "--systems none: unknown"),
-        (["--systems", "numpy_mpl"], "did you mean numpy_mlp"),
-        (["--no_train", "--systems", "1"], "none of the runs is there"),
-    ],
-)
-def test_wrong_input(report, words: list[str], said: str) -> None:
-    status, _, error = report(*words)
-    assert status == 2
-    assert said in error
-    assert error.count("\n") == 1
-
-
 def test_the_cnn_has_seeds_of_its_own(report, monkeypatch: pytest.MonkeyPatch) -> None:
     plans = []
     monkeypatch.setattr(Study, "runs", lambda self, train: plans.extend(self.plans()) or {})
     report("--systems", "mlp,cnn", "--seeds", "1..2", "--cnn_seeds", "7")
     found = [(name, plan.settings.model, plan.settings.seed) for name, plan in plans]
     assert found == [("mlp", "mlp", 1), ("mlp", "mlp", 2), ("cnn", "cnn", 7)]
-
-
-@pytest.mark.parametrize("flag", ["--output", "--reference"])
-def test_a_folder_is_tried_before_hours_of_training(flag: str, report, monkeypatch) -> None:
-    Path("file").touch()
-    monkeypatch.setattr(Study, "runs", lambda *given, **named: pytest.fail("trained"))
-    status, _, error = report(flag, "file/x")
-    assert status == 2
-    assert f"{flag} file/x/results.json: cannot be written" in error

@@ -1,6 +1,7 @@
 """A study: a run for each variant and seed, found, resumed or trained; nothing trained twice."""
 
 import json
+import re
 import signal
 import statistics
 from collections.abc import Callable
@@ -31,20 +32,11 @@ def _find(plan: Plan = PLAN, images: str | None = None, file: str = "") -> Run |
     return Study({"": plan}, [0], "", file=file).find(plan, images)
 
 
-def _summaries() -> list[dict]:
-    paths = sorted(Path("logs/mlp").glob("version_*/summary.json"))
-    return [json.loads(path.read_text()) for path in paths]
-
-
 @pytest.mark.parametrize(
     ("settings", "matches"),
     [
-        ({}, True),
         ({"data_dir": "x", "progress": "none", "log_dir": "y"}, True),
-        ({"seed": 1}, False),
         ({"lr": 0.1}, False),
-        ({"max_steps": 10}, False),
-        ({"precision": "64-true"}, False),
         ({"model": "numpy_mlp"}, False),
         ({"limit_val_batches": 1.0}, False),  # one batch is not all of them
     ],
@@ -85,10 +77,9 @@ def test_a_run_is_found_by_its_images_and_by_a_file_that_it_must_have(finish) ->
 def test_a_damaged_finished_run_is_named(finish, name: str, content: str, message: str) -> None:
     folder = finish()
     (folder / name).write_text(content)
-    with pytest.raises(UserError) as error:
+    told = f"{re.escape(message)}.*; remove {folder} to train it anew$"
+    with pytest.raises(UserError, match=told):
         _find()
-    assert message in str(error.value)
-    assert str(error.value).endswith(f"; remove {folder} to train it anew")
 
 
 def test_without_training_only_what_is_there_is_taken_if_its_images_are_the_same(finish) -> None:
@@ -107,10 +98,10 @@ def test_synthetic_images_do_not_take_the_place_of_those_of_a_run(finish) -> Non
         Study({"": PLAN.replace(data_dir="empty")}, [0], "").runs()
 
 
-def test_each_seed_is_a_run_as_seed_makes_it_and_the_mean_is_shown(run) -> None:
+def test_each_seed_is_a_run_as_seed_makes_it_and_the_mean_is_shown(run, summaries) -> None:
     status, out, err = run("--seeds", "0..2")
     assert status == 0, err
-    found = _summaries()
+    found = summaries()
     assert [summary["seed"] for summary in found] == [0, 1, 2]
     assert found[0]["command"].startswith("cifar-lab fit --model mlp ")
     tested = [100 * s["accuracy"]["test"]["of_best_checkpoint"] for s in found]
@@ -120,10 +111,10 @@ def test_each_seed_is_a_run_as_seed_makes_it_and_the_mean_is_shown(run) -> None:
     assert lines[-1].endswith(f"  {mean:.2f} ± {deviation:.2f} %")
     assert "test accuracy, of the best checkpoint" in lines[-1]
     assert run("--seed", "1")[0] == 0
-    assert _summaries()[3]["accuracy"] == found[1]["accuracy"]
+    assert summaries()[3]["accuracy"] == found[1]["accuracy"]
 
 
-def test_finished_seeds_are_taken_and_an_interrupted_one_is_resumed(run, monkeypatch) -> None:
+def test_finished_seeds_are_taken_and_others_resumed(run, summaries, monkeypatch) -> None:
     step = MLP.training_step
 
     def interrupt(self: MLP, *given) -> object:
@@ -135,21 +126,21 @@ def test_finished_seeds_are_taken_and_an_interrupted_one_is_resumed(run, monkeyp
     status, _, err = run("--seeds", "0,1")
     assert status == 130
     assert "Stopped at step 3. Interrupted; with --seeds, the same command continues." in err
-    assert len(_summaries()) == 1
+    assert len(summaries()) == 1
     monkeypatch.setattr(MLP, "training_step", step)
     status, out, err = run("--seeds", "0,1")
     assert status == 0, err
     assert "--- seed 0 is there: logs/mlp/version_0" in out
     assert "resumed from step 3" in out
-    assert [summary["steps"] for summary in _summaries()] == [6, 6]
+    assert [summary["steps"] for summary in summaries()] == [6, 6]
     assert len(list(Path("logs/mlp").iterdir())) == 2
     # The same numbers as of a run that nothing interrupted.
     assert run("--seed", "1", "--log_dir", "other")[0] == 0
     whole = json.loads(Path("other/mlp/version_0/summary.json").read_text())
-    assert whole["accuracy"] == _summaries()[1]["accuracy"]
+    assert whole["accuracy"] == summaries()[1]["accuracy"]
 
 
-def test_a_run_in_use_or_on_other_images_or_settings_is_not_resumed(run, write_tree) -> None:
+def test_a_run_in_use_or_of_other_images_or_settings_is_left(run, summaries, write_tree) -> None:
     assert run("--seeds", "0")[0] == 0
     folder = RunFolder.at(Path("logs/mlp/version_0"))
     folder.summary.unlink()
@@ -162,7 +153,7 @@ def test_a_run_in_use_or_on_other_images_or_settings_is_not_resumed(run, write_t
     for words in (("--data_dir", other), ("--lr", "0.01")):
         assert "resumed" not in run("--seeds", "0", *words)[1]
     assert len(list(Path("logs/mlp").iterdir())) == 4
-    assert [summary["steps"] for summary in _summaries()] == [6, 6]
+    assert [summary["steps"] for summary in summaries()] == [6, 6]
 
 
 @pytest.mark.parametrize(
@@ -185,24 +176,3 @@ def test_a_home_in_the_log_folder_is_found(run, monkeypatch: pytest.MonkeyPatch)
     assert run("--seeds", "0", "--log_dir=~/runs")[0] == 0
     assert "is there" in run("--seeds", "0", "--log_dir=~/runs")[1]
     assert Path("home/runs/mlp/version_0/summary.json").exists()
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--seeds", "0,1", "--fast_dev_run"], "--fast_dev_run and --seeds: several seeds are"),
-        (["--seeds", "0,1", "--devices", "2", "--accelerator", "cpu"], "by one process"),
-    ],
-)
-def test_wrong_input_is_refused(run, words: list[str], message: str) -> None:
-    status, _, err = run(*words)
-    assert status == 2
-    assert message in err
-    assert not Path("logs").exists()
-
-
-def test_seeds_are_no_setting_of_a_configuration(run) -> None:
-    status, out, _ = run("--seeds", "7,8", "--print_config")
-    assert status == 0
-    assert "seeds" not in yaml.safe_load(out)
-    assert not Path("logs").exists()

@@ -62,20 +62,17 @@ def _mutated(draw: st.DrawFn, content: bytes) -> bytes:
         start, end = sorted((draw(_places(len(content))), draw(_places(len(content)))))
         piece = content[start:end]
         inserted = draw(st.binary(max_size=9) | st.sampled_from([b"\xff" * 4, b"\0" * 8]))
-        content = draw(
-            st.sampled_from(
-                [
-                    _flip(content, start, draw(st.integers(0, 7))),
-                    content[:start],  # truncated
-                    content[start:],
-                    content[:start] + inserted + content[start:],
-                    content[:start] + inserted + content[start + len(inserted) :],
-                    content[:start] + content[end:],
-                    content[:end] + piece + content[end:],
-                    content[end:] + piece + content[:start],
-                ]
-            )
-        )
+        changed = [
+            _flip(content, start, draw(st.integers(0, 7))),
+            content[:start],  # truncated
+            content[start:],
+            content[:start] + inserted + content[start:],
+            content[:start] + inserted + content[start + len(inserted) :],
+            content[:start] + content[end:],
+            content[:end] + piece + content[end:],
+            content[end:] + piece + content[:start],
+        ]
+        content = draw(st.sampled_from(changed))
     return content
 
 

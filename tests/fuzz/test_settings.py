@@ -1,6 +1,5 @@
 """Any flags and any configuration: settings that can be written and read again, or a UserError."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -101,9 +100,7 @@ def test_any_configuration(content: bytes, words: list[str]) -> None:
 
 @FUZZ
 @given(data=st.data())
-def test_any_damage_to_a_configuration(
-    data: st.DataObject, mutated: Callable[[bytes], st.SearchStrategy[bytes]]
-) -> None:
+def test_any_damage_to_a_configuration(data: st.DataObject, mutated) -> None:
     whole = Plan.of(recipe=data.draw(st.sampled_from(RECIPES))).as_yaml().encode()
     Path("damaged.yaml").write_bytes(data.draw(mutated(whole)))
     _is_plan_or_error(["--config", "damaged.yaml"])
@@ -112,25 +109,21 @@ def test_any_damage_to_a_configuration(
 @FUZZ
 @given(words=WORDS, where=st.sampled_from(["last", "logs/mlp/version_0"]) | TEXTS)
 def test_any_flags_of_a_run_that_is_resumed(words: list[str], where: str) -> None:
-    _write_run(Plan.of("mlp").as_yaml().encode())
-    _is_resumed_or_refused(["--resume", where, "--log_dir", "logs", *words])
+    config = Plan.of("mlp").as_yaml().encode()
+    _is_resumed_or_refused(config, ["--resume", where, "--log_dir", "logs", *words])
 
 
 @FUZZ
 @given(content=FILES, words=WORDS)
 def test_any_configuration_of_a_run_that_is_resumed(content: bytes, words: list[str]) -> None:
-    _write_run(content)
-    _is_resumed_or_refused(["--resume", "logs/mlp/version_0", *words])
+    _is_resumed_or_refused(content, ["--resume", "logs/mlp/version_0", *words])
 
 
-def _write_run(config: bytes) -> None:
+def _is_resumed_or_refused(config: bytes, words: list[str]) -> None:
     folder = Path("logs/mlp/version_0")
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     (folder / "checkpoints" / "last.ckpt").touch()
     (folder / "config.yaml").write_bytes(config)
-
-
-def _is_resumed_or_refused(words: list[str]) -> None:
     status = main(["fit", *words, "--print_config"])
     assert status in (0, 2)
     if status == 0 and not {"-h", "--help"} & {*words}:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,13 +22,13 @@ from cifar_lab.inference.known_data import data_dir_of_run, load_split
 from cifar_lab.run.restore import load_classifier
 
 FLAGS = "--hidden_units 8 --batch_size 12 --max_steps 16 --eval_every 4 --progress none"
-FLAGS += " --precision 32-true"  # as the evaluation computes
+FLAGS += " --precision 32-true"
 
 
 @pytest.fixture
 def tree(write_tree) -> Path:
     """The usual tree with every third image in the wrong class, so that no model is perfect."""
-    root = write_tree()
+    root = write_tree("a tree with mistakes")
     for split in ("train", "test"):
         folders = sorted((root / split).iterdir())
         for file in sorted(folders[0].iterdir())[::3]:
@@ -39,31 +38,10 @@ def tree(write_tree) -> Path:
     return root
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The log folder of the run that all tests have a copy of."""
-    return tmp_path_factory.mktemp("trained")
-
-
 @pytest.fixture
-def checkpoint(tree: Path, trained: Path) -> Path:
-    """``best.ckpt`` of a small MLP in a run folder of the test's own."""
-    if not any(trained.iterdir()):
-        _fit("mlp", tree, "--log_dir", str(trained))
-    shutil.copytree(trained, "lightning_logs")
-    return Path("lightning_logs/mlp/version_0/checkpoints/best.ckpt").resolve()
-
-
-@pytest.fixture
-def evaluate(tree: Path, call) -> Callable[..., dict[str, Any]]:
+def evaluate(tree: Path, json_of) -> Callable[..., dict[str, Any]]:
     """Run the command with ``--json`` on the tree; return what it prints."""
-
-    def evaluate(checkpoint: Path, *flags: str) -> dict[str, Any]:
-        status, out, err = call("evaluate", checkpoint, "--data_dir", tree, "--json", *flags)
-        assert (status, err) == (0, "")
-        return json.loads(out)
-
-    return evaluate
+    return lambda checkpoint, *flags: json_of("evaluate", checkpoint, "--data_dir", tree, *flags)
 
 
 def _fit(model: str, tree: Path, *flags: str) -> None:
@@ -74,38 +52,22 @@ def _summary(checkpoint: Path) -> dict[str, Any]:
     return json.loads((checkpoint.parent.parent / "summary.json").read_text("utf-8"))
 
 
-def _test_images(tree: Path) -> tuple[np.ndarray, np.ndarray]:
+@pytest.mark.parametrize("tta", ["none", "flip"])
+def test_numbers_are_those_of_numpy(tta: str, checkpoint, tree, evaluate, numpy_logits) -> None:
+    result = evaluate(checkpoint, "--tta", tta)
     found = sources.load(tree, "cifar10")
-    return found.test_images, found.test_labels
-
-
-def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
-    sums = np.logaddexp.reduce(logits, axis=1)
-    return (sums - logits[np.arange(len(labels)), labels]).mean()
-
-
-def test_numbers_are_those_of_numpy(checkpoint, tree, evaluate, numpy_logits) -> None:
-    result = evaluate(checkpoint)
-    images, labels = _test_images(tree)
+    images, labels = found.test_images, found.test_labels
     logits = numpy_logits(checkpoint, images)
+    if tta == "flip":
+        logits = (logits + numpy_logits(checkpoint, images[..., ::-1])) / 2
     confusion = np.zeros((3, 3), dtype=int)
     np.add.at(confusion, (labels, logits.argmax(1)), 1)
+    losses = np.logaddexp.reduce(logits, axis=1) - logits[np.arange(45), labels]
+    assert result["tta"] == tta
     assert result["confusion"] == confusion.tolist()
     assert result["accuracy"] == (logits.argmax(1) == labels).mean()
-    assert result["loss"] == pytest.approx(_cross_entropy(logits, labels), rel=1e-4)
+    assert result["loss"] == pytest.approx(losses.mean(), rel=1e-4)
     assert [row["name"] for row in result["classes"]] == ["bird", "cat", "frog"]
-    assert [row["images"] for row in result["classes"]] == [15, 15, 15]
-    assert [row["correct"] for row in result["classes"]] == confusion.diagonal().tolist()
-
-
-def test_tta_averages_logits(checkpoint, tree, evaluate, numpy_logits) -> None:
-    images, labels = _test_images(tree)
-    logits = numpy_logits(checkpoint, images) + numpy_logits(checkpoint, images[..., ::-1])
-    loss = _cross_entropy(logits / 2, labels)
-    result = evaluate(checkpoint, "--tta", "flip")
-    assert result["tta"] == "flip"
-    assert result["loss"] == pytest.approx(loss, rel=1e-4)
-    assert evaluate(checkpoint, "--tta", "none")["loss"] != pytest.approx(loss, rel=1e-4)
 
 
 def test_test_accuracy_is_that_of_the_run_whatever_the_batches(checkpoint, evaluate) -> None:
@@ -190,7 +152,7 @@ def test_names_that_the_font_cannot_draw_are_no_reason_to_complain() -> None:
         write_figure(result, ("bird", "cat"), Path("none/x.png"))
 
 
-def test_a_figure_that_cannot_be_written_costs_no_numbers(checkpoint, tree, call) -> None:
+def test_a_missing_figure_costs_no_numbers(checkpoint, tree, call, json_of, refused) -> None:
     Path("out/confusion_test.png").mkdir(parents=True)
     words = ["evaluate", checkpoint, "--data_dir", tree, "--output", "out"]
     status, out, err = call(*words)
@@ -198,8 +160,10 @@ def test_a_figure_that_cannot_be_written_costs_no_numbers(checkpoint, tree, call
     assert "accuracy" in out
     assert "confusion matrix" not in out
     assert "out/confusion_test.png: cannot be written" in err
-    status, out, _ = call(*words, "--json")
-    assert (status, json.loads(out)["figure"]) == (2, None)
+    assert json_of(*words, status=2)["figure"] is None
+    Path("taken").touch()
+    words[-1] = "taken"
+    assert "--output taken: cannot be written to (File exists)" in refused(*words)
 
 
 def test_splits_are_those_of_the_checkpoint(checkpoint, tree) -> None:
@@ -210,9 +174,11 @@ def test_splits_are_those_of_the_checkpoint(checkpoint, tree) -> None:
     assert set(load_split(model, "val", str(tree), "auto").indices) != set(val)
     model.data["val_size"] = 30
     assert len(load_split(model, "val", str(tree), "auto").indices) == 30
+    with pytest.raises(UserError, match="source 'folder': expected one of"):
+        load_split(model, "test", str(tree), "folder")
 
 
-def test_without_a_folder_the_data_of_the_run_are_read(checkpoint, tree, monkeypatch, call) -> None:
+def test_without_a_folder_those_of_the_run_are_read(checkpoint, tree, monkeypatch, json_of) -> None:
     config = checkpoint.parent.parent / "config.yaml"
     Path("emptied").mkdir()
     folders = ("gone", "emptied", "[1", "null")
@@ -226,15 +192,12 @@ def test_without_a_folder_the_data_of_the_run_are_read(checkpoint, tree, monkeyp
     assert data_dir_of_run(checkpoint) == str(tree)
     assert data_dir_of_run(copies / checkpoint.name) is None
     monkeypatch.chdir(checkpoint.parent)
-    status, out, _ = call("evaluate", "best.ckpt", "--split", "val", "--json")
-    assert (status, json.loads(out)["images"]) == (0, 12)
+    assert json_of("evaluate", "best.ckpt", "--split", "val")["images"] == 12
     monkeypatch.setenv("CIFAR_LAB_DATA", "elsewhere")
     assert data_dir_of_run(checkpoint) is None
 
 
-def test_other_images_are_a_warning_for_test_and_an_error_else(
-    checkpoint, write_tree, call, refused
-) -> None:
+def test_other_images_are_a_warning_or_an_error(checkpoint, write_tree, call, refused) -> None:
     other = write_tree("other", train=5, test=20)
     words = ["evaluate", checkpoint, "--data_dir", other, "--json"]
     status, out, err = call(*words)
@@ -243,7 +206,7 @@ def test_other_images_are_a_warning_for_test_and_an_error_else(
     for part in ("warning: other data", json.loads(out)["data"]["fingerprint"], trained_on):
         assert part in err
     for split in ("val", "train"):
-        assert f"--split {split}: image folders" in refused(*words, "--split", split)
+        assert f"--split {split}: image folders" in refused(*words, "--split", split, lines=2)
 
 
 @pytest.mark.parametrize(
@@ -253,9 +216,7 @@ def test_other_images_are_a_warning_for_test_and_an_error_else(
         (("bird", "cat", "toad"), "class 2 is 'frog' for the model and 'toad' in the data"),
     ],
 )
-def test_other_classes_are_named(
-    checkpoint, write_tree, refused, classes: tuple[str, ...], said: str
-) -> None:
+def test_other_classes_are_named(checkpoint, write_tree, refused, classes, said: str) -> None:
     other = write_tree("other", classes=classes)
     assert said in refused("evaluate", checkpoint, "--data_dir", other)
 
@@ -277,15 +238,13 @@ def test_a_checkpoint_that_says_nothing_of_its_data(checkpoint, tree, evaluate, 
     assert "--split val" in refused("evaluate", "bare.ckpt", "--split", "val", "--data_dir", tree)
 
 
-def test_a_model_of_synthetic_images_is_evaluated_on_them(call, monkeypatch) -> None:
+def test_a_model_of_synthetic_images_is_evaluated_on_them(json_of, monkeypatch) -> None:
     few = partial(synthetic.generate, train_size=200, test_size=50)
     monkeypatch.setattr(synthetic, "generate", few)
     assert main(["fit", "--model", "mlp", "--source", "synthetic", *FLAGS.split()]) == 0
     run = next(Path("lightning_logs").glob("mlp*/version_0"))
-    status, out, err = call("evaluate", run, "--json")
-    assert (status, err) == (0, "")
-    assert json.loads(out)["data"]["source"] == "synthetic"
-    assert json.loads(out)["images"] == 50
+    found = json_of("evaluate", run)
+    assert (found["data"]["source"], found["images"]) == ("synthetic", 50)
 
 
 def test_no_data_is_an_error_and_never_another_set(checkpoint, call, refused) -> None:
@@ -297,11 +256,6 @@ def test_no_data_is_an_error_and_never_another_set(checkpoint, call, refused) ->
     assert "nowhere: no such folder" in refused("evaluate", checkpoint, "--data_dir", "nowhere")
 
 
-def test_a_source_that_is_none_is_refused(checkpoint, tree) -> None:
-    with pytest.raises(UserError, match="source 'folder': expected one of"):
-        load_split(load_classifier(checkpoint), "test", str(tree), "folder")
-
-
 def test_images_of_a_folder_are_never_downloaded(checkpoint, refused, monkeypatch) -> None:
     monkeypatch.setattr(sources, "download_archive", lambda *given: pytest.fail("downloaded"))
     (checkpoint.parents[1] / "config.yaml").unlink()  # which says where they were
@@ -309,16 +263,8 @@ def test_images_of_a_folder_are_never_downloaded(checkpoint, refused, monkeypatc
     assert "data: no images here. The model was trained on image folders" in told
 
 
-def test_an_output_that_is_a_file_is_refused(checkpoint, tree, refused) -> None:
-    Path("taken").touch()
-    told = refused("evaluate", checkpoint, "--data_dir", tree, "--output", "taken")
-    assert "--output taken: cannot be written to (File exists)" in told
-
-
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux's /proc")
-def test_a_folder_that_cannot_be_written_to_suggests_output(
-    checkpoint, tree, call, refused
-) -> None:
+def test_where_nothing_can_be_written_use_output(checkpoint, tree, call, refused) -> None:
     # Not even root can write to the folder of a process's open files.
     opened = os.open(checkpoint, os.O_RDONLY)
     try:

@@ -53,13 +53,19 @@ def test_rates_of_nothing_are_undefined() -> None:
     assert [row.precision for row in rows] == [0.5, 1, None, None]
 
 
-def test_calibration_error_by_hand() -> None:
-    # Five bins; images with confidences 0.9, 0.85 | 0.7, 0.65 | 0.55.
-    confidences = torch.tensor([0.9, 0.85, 0.7, 0.65, 0.55])
-    logits = torch.stack([confidences, 1 - confidences], 1).log()
-    labels = torch.tensor([0, 1, 0, 0, 1])
-    by_hand = (2 * (0.875 - 0.5) + 2 * (1 - 0.675) + 1 * (0.55 - 0)) / 5
-    assert calibration_error(logits, labels, bins=5) == pytest.approx(by_hand, abs=1e-6)
+@pytest.mark.parametrize(
+    ("confidences", "labels", "bins", "by_hand"),
+    [  # three bins that hold images; and confidences of one, which belong to the last bin
+        ([0.9, 0.85, 0.7, 0.65, 0.55], [0, 1, 0, 0, 1], 5, (2 * 0.375 + 2 * 0.325 + 0.55) / 5),
+        ([1.0, 1.0, 0.95, 0.95], [0, 1, 0, 0], 15, (2 * 1 + 2 * 0.95) / 4 - 3 / 4),
+    ],
+)
+def test_calibration_error_by_hand(confidences, labels, bins: int, by_hand: float) -> None:
+    right = torch.tensor(confidences)
+    logits = torch.stack([right, 1 - right], 1).log().clamp(min=-1000)
+    assert logits.softmax(1).max() == max(right)
+    found = calibration_error(logits, torch.tensor(labels), bins=bins)
+    assert found == pytest.approx(by_hand, abs=1e-6)
 
 
 @pytest.mark.parametrize("scale", [0.3, 3.0, 30.0])
@@ -75,15 +81,6 @@ def test_calibration_error_is_that_of_numpy(scale: float) -> None:
     found = evaluate_logits(logits, labels).calibration_error
     assert found == pytest.approx(expected / 2000, abs=1e-5)
     assert 0.01 < found < 0.6
-
-
-def test_a_confidence_of_one_belongs_to_the_last_bin() -> None:
-    confidences = torch.tensor([1.0, 1.0, 0.95, 0.95])
-    logits = torch.stack([confidences, 1 - confidences], 1).log().clamp(min=-1000)
-    assert logits.softmax(1).max() == 1
-    by_hand = (2 * 1 + 2 * 0.95) / 4 - 3 / 4
-    found = calibration_error(logits, torch.tensor([0, 1, 0, 0]))
-    assert found == pytest.approx(by_hand, abs=1e-6)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 3e38])

@@ -1,11 +1,8 @@
 """``cifar-lab predict``: what it prints is what the model computes; bad files stop nothing."""
 
-import json
 import os
 import shlex
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
@@ -41,18 +38,6 @@ def probabilities(checkpoint: Path, pictures, numpy_logits) -> np.ndarray:
     return powers / powers.sum(1, keepdims=True)
 
 
-@pytest.fixture
-def predicted(call) -> Callable[..., Any]:
-    """Run the command with ``--json``; return what it prints."""
-
-    def predicted(*words: object, status: int = 0) -> Any:
-        found, out, _ = call("predict", *words, "--json")
-        assert found == status
-        return json.loads(out)
-
-    return predicted
-
-
 def test_answers_that_are_not_finite_are_refused(checkpoint, pictures, refused) -> None:
     content = torch.load(checkpoint, weights_only=True)
     content["state_dict"]["network.1.weight"].fill_(3e38)
@@ -60,8 +45,8 @@ def test_answers_that_are_not_finite_are_refused(checkpoint, pictures, refused) 
     assert "answers are not finite" in refused("predict", checkpoint, *pictures, "--json")
 
 
-def test_probabilities_are_those_of_numpy(checkpoint, pictures, predicted, probabilities) -> None:
-    rows = predicted(checkpoint, *pictures, "--top", "9")
+def test_probabilities_are_those_of_numpy(checkpoint, pictures, json_of, probabilities) -> None:
+    rows = json_of("predict", checkpoint, *pictures, "--top", "9")
     assert [row["path"] for row in rows] == pictures
     for row, expected in zip(rows, probabilities, strict=True):
         found = {entry["class"]: entry["probability"] for entry in row["classes"]}
@@ -86,9 +71,7 @@ def test_a_person_gets_one_aligned_line_an_image(checkpoint, pictures, call, pro
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 500])
-def test_what_cannot_be_read_is_said_and_the_others_go_on(
-    batch_size: int, checkpoint, pictures, call, predicted
-) -> None:
+def test_bad_files_stop_nothing(batch_size, checkpoint, pictures, call, json_of) -> None:
     Path("text.png").write_text("not a picture")
     paths = [pictures[0], "none.png", pictures[1], "text.png", pictures[2]]
     words = [checkpoint, *paths, "--batch_size", batch_size]
@@ -99,20 +82,20 @@ def test_what_cannot_be_read_is_said_and_the_others_go_on(
         "cifar-lab predict: none.png: no such file",
         "cifar-lab predict: text.png: not an image that Pillow reads",
     ]
-    rows = predicted(*words, status=2)
+    rows = json_of("predict", *words, status=2)
     assert [row["path"] for row in rows] == paths
     assert ["classes" in row for row in rows] == [True, False, True, False, True]
     assert ["error" in row for row in rows] == [False, True, False, True, False]
     assert rows[1]["error"] == "none.png: no such file"
-    alone = predicted(checkpoint, *pictures[:3])
+    alone = json_of("predict", checkpoint, *pictures[:3])
     for row, same in zip(rows[::2], alone, strict=True):
         for entry, other in zip(row["classes"], same["classes"], strict=True):
             assert entry["probability"] == pytest.approx(other["probability"], abs=1e-6)
 
 
-def test_only_bad_files_and_an_empty_folder(checkpoint, predicted) -> None:
+def test_only_bad_files_and_an_empty_folder(checkpoint, json_of) -> None:
     Path("empty").mkdir()
-    empty, missing = predicted(checkpoint, "empty", "none.png", status=2)
+    empty, missing = json_of("predict", checkpoint, "empty", "none.png", status=2)
     assert empty["error"] == "empty: no images in this folder"
     assert missing["error"] == "none.png: no such file"
 
@@ -134,7 +117,7 @@ def test_classes_without_names_have_numbers(model_class: type, pictures) -> None
 
 
 @pytest.mark.slow
-def test_real_images_are_recognised_as_in_training(real_data: str, predicted) -> None:
+def test_real_images_are_recognised_as_in_training(real_data: str, json_of) -> None:
     """Far above the 10 % of chance, which a wrong order of channels or scale would not reach."""
     folder = Path(real_data, "test")
     if not folder.is_dir():
@@ -142,7 +125,7 @@ def test_real_images_are_recognised_as_in_training(real_data: str, predicted) ->
     flags = f"--model mlp --data_dir '{real_data}' --max_steps 150 --eval_every 150"
     assert main(["fit", *shlex.split(flags), "--progress", "none"]) == 0
     paths = [str(path) for path in sorted(folder.glob("*/00[0-4]?.*"))]
-    rows = predicted("lightning_logs/mlp/version_0", *paths, "--top", "1")
+    rows = json_of("predict", "lightning_logs/mlp/version_0", *paths, "--top", "1")
     right = [Path(row["path"]).parent.name == row["classes"][0]["class"] for row in rows]
     assert len(right) == 500
     assert np.mean(right) > 0.25

@@ -5,17 +5,17 @@ import torch
 from cifar_lab.layers.principal import EPS, PrincipalComponents
 
 
-def _images() -> torch.Tensor:
-    """Smooth images with a mean: neighbouring pixels are correlated."""
+def _filled() -> tuple[torch.Tensor, PrincipalComponents]:
+    """Smooth images with a mean, whose neighbouring pixels are correlated, and their layer."""
     torch.manual_seed(0)
-    noise = torch.randn(800, 3, 8, 8)
-    return torch.nn.functional.avg_pool2d(noise, 3, stride=1) + 5
+    images = torch.nn.functional.avg_pool2d(torch.randn(800, 3, 8, 8), 3, stride=1) + 5
+    layer = PrincipalComponents(108, 20)
+    layer.fill(lambda: images.split(300))
+    return images, layer
 
 
 def test_the_outputs_on_its_own_images_are_white() -> None:
-    images = _images()
-    layer = PrincipalComponents(108, 20)
-    layer.fill(lambda: images.split(300))
+    images, layer = _filled()
     outputs = layer(images).double()
     assert outputs.shape == (800, 20)
     torch.testing.assert_close(outputs.mean(0), torch.zeros(20).double(), atol=1e-5, rtol=0)
@@ -30,21 +30,9 @@ def test_the_outputs_on_its_own_images_are_white() -> None:
 
 
 def test_what_it_leaves_out_varies_least() -> None:
-    images = _images()
-    layer = PrincipalComponents(108, 20)
-    layer.fill(lambda: images.split(300))
+    images, layer = _filled()
     directions = torch.nn.functional.normalize(layer.weight)
     centred = images.flatten(1) - images.flatten(1).mean(0)
     kept = (centred @ directions.mT).square().sum()
     _, values, _ = torch.linalg.svd(centred, full_matrices=False)
     torch.testing.assert_close(kept, values[:20].square().sum(), rtol=1e-4, atol=0)
-
-
-def test_it_has_nothing_to_train_and_is_saved() -> None:
-    layer, other = PrincipalComponents(108, 20), PrincipalComponents(108, 20)
-    assert not list(layer.parameters())
-    layer.fill(lambda: [_images()])
-    other.load_state_dict(layer.state_dict())
-    assert other.filled
-    assert torch.equal(layer.weight, other.weight)
-    assert torch.equal(layer.mean, other.mean)

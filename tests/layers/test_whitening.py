@@ -47,12 +47,3 @@ def test_the_filters_are_those_of_the_patches_written_out() -> None:
     whitened = filters @ covariance @ filters.mT
     variances = torch.linalg.eigvalsh(covariance)
     torch.testing.assert_close(whitened, (variances / (variances + 5e-4)).diag(), atol=1e-9, rtol=0)
-
-
-def test_it_has_nothing_to_train_and_its_filters_are_saved() -> None:
-    layer, other = Whitening(3, 2), Whitening(3, 2)
-    assert not list(layer.parameters())
-    layer.fill(_images())
-    other.load_state_dict(layer.state_dict())
-    assert other.filled
-    assert torch.equal(layer.weight, other.weight)

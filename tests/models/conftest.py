@@ -1,11 +1,11 @@
 """What several tests of the models need."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import Logger
 
 from cifar_lab import CIFAR10DataModule
@@ -13,18 +13,28 @@ from cifar_lab.models import ImageClassifier
 
 
 @pytest.fixture
-def fit(tree: Path) -> Callable[..., Trainer]:
-    """Trains a model some steps on the small tree and returns the Trainer."""
+def trainer() -> Callable[..., Trainer]:
+    """Builds a Trainer on the CPU that writes and shows nothing."""
+    quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    return lambda **options: Trainer(
+        **{"accelerator": "cpu", **dict.fromkeys(quiet, False), **options}
+    )
 
-    def run(
-        model: ImageClassifier, steps: int = 4, callbacks: Sequence[Callback] = (), **options: Any
-    ) -> Trainer:
-        quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
-        options = {**dict.fromkeys(quiet, False), "limit_val_batches": 0, **options}
-        options = {"accelerator": "cpu", "callbacks": list(callbacks), **options}
-        trainer = Trainer(max_steps=steps, **options)
-        trainer.fit(model, CIFAR10DataModule(tree, batch_size=20, val_size=0))
-        return trainer
+
+@pytest.fixture
+def data(tree: Path) -> Callable[..., CIFAR10DataModule]:
+    """The small tree in batches of 20, without held-out images."""
+    return lambda **options: CIFAR10DataModule(tree, **{"batch_size": 20, "val_size": 0, **options})
+
+
+@pytest.fixture
+def fit(trainer: Callable[..., Trainer], data: Callable[..., Any]) -> Callable[..., Trainer]:
+    """Trains a model some steps on the small tree, without evaluations; returns the Trainer."""
+
+    def run(model: ImageClassifier, steps: int = 4, val_size: int = 0, **options: Any) -> Trainer:
+        given = trainer(max_steps=steps, **{"limit_val_batches": 0, **options})
+        given.fit(model, data(val_size=val_size))
+        return given
 
     return run
 

@@ -1,7 +1,7 @@
 """The training curves: means since the last point, times without evaluations, finite values."""
 
 import time
-from pathlib import Path
+from collections.abc import Callable
 from statistics import fmean
 from types import SimpleNamespace
 from typing import Any
@@ -12,12 +12,12 @@ from pytorch_lightning import Callback, Trainer
 from torch import Tensor
 from torch.nn import functional as F
 
-from cifar_lab import CIFAR10DataModule
 from cifar_lab.errors import UserError
 from cifar_lab.models import MLP, FastMLP, meter
-from cifar_lab.models.curves import Curves, NotFiniteError
+from cifar_lab.models.curves import Curves
 from cifar_lab.models.meter import TrainingMeter
 
+Fit = Callable[..., Trainer]
 STEPS_A_EPOCH, POINTS = 6, [1, 4, 8, 12, 16, 18]
 
 
@@ -52,21 +52,11 @@ class _At(Callback):
             self.function(trainer, pl_module)
 
 
-def _trainer(**options: Any) -> Trainer:
-    quiet = ("enable_checkpointing", "enable_progress_bar", "enable_model_summary")
-    options = {"logger": False, "limit_val_batches": 0, **options}
-    return Trainer(accelerator="cpu", precision="32-true", **dict.fromkeys(quiet, False), **options)
-
-
-def _data(tree: Path, **options: Any) -> CIFAR10DataModule:
-    return CIFAR10DataModule(tree, **{"batch_size": 20, "val_size": 0, **options})
-
-
-def test_a_point_is_the_mean_of_the_steps_since_the_one_before(tree: Path, record: Any) -> None:
+def test_a_point_is_the_mean_of_the_steps_since_the_one_before(fit: Fit, record: Any) -> None:
     watch = _Recompute()
     model = FastMLP(width=8, components=0, blocks=1, num_classes=3, lr=0.01, warmup=0.5)
-    trainer = _trainer(max_epochs=3, logger=record, log_every_n_steps=4, callbacks=[watch])
-    trainer.fit(model, _data(tree))
+    options = {"max_epochs": 3, "logger": record, "log_every_n_steps": 4, "callbacks": [watch]}
+    trainer = fit(model, steps=-1, **options)
     assert [point["step"] for point in record.points] == POINTS
     assert len(set(watch.rates)) > 3  # they rise and fall
     rates = [*watch.rates, trainer.optimizers[0].param_groups[0]["lr"]]  # behind the last step
@@ -83,11 +73,10 @@ def test_a_point_is_the_mean_of_the_steps_since_the_one_before(tree: Path, recor
         assert trainer.callback_metrics[name].item() == pytest.approx(record.points[-1][name])
 
 
-def test_the_loss_of_accumulated_batches_is_not_divided(tree: Path, record: Any) -> None:
+def test_the_loss_of_accumulated_batches_is_not_divided(fit: Fit, record: Any) -> None:
     watch = _Recompute()
-    options = {"accumulate_grad_batches": 3, "log_every_n_steps": 1, "max_steps": 4}
-    trainer = _trainer(logger=record, callbacks=[watch], **options)
-    trainer.fit(MLP(hidden_units=[8], num_classes=3), _data(tree))
+    options = {"accumulate_grad_batches": 3, "log_every_n_steps": 1}
+    fit(MLP(hidden_units=[8], num_classes=3), logger=record, callbacks=[watch], **options)
     expected = [fmean(watch.losses[first : first + 3]) for first in range(0, 12, 3)]
     assert [point["loss/train"] for point in record.points] == pytest.approx(expected, rel=1e-5)
 
@@ -136,7 +125,7 @@ def test_a_meter_that_nobody_reads_keeps_a_limited_number_of_batches(monkeypatch
     assert ours.sums() == [4 * 28, 24, 32, 8]
 
 
-def test_evaluations_do_not_count_and_what_was_before_them_does(tree: Path) -> None:
+def test_evaluations_do_not_count_and_what_was_before_them_does(fit: Fit) -> None:
     class Slow(Callback):
         def on_train_batch_start(self, *given: Any) -> None:
             time.sleep(0.05)
@@ -146,34 +135,26 @@ def test_evaluations_do_not_count_and_what_was_before_them_does(tree: Path) -> N
 
     curves = Curves()
     options = {"val_check_interval": 2, "limit_val_batches": 1.0, "num_sanity_val_steps": 0}
-    trainer = _trainer(max_steps=6, callbacks=[curves, Slow()], **options)
+    options |= {"val_size": 12, "callbacks": [curves, Slow()]}
     start = time.perf_counter()
-    trainer.fit(MLP(hidden_units=[8], num_classes=3), _data(tree, val_size=12))
+    fit(MLP(hidden_units=[8], num_classes=3), steps=6, **options)
     passed = time.perf_counter() - start
     assert 6 * 0.05 <= curves.overall_seconds <= passed - 2 * 0.5
     assert curves.overall_speed == pytest.approx(120 / curves.overall_seconds)
 
 
-def test_a_trainer_has_the_callback_of_its_own_or_else_that_of_the_model(tree: Path) -> None:
+def test_a_trainer_has_the_callback_of_its_own_or_else_that_of_the_model(trainer, data) -> None:
     own = Curves(stop_if_not_finite=True)
     for given in ([own], []):
-        trainer, model = _trainer(max_steps=1, callbacks=given), MLP(num_classes=3)
-        trainer.fit(model, _data(tree))
-        trainer.fit(model, _data(tree))
-        (found,) = [one for one in trainer.callbacks if isinstance(one, Curves)]
+        ours, model = trainer(max_steps=1, callbacks=given), MLP(num_classes=3)
+        ours.fit(model, data())
+        ours.fit(model, data())
+        (found,) = [one for one in ours.callbacks if isinstance(one, Curves)]
         assert (found is own) == bool(given)
 
 
-def test_a_point_that_is_asked_for_again_is_written_once(tree: Path, record: Any) -> None:
-    curves = Curves()
-    again = _At(2, lambda trainer, model: curves.write_due_point(trainer))
-    options = {"logger": record, "callbacks": [curves, again], "log_every_n_steps": 2}
-    _trainer(max_steps=3, **options).fit(MLP(num_classes=3), _data(tree))
-    assert [point["step"] for point in record.points] == [1, 2, 3]
-
-
 def test_a_resumed_run_writes_the_points_of_one_that_was_not_interrupted(
-    tree: Path, record: Any
+    trainer, data, record: Any
 ) -> None:
     found = []
     for resumed in (False, True):
@@ -181,12 +162,9 @@ def test_a_resumed_run_writes_the_points_of_one_that_was_not_interrupted(
         record.points = []
         save = _At(6, lambda trainer, model: trainer.save_checkpoint("made.ckpt"))
         options = {"logger": record, "log_every_n_steps": 4, "callbacks": [Curves(), save]}
-        _trainer(max_steps=10, **options).fit(
-            MLP(hidden_units=[8], num_classes=3),
-            _data(tree),
-            ckpt_path="made.ckpt" if resumed else None,
-            weights_only=True,
-        )
+        given = {"ckpt_path": "made.ckpt" if resumed else None, "weights_only": True}
+        model = MLP(hidden_units=[8], num_classes=3)
+        trainer(max_steps=10, limit_val_batches=0, **options).fit(model, data(), **given)
         assert all(point.pop("speed/images_per_second") > 0 for point in record.points)
         found.append(record.points)
     usual, ours = found
@@ -194,14 +172,13 @@ def test_a_resumed_run_writes_the_points_of_one_that_was_not_interrupted(
     assert ours == usual[2:]
 
 
-def test_a_test_with_a_checkpoint_leaves_the_time_of_the_training(tree: Path) -> None:
+def test_a_test_with_a_checkpoint_leaves_the_time_of_the_training(fit: Fit, data) -> None:
     curves, model = Curves(), MLP(num_classes=3)
     save = _At(2, lambda trainer, model: trainer.save_checkpoint("made.ckpt"))
-    trainer = _trainer(max_steps=4, callbacks=[curves, save], log_every_n_steps=1)
-    trainer.fit(model, _data(tree))
+    trainer = fit(model, callbacks=[curves, save], log_every_n_steps=1)
     seconds = curves.overall_seconds
     assert seconds > 0
-    trainer.test(model, _data(tree), ckpt_path="made.ckpt", weights_only=True, verbose=False)
+    trainer.test(model, data(), ckpt_path="made.ckpt", weights_only=True, verbose=False)
     assert curves.overall_seconds == seconds
 
 
@@ -232,72 +209,34 @@ def test_the_first_of_two_processes_goes_on_with_the_sums_of_both() -> None:
     assert states[0]["sums"] == states[1]["sums"] == total
 
 
-def _spoilt(model: MLP, at: int, what: str) -> MLP:
-    """Makes the loss that the curves see, or the gradient of a layer, not finite at a step."""
-    step = model.training_step
+def test_without_the_check_a_training_goes_on(fit: Fit) -> None:
+    class Spoilt(MLP):
+        def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+            if self.global_step == 2:
+                self.network[3].weight.register_hook(lambda gradient: gradient * float("inf"))
+            return super().training_step(batch, batch_idx)
 
-    def training_step(batch: Any, batch_idx: int) -> dict[str, Tensor]:
-        outputs = step(batch, batch_idx)
-        if model.global_step + 1 == at and what == "loss":
-            outputs["loss"] = outputs["loss"] + float("nan") * outputs["loss"].detach()
-        if model.global_step + 1 == at and what == "gradient":
-            model.network[3].weight.register_hook(lambda gradient: gradient * float("inf"))
-        return outputs
-
-    model.training_step = training_step  # type: ignore[method-assign]
-    return model
-
-
-@pytest.mark.parametrize(
-    ("what", "message"),
-    [
-        ("loss", r"step 7: the loss is not finite \(all weights are finite; lr 0.002\)"),
-        ("gradient", r"step 8: the loss is not finite \(first in network.1.weight of 4; lr"),
-    ],
-)
-def test_what_is_not_finite_is_found_at_the_next_point_and_its_step_is_named(
-    tree: Path, what: str, message: str, record: Any
-) -> None:
-    model = _spoilt(MLP(num_classes=3), 7, what)
-    options = {"callbacks": [Curves(stop_if_not_finite=True)], "log_every_n_steps": 5}
-    with pytest.raises(NotFiniteError, match=message):
-        _trainer(max_steps=12, logger=record, **options).fit(model, _data(tree))
-    assert [point["step"] for point in record.points] == [1, 5]
-
-
-def test_weights_that_are_not_finite_are_found_by_a_check_between_points(tree: Path) -> None:
-    curves = Curves()
-    check = _At(7, lambda trainer, model: curves.check_finite(trainer))
-    trainer = _trainer(max_steps=12, callbacks=[curves, check], log_every_n_steps=5)
-    with pytest.raises(
-        NotFiniteError, match=r"step 7: weights are not finite \(first in network.3"
-    ):
-        trainer.fit(_spoilt(MLP(num_classes=3), 7, "gradient"), _data(tree))
-
-
-def test_without_the_check_a_training_goes_on(tree: Path) -> None:
-    trainer = _trainer(max_steps=8, log_every_n_steps=1)
-    trainer.fit(_spoilt(MLP(num_classes=3), 3, "gradient"), _data(tree))
+    trainer = fit(Spoilt(num_classes=3), steps=8, log_every_n_steps=1)
     assert trainer.global_step == 8
     assert trainer.callback_metrics["loss/train"].isnan()
 
 
-def test_a_training_step_without_logits_is_refused_by_its_model_s_name(tree: Path) -> None:
+def test_a_training_step_without_logits_is_refused_by_its_model_s_name(fit: Fit) -> None:
     class Own(MLP):
         def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # type: ignore[override]
             return super().training_step(batch, batch_idx)["loss"]
 
     with pytest.raises(UserError, match=r"Own\.training_step: expected a dictionary with loss and"):
-        _trainer(max_steps=1).fit(Own(num_classes=3), _data(tree))
+        fit(Own(num_classes=3))
 
 
 @pytest.mark.filterwarnings("ignore:`training_step` returned `None`")
-def test_a_step_that_is_skipped_counts_nothing(tree: Path, record: Any) -> None:
+def test_a_step_that_is_skipped_counts_nothing(fit: Fit, record: Any) -> None:
     class Skipping(MLP):
         def training_step(self, batch: Any, batch_idx: int) -> Any:
             return super().training_step(batch, batch_idx) if batch_idx else None
 
     watch = _Recompute()
-    trainer = _trainer(max_steps=3, logger=record, callbacks=[watch], log_every_n_steps=1)
-    trainer.fit(Skipping(num_classes=3), _data(tree))
+    options = {"logger": record, "callbacks": [watch], "log_every_n_steps": 1}
+    fit(Skipping(num_classes=3), steps=3, **options)
     assert [point["loss/train"] for point in record.points] == pytest.approx(watch.losses[1:])

@@ -34,6 +34,12 @@ class _Unrecorded(StepGraph):
         return self._step(images, labels)
 
 
+def _replay_unrecorded(monkeypatch: pytest.MonkeyPatch, can_replay: Any) -> None:
+    monkeypatch.setattr(fast, "StepGraph", _Unrecorded)
+    monkeypatch.setattr(_Unrecorded, "made", [])
+    monkeypatch.setattr(FastClassifier, "can_replay", can_replay)
+
+
 class _Watch(Callback):
     def __init__(self) -> None:
         self.norms: list[float] = []
@@ -59,9 +65,7 @@ def test_the_whole_step_is_what_lightning_does(
     fit, monkeypatch: pytest.MonkeyPatch, kind: type[FastClassifier]
 ) -> None:
     usual, norms = _train(fit, kind)
-    monkeypatch.setattr(fast, "StepGraph", _Unrecorded)
-    monkeypatch.setattr(FastClassifier, "can_replay", True)
-    monkeypatch.setattr(_Unrecorded, "made", [])
+    _replay_unrecorded(monkeypatch, True)
     ours, seen = _train(fit, kind)
     assert seen == norms
     assert len(norms) == 6
@@ -70,20 +74,10 @@ def test_the_whole_step_is_what_lightning_does(
     assert len(_Unrecorded.made) == (2 if kind is FastCNN else 1)  # small images, then whole ones
 
 
-def test_there_is_nothing_to_replay_on_the_cpu(fit) -> None:
-    model = FastMLP(num_classes=3, **SMALL[FastMLP])  # type: ignore[arg-type]
-    watch = _Watch()
-    fit(model, callbacks=[watch])
-    assert model.cuda_graphs
-    assert watch.replayed == [False] * 4
-
-
 def test_a_second_training_is_recorded_anew_even_if_the_first_one_broke_off(
     fit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fast, "StepGraph", _Unrecorded)
-    monkeypatch.setattr(FastClassifier, "can_replay", True)
-    monkeypatch.setattr(_Unrecorded, "made", [])
+    _replay_unrecorded(monkeypatch, True)
     model = FastMLP(num_classes=3, **SMALL[FastMLP])  # type: ignore[arg-type]
 
     class Stop(Callback):
@@ -119,23 +113,23 @@ def test_what_a_graph_cannot_do_is_not_replayed(
 ) -> None:
     facts: dict[str, Any] = {"accumulate_grad_batches": 1, "gradient_clip_val": None}
     facts |= {"precision": "bf16-mixed", "strategy": SingleDeviceStrategy(device="cpu")}
-    facts |= {"device": torch.device("cuda"), "cuda_graphs": True, "anomalies": False, **change}
+    facts |= {"device": torch.device("cuda"), "anomalies": False, **change}
+    given = {name: facts.pop(name) for name in {"cuda_graphs"} & facts.keys()}  # usually not given
 
     class Model(FastMLP):
         trainer = SimpleNamespace(**facts)
 
     for name in {"configure_gradient_clipping", "device"} & facts.keys():
         monkeypatch.setattr(Model, name, facts[name])
-    model = Model(num_classes=3, cuda_graphs=facts["cuda_graphs"], **SMALL[FastMLP])  # type: ignore[arg-type]
+    model = Model(num_classes=3, **given, **SMALL[FastMLP])  # type: ignore[arg-type]
     with torch.autograd.set_detect_anomaly(facts["anomalies"]):
         assert model.can_replay is expected
 
 
 def test_a_trainer_that_changes_its_mind_is_followed(fit, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast, "StepGraph", _Unrecorded)
     model = FastMLP(num_classes=3, **SMALL[FastMLP])  # type: ignore[arg-type]
     watch = _Watch()
-    monkeypatch.setattr(FastClassifier, "can_replay", property(lambda self: self.global_step < 2))
+    _replay_unrecorded(monkeypatch, property(lambda self: self.global_step < 2))
     fit(model, callbacks=[watch])
     assert watch.replayed == [True, True, False, False]
 

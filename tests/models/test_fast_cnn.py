@@ -29,9 +29,7 @@ def test_biases_filters_and_head_have_their_own_rates_that_fall_to_the_end(fit) 
     trainer = fit(model, steps=4)
     filters, biases, head = trainer.optimizers[0].param_groups
     assert [p.ndim for p in filters["params"]] == [4] * 4
-    assert filters["orthogonal"]
     assert [p.ndim for p in biases["params"]] == [1] * 4  # the scales are not trained
-    assert not biases["orthogonal"]
     assert head["params"][0] is model.network.head.weight
     rates = [group["lr"] for group in (filters, biases, head)]
     assert rates == pytest.approx([0.025, 0.05, 0.1])  # a quarter: the last of four steps
@@ -40,7 +38,7 @@ def test_biases_filters_and_head_have_their_own_rates_that_fall_to_the_end(fit) 
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "sgd"])
-def test_a_step_at_the_highest_rate_takes_the_same_share_off_whatever_the_rate(
+def test_a_step_at_the_highest_rate_takes_the_same_share_off_and_muon_alone_is_orthogonal(
     fit, optimizer: str
 ) -> None:
     rates = {"lr": 0.1, "bias_lr": 2.0, "head_lr": 0.004}
@@ -49,6 +47,7 @@ def test_a_step_at_the_highest_rate_takes_the_same_share_off_whatever_the_rate(
     shares = [group["initial_lr"] * group["weight_decay"] for group in groups]
     assert shares == pytest.approx([0.003] * 3)
     assert [group["initial_lr"] for group in groups] == list(rates.values())
+    assert [group["orthogonal"] for group in groups] == [optimizer == "muon", False, False]
 
 
 def test_logits_begin_near_zero() -> None:
@@ -119,8 +118,3 @@ def test_without_whitening_the_first_layer_is_trained(fit) -> None:
     assert not torch.equal(model.network.first.weight, before)
     trained = sum(len(group["params"]) for group in trainer.optimizers[0].param_groups)
     assert trained == sum(p.requires_grad for p in model.parameters())
-
-
-def test_sgd_leaves_the_filters_as_they_are(fit) -> None:
-    trainer = fit(FastCNN(widths=[4], num_classes=3, optimizer="sgd", lr=0.1))
-    assert not any(group["orthogonal"] for group in trainer.optimizers[0].param_groups)

@@ -28,17 +28,12 @@ def _run(model: type, tree: Path, *words: str) -> LightningCLI:
     return LightningCLI(model, CIFAR10DataModule, args=[*words])
 
 
-def test_lightning_cli_trains_a_model(tree: Path) -> None:
+def test_lightning_cli_trains_a_model_whose_checkpoint_can_be_evaluated(tree: Path) -> None:
     words = ["--trainer.max_steps=3", "--model.hidden_units=[7]", "--model.num_classes=3"]
     cli = _run(MLP, tree, *words, "--data.augment=[flip]", "--data.val_size=0")
     assert cli.trainer.global_step == 3
     assert cli.model.network[1].out_features == 7
     assert cli.datamodule.evaluates_on_test
-
-
-def test_a_checkpoint_of_lightning_cli_can_be_evaluated(tree: Path) -> None:
-    words = ["--trainer.max_steps=1", "--model.hidden_units=[7]", "--model.num_classes=3"]
-    cli = _run(MLP, tree, *words)
     cli.trainer.save_checkpoint("made.ckpt")
     images = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
     assert load_classifier("made.ckpt")(images).equal(cli.model.eval()(images))

@@ -1,6 +1,7 @@
 """Every model of the registry: its shape, its settings, and what Lightning can do with it."""
 
 import inspect
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from cifar_lab.models import (
 )
 from cifar_lab.models.cnn import CNNNetwork
 from cifar_lab.models.meter import TrainingMeter
-from cifar_lab.models.mlp import REPORT_STD, MLPNetwork
+from cifar_lab.models.mlp import MLPNetwork
 from cifar_lab.optimizers.muon import Muon
 
 MODELS = pytest.mark.parametrize("name", REGISTRY)
@@ -50,60 +51,55 @@ def _small(name: str, **settings) -> ImageClassifier:
     return REGISTRY[name](**{"num_classes": 3, **small, **settings})
 
 
-def _trainer(**options) -> Trainer:
-    quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
-    options = {"max_steps": 4, "log_every_n_steps": 1, **dict.fromkeys(quiet, False), **options}
-    return Trainer(accelerator="cpu", **options)
+@pytest.fixture
+def fit(trainer, data) -> Callable[..., Trainer]:
+    """Trains a model on the small tree, with evaluations of held-out images."""
 
+    def run(model: ImageClassifier, given: CIFAR10DataModule | None = None, **options) -> Trainer:
+        ours = trainer(**{"max_steps": 4, "log_every_n_steps": 1, **options})
+        ours.fit(model, given or data(val_size=None))
+        return ours
 
-def _data(tree: Path, **options) -> CIFAR10DataModule:
-    return CIFAR10DataModule(tree, **{"batch_size": 20, **options})
-
-
-@MODELS
-def test_a_model_maps_raw_images_to_logits(name: str) -> None:
-    model = _small(name)
-    logits = model(torch.randint(0, 256, (5, 3, 32, 32)).byte())
-    assert logits.shape == (5, 3)
-    assert torch.isfinite(logits).all()
+    return run
 
 
 @MODELS
-def test_training_lowers_the_loss(name: str, tree: Path) -> None:
+def test_training_lowers_the_loss(name: str, fit, data) -> None:
     seed_everything(0, verbose=False)
     model = _small(name, lr={"numpy_mlp": 1e-2, "fast_cnn": 0.1, "fast_mlp": 5e-3}.get(name, 1e-3))
-    data, trainer = _data(tree, val_size=0), _trainer(max_steps=30, limit_val_batches=0)
     losses = []
     model.on_train_batch_end = lambda outputs, batch, batch_idx: losses.append(
         outputs["loss"].item()
     )
-    trainer.fit(model, data)
+    trainer = fit(model, data(), max_steps=30, limit_val_batches=0)
     assert len(losses) == 30 == trainer.global_step
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
 @MODELS
-def test_a_checkpoint_rebuilds_the_model_without_being_told_anything(name: str, tree: Path) -> None:
-    model, data = _small(name, **COMPUTED.get(name, {})), _data(tree)
-    trainer = _trainer()
-    trainer.fit(model, data)
-    trainer.save_checkpoint("model.ckpt")
+def test_a_checkpoint_rebuilds_the_model_without_being_told_anything(
+    name: str, fit, tree: Path
+) -> None:
+    model = _small(name, **COMPUTED.get(name, {}))
+    fit(model).save_checkpoint("model.ckpt")
     content = torch.load("model.ckpt", weights_only=True)  # plain values and tensors only
     assert "numpy" not in repr(content["hyper_parameters"])
     assert str(tree) not in repr({k: v for k, v in content.items() if k != "state_dict"})
     loaded = REGISTRY[name].load_from_checkpoint("model.ckpt", weights_only=True)
     assert loaded.class_names == ("bird", "cat", "frog")
-    assert loaded.normalize.filled
+    computed = [layer.filled for layer in loaded.modules() if hasattr(layer, "filled")]
+    assert computed
+    assert all(computed)
     images = torch.randint(0, 256, (6, 3, 32, 32)).byte()
     torch.testing.assert_close(loaded.eval()(images), model.eval()(images), rtol=0, atol=0)
 
 
 @MODELS
-def test_the_same_seed_gives_the_same_weights_bit_for_bit(name: str, tree: Path) -> None:
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(name: str, fit, data) -> None:
     def weights(seed: int) -> torch.Tensor:
         seed_everything(seed, verbose=False)
         model = _small(name, **COMPUTED.get(name, {}))
-        _trainer(max_steps=8).fit(model, _data(tree, seed=seed, augment=["flip", "crop"]))
+        fit(model, data(val_size=None, seed=seed, augment=["flip", "crop"]), max_steps=8)
         return torch.cat([p.detach().flatten() for p in model.parameters()])
 
     first, again, other = weights(1), weights(1), weights(2)
@@ -112,27 +108,13 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(name: str, tree: Path)
 
 
 @MODELS
-def test_another_number_of_classes_is_refused_with_both(name: str, tree: Path) -> None:
+def test_another_number_of_classes_is_refused_with_both(name: str, fit) -> None:
     with pytest.raises(UserError, match="the model has 10 classes, the data have 3"):
-        _trainer().fit(REGISTRY[name](), _data(tree))
-
-
-def test_overfit_batches_sees_the_same_two_batches_every_epoch(tree: Path) -> None:
-    seen: list[tuple] = []
-
-    class Watched(MLP):
-        def training_step(self, batch, batch_idx):
-            seen.append((batch_idx, batch[0].sum().item(), *batch[1].tolist()))
-            return super().training_step(batch, batch_idx)
-
-    _trainer(max_steps=6, overfit_batches=2).fit(Watched(num_classes=3), _data(tree))
-    assert seen[0:2] == seen[2:4] == seen[4:6]
-    assert seen[0] != seen[1]
-    assert set(seen[0][2:]) == {0, 1, 2}  # though the tree lists its images class by class
+        fit(REGISTRY[name]())
 
 
 @pytest.mark.parametrize("val_size", [0, 30])
-def test_a_few_batches_of_an_evaluation_are_of_all_classes(val_size: int, tree: Path) -> None:
+def test_a_few_batches_of_an_evaluation_are_of_all_classes(val_size: int, fit, data) -> None:
     seen: list[set[int]] = []
 
     class Watched(MLP):
@@ -140,8 +122,8 @@ def test_a_few_batches_of_an_evaluation_are_of_all_classes(val_size: int, tree: 
             seen.append(set(batch[1].tolist()))
             return super().validation_step(batch, batch_idx)
 
-    data = _data(tree, eval_batch_size=15, val_size=val_size)
-    _trainer(max_steps=1, limit_val_batches=1).fit(Watched(num_classes=3), data)
+    given = data(eval_batch_size=15, val_size=val_size)
+    fit(Watched(num_classes=3), given, max_steps=1, limit_val_batches=1)
     assert seen == [{0, 1, 2}]
 
 
@@ -158,59 +140,53 @@ def test_a_few_batches_of_an_evaluation_are_of_all_classes(val_size: int, tree: 
         ({"precision": "64-true"}, 4),
     ],
 )
-def test_the_usual_options_of_the_trainer_work(options: dict, steps: int, tree: Path) -> None:
-    trainer = _trainer(**options)
-    trainer.fit(MLP(num_classes=3), _data(tree))
-    assert trainer.global_step == steps
+def test_the_usual_options_of_the_trainer_work(options: dict, steps: int, fit) -> None:
+    assert fit(MLP(num_classes=3), **options).global_step == steps
 
 
 def test_barebones_works_and_reads_nothing_back_from_the_device(
-    tree: Path, monkeypatch: pytest.MonkeyPatch
+    data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(TrainingMeter, "sums", lambda meter: pytest.fail("sums were read"))
     trainer = Trainer(accelerator="cpu", barebones=True, max_steps=3)
-    trainer.fit(MLP(num_classes=3), _data(tree))
+    trainer.fit(MLP(num_classes=3), data())
     assert trainer.global_step == 3
 
 
-def test_a_trainer_that_logs_nothing_writes_no_training_curves(tree: Path) -> None:
+def test_a_trainer_that_logs_nothing_writes_no_training_curves(fit) -> None:
     logger = CSVLogger("logs")
-    Trainer(accelerator="cpu", max_epochs=1, log_every_n_steps=0, logger=logger).fit(
-        MLP(num_classes=3), _data(tree)
-    )
+    fit(MLP(num_classes=3), max_steps=-1, max_epochs=1, log_every_n_steps=0, logger=logger)
     written = (Path(logger.log_dir) / "metrics.csv").read_text()
     assert "acc/val" in written
     assert "loss/train" not in written
 
 
-def test_evaluation_counts_every_image_once_and_predicts_in_order(tree: Path) -> None:
-    data = _data(tree, eval_batch_size=7)
-    model, trainer = _small("mlp"), _trainer()
-    trainer.fit(model, data)
-    trainer.test(model, data, verbose=False)
+def test_evaluation_counts_every_image_once_and_predicts_in_order(fit, data) -> None:
+    model, given = _small("mlp"), data(eval_batch_size=7)
+    trainer = fit(model, given)
+    trainer.test(model, given, verbose=False)
     counted, loss = (trainer.callback_metrics[f"{name}/test"].item() for name in ("acc", "loss"))
-    probabilities = torch.cat(trainer.predict(model, data))
+    probabilities = torch.cat(trainer.predict(model, given))
     torch.testing.assert_close(probabilities.sum(1), torch.ones(45))
-    right = (probabilities.argmax(1).numpy() == data.image_set.test_labels).mean()
+    right = (probabilities.argmax(1).numpy() == given.image_set.test_labels).mean()
     assert counted == pytest.approx(right, abs=1e-6)
-    expected = F.nll_loss(probabilities.log(), torch.from_numpy(data.image_set.test_labels))
+    expected = F.nll_loss(probabilities.log(), torch.from_numpy(given.image_set.test_labels))
     assert loss == pytest.approx(expected.item(), rel=1e-4)  # also of a smaller last batch
 
 
-def test_the_loss_of_an_evaluation_is_a_mean_in_float32_also_in_bf16(tree: Path) -> None:
-    data = _data(tree, eval_batch_size=1)  # 45 sums, of which bf16 would lose digits
-    model = _small("mlp")
-    trainer = _trainer(precision="bf16-true")
-    trainer.test(model, data, verbose=False)
-    images, labels = data.image_set.test_images, data.image_set.test_labels
+def test_the_loss_of_an_evaluation_is_a_mean_in_float32_also_in_bf16(trainer, data) -> None:
+    given = data(eval_batch_size=1)  # 45 sums, of which bf16 would lose digits
+    model, ours = _small("mlp"), trainer(precision="bf16-true")
+    ours.test(model, given, verbose=False)
+    images, labels = given.image_set.test_images, given.image_set.test_labels
     with torch.no_grad():
         logits = model.bfloat16()(torch.from_numpy(images)).float()
     expected = F.cross_entropy(logits, torch.from_numpy(labels)).item()
-    assert trainer.callback_metrics["loss/test"].item() == pytest.approx(expected, rel=1e-3)
+    assert ours.callback_metrics["loss/test"].item() == pytest.approx(expected, rel=1e-3)
     assert model.eval_loss.mean_value.dtype == torch.float32
 
 
-def test_a_monitor_of_lightning_can_follow_our_metrics(tree: Path) -> None:
+def test_a_monitor_of_lightning_can_follow_our_metrics(fit) -> None:
     seen = []
 
     class Noting(Callback):
@@ -219,10 +195,8 @@ def test_a_monitor_of_lightning_can_follow_our_metrics(tree: Path) -> None:
                 seen.append(trainer.callback_metrics["acc/val"].item())
 
     monitor = ModelCheckpoint("top", monitor="acc/val", mode="max", filename="top")
-    trainer = _trainer(
-        callbacks=[Noting(), monitor], enable_checkpointing=True, max_epochs=4, max_steps=-1
-    )
-    trainer.fit(_small("mlp"), _data(tree))
+    options = {"callbacks": [Noting(), monitor], "enable_checkpointing": True}
+    fit(_small("mlp"), max_epochs=4, max_steps=-1, **options)
     assert len(seen) == 4
     assert monitor.best_model_score == pytest.approx(max(seen))
     assert Path("top", "top.ckpt").exists()
@@ -282,18 +256,17 @@ def test_the_cnn_is_the_one_of_the_report() -> None:
     assert isinstance(network[-1], nn.Linear)
 
 
-def test_the_report_init_is_that_of_the_numpy_mlp() -> None:
-    first = MLP(init="report").network[1]
-    assert first.weight.std().item() == pytest.approx(1e-4, rel=0.02)
-    assert torch.all(first.bias == 0)
-
-
-@pytest.mark.parametrize(("init", "layer"), [("report_first", 1), ("report_last", 3)])
-def test_one_layer_alone_begins_as_the_report_has_it(init: str, layer: int) -> None:
+@pytest.mark.parametrize(
+    ("init", "layers"), [("report", [1, 3]), ("report_first", [1]), ("report_last", [3])]
+)
+def test_both_layers_or_one_alone_begin_as_the_report_has_them(
+    init: str, layers: list[int]
+) -> None:
     torch.manual_seed(0)
     usual = MLP()
-    nn.init.normal_(usual.network[layer].weight, std=REPORT_STD)
-    nn.init.zeros_(usual.network[layer].bias)
+    for layer in layers:
+        nn.init.normal_(usual.network[layer].weight, std=1e-4)
+        nn.init.zeros_(usual.network[layer].bias)
     torch.manual_seed(0)
     ours = MLP(init=init)
     for name, value in usual.state_dict().items():
@@ -327,23 +300,19 @@ def test_the_form_of_batch_normalization_is_that_of_the_setting(kind: str) -> No
         model.load_state_dict(model_class(batchnorm="native").state_dict(), strict=True)
 
 
-def test_a_checkpoint_names_a_class_of_somebody_else_with_its_module(tree: Path) -> None:
+def test_a_checkpoint_names_a_class_of_somebody_else_with_its_module(fit) -> None:
     class Own(MLP):
         pass
 
     for model, name in ((MLP(num_classes=3), "MLP"), (Own(num_classes=3), f"{__name__}:")):
-        trainer = _trainer(max_steps=1)
-        trainer.fit(model, _data(tree))
-        trainer.save_checkpoint("model.ckpt")
+        fit(model, max_steps=1).save_checkpoint("model.ckpt")
         added = torch.load("model.ckpt", weights_only=True)["cifar_lab"]
         assert added["model"].startswith(name)
         assert added["model"].endswith(type(model).__qualname__)
 
 
 def test_a_cnn_works_in_the_layout_that_is_fast() -> None:
-    model = CNN()
-    weight = model.network[0].weight
-    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert CNN().network[0].weight.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("name", ["fast_cnn", "fast_mlp"])
@@ -360,15 +329,14 @@ def test_label_smoothing_is_of_training_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in REGISTRY if name != "numpy_mlp"])
-def test_settings_of_the_optimizer_reach_it(name: str, tree: Path) -> None:
+def test_settings_of_the_optimizer_reach_it(name: str, fit) -> None:
     parameters = inspect.signature(REGISTRY[name]).parameters
     given = {"lr": 0.037, "weight_decay": 0.0125, "momentum": 0.625}
     model = _small(name, **{key: value for key, value in given.items() if key in parameters})
-    trainer = _trainer(max_steps=1)
-    trainer.fit(model, _data(tree))
-    first = trainer.optimizers[0].param_groups[0]
+    (optimizer,) = fit(model, max_steps=1).optimizers
+    first = optimizer.param_groups[0]
     assert first.get("initial_lr", first["lr"]) == 0.037
-    if isinstance(trainer.optimizers[0], Muon):
+    if isinstance(optimizer, Muon):
         assert first["momentum"] == 0.625
         assert first["weight_decay"] == pytest.approx(0.0125 / 0.037)  # see FastClassifier
     elif "weight_decay" in parameters:

@@ -1,6 +1,5 @@
 """Models and data in Trainers of other people: plain loaders, other callbacks and limits."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +9,6 @@ from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cifar_lab import CIFAR10DataModule
 from cifar_lab.errors import UserError
 from cifar_lab.models import MLP, FastCNN, FastMLP
 from cifar_lab.models.curves import Curves
@@ -26,20 +24,10 @@ SMALL: dict[type, dict[str, Any]] = {
 }
 
 
-def _trainer(**options: Any) -> Trainer:
-    quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
-    return Trainer(accelerator="cpu", **{**dict.fromkeys(quiet, False), **options})
-
-
-def _data(tree: Path, **options: Any) -> CIFAR10DataModule:
-    return CIFAR10DataModule(tree, batch_size=20, val_size=0, **options)
-
-
 @pytest.mark.parametrize("kind", SMALL)
-def test_weights_can_be_averaged(kind: type, tree: Path) -> None:
+def test_weights_can_be_averaged(kind: type, fit) -> None:
     model = kind(num_classes=3, **SMALL[kind])
-    average = WeightAveraging(device="cpu")
-    _trainer(max_steps=3, callbacks=[average]).fit(model, _data(tree))
+    fit(model, steps=3, callbacks=[WeightAveraging(device="cpu")])
     assert model.normalize.filled == 1
     assert torch.isfinite(model(torch.zeros(2, 3, 32, 32, dtype=torch.uint8))).all()
 
@@ -62,35 +50,35 @@ class _Foreign(LightningModule):
         return torch.optim.SGD(self.parameters(), 0.01)
 
 
-def test_a_foreign_model_with_an_example_is_summarised_and_trained(tree: Path) -> None:
-    trainer = _trainer(max_steps=2, enable_model_summary=True)
-    trainer.fit(_Foreign(), _data(tree, normalize=True))
-    assert trainer.global_step == 2
+def test_a_foreign_model_with_an_example_is_summarised_and_trained(trainer, data) -> None:
+    ours = trainer(max_steps=2, enable_model_summary=True)
+    ours.fit(_Foreign(), data(normalize=True))
+    assert ours.global_step == 2
 
 
 @FAST
 def test_nothing_is_trained_behind_a_random_first_layer(
-    kind: type[FastClassifier], tree: Path
+    kind: type[FastClassifier], trainer, data
 ) -> None:
-    data = _data(tree)
-    data.setup()
+    given = data()
+    given.setup()
     computed = {} if kind is FastCNN else {"components": 6}
     model = kind(num_classes=3, **{**SMALL[kind], **computed})
     with pytest.raises(UserError, match="its first layer is computed from the training images"):
-        _trainer(max_steps=1).fit(model, data.train_dataloader())
+        trainer(max_steps=1).fit(model, given.train_dataloader())
     trained = {"whitening": False} if kind is FastCNN else {}
-    trainer = _trainer(max_steps=1)
-    trainer.fit(kind(num_classes=3, **SMALL[kind], **trained), data.train_dataloader())
-    assert trainer.global_step == 1
+    ours = trainer(max_steps=1)
+    ours.fit(kind(num_classes=3, **SMALL[kind], **trained), given.train_dataloader())
+    assert ours.global_step == 1
 
 
 @FAST
 @pytest.mark.parametrize("limit", [{"max_time": {"minutes": 1}}, {"max_epochs": -1}])
 def test_rates_without_a_known_end_are_refused(
-    kind: type[FastClassifier], limit: dict[str, Any], tree: Path
+    kind: type[FastClassifier], limit: dict[str, Any], fit
 ) -> None:
     with pytest.raises(UserError, match="give the Trainer max_steps or max_epochs"):
-        _trainer(**limit).fit(kind(num_classes=3, **SMALL[kind]), _data(tree))
+        fit(kind(num_classes=3, **SMALL[kind]), steps=-1, **limit)
 
 
 class _Stop(Callback):
@@ -101,12 +89,10 @@ class _Stop(Callback):
             raise RuntimeError("stopped")
 
 
-def test_a_second_training_begins_with_empty_sums(
-    tree: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model, data, curves = MLP(num_classes=3), _data(tree), Curves()
+def test_a_second_training_begins_with_empty_sums(fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, curves = MLP(num_classes=3), Curves()
     with pytest.raises(RuntimeError, match="stopped"):
-        _trainer(max_steps=5, log_every_n_steps=50, callbacks=[curves, _Stop()]).fit(model, data)
+        fit(model, steps=5, log_every_n_steps=50, callbacks=[curves, _Stop()])
     assert curves.meter.sums()[2] == 40  # of two steps behind the point of the first one
     counts, write = [], curves._write_point
 
@@ -115,18 +101,18 @@ def test_a_second_training_begins_with_empty_sums(
         write(trainer, epoch)
 
     monkeypatch.setattr(curves, "_write_point", watched)
-    _trainer(max_steps=5, log_every_n_steps=50, callbacks=[curves]).fit(model, data)
+    fit(model, steps=5, log_every_n_steps=50, callbacks=[curves])
     assert counts == [20, 80]
 
 
 @pytest.mark.filterwarnings("ignore:The number of training batches")
-def test_the_last_point_of_a_run_that_ends_early_is_of_its_epoch(tree: Path, record: Any) -> None:
+def test_the_last_point_of_a_run_that_ends_early_is_of_its_epoch(fit, record: Any) -> None:
     class End(Callback):
         def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
             trainer.should_stop = trainer.current_epoch == 1
 
-    trainer = _trainer(max_epochs=9, log_every_n_steps=50, callbacks=[End()], logger=record)
-    trainer.fit(MLP(num_classes=3), _data(tree))
+    options = {"log_every_n_steps": 50, "callbacks": [End()], "logger": record}
+    trainer = fit(MLP(num_classes=3), steps=-1, max_epochs=9, **options)
     assert trainer.global_step == 12
     points = [(point["step"], point["epoch"]) for point in record.points if "epoch" in point]
     assert points == [(1, 0), (12, 1)]

@@ -47,11 +47,10 @@ def failures(case, rng, dtype=np.float64):
     return [row for row in check_gradients(case, rng, dtype) if not row.passed]
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("name", cases.CASES)
-def test_layer_agrees_with_autograd_and_central_differences(name, dtype):
+@pytest.mark.parametrize("name", cases.CASES)  # in float64 see test_check_gradients.py
+def test_layer_agrees_with_autograd_and_central_differences_in_float32(name):
     rng = np.random.default_rng(0)
-    assert not failures(cases.CASES[name](rng), rng, dtype)
+    assert not failures(cases.CASES[name](rng), rng, np.float32)
 
 
 @pytest.mark.parametrize("build", SIZES, ids=lambda build: build.__name__)

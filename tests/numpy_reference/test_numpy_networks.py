@@ -123,8 +123,7 @@ def test_mlp_has_the_gradients_of_torch_at_each_step_from_torch_initialisation()
     assert peak > 10  # the peak is there
 
 
-@pytest.fixture(scope="module")
-def cnn_pair():
+def test_cnn_has_the_layers_of_the_report_and_the_loss_and_every_gradient_of_torch():
     rng = np.random.default_rng(0)
     network, torch_network = CNN(WIDTH, rng=0), report_cnn(WIDTH)
     for _, layer in network:  # a gamma of 1 and a beta of 0 would hide mistakes
@@ -132,39 +131,16 @@ def cnn_pair():
             layer.params[key] = rng.uniform(0.5, 1.5, layer.params[key].shape)
     copy_to_torch(network, torch_network)
     x, targets = rng.normal(size=(6, 3, 32, 32)), rng.integers(0, 10, 6)
-    return network, torch_network, losses(network, torch_network, x, targets)
-
-
-def test_cnn_has_the_layers_of_the_report(cnn_pair):
-    network, torch_network, _ = cnn_pair
+    ours, theirs = losses(network, torch_network, x, targets)
     parameters = list(pairs(network, torch_network))
     assert len(network.layers) == len(torch_network)
     assert len(parameters) == len(list(torch_network.parameters()))
-    assert all(layer.params[key].shape == tensor.shape for _, layer, key, tensor in parameters)
-
-
-def test_cnn_has_the_loss_and_every_gradient_of_torch(cnn_pair):
-    network, torch_network, (ours, theirs) = cnn_pair
     assert ours == pytest.approx(theirs, rel=1e-10)
-    for name, layer, key, tensor in pairs(network, torch_network):
+    for name, layer, key, tensor in parameters:
+        assert layer.params[key].shape == tensor.shape, f"{name}.{key}"
         is_conv_bias = key == "bias" and layer.params["weight"].ndim == 4
         # Batch normalization takes a convolution's bias out again: its gradient is zero but for
         # rounding, so it is measured by the gradient of the weight beside it.
         like = layer.grads["weight" if is_conv_bias else key]
         error = np.linalg.norm(layer.grads[key] - tensor.grad.numpy())
         assert error <= 1e-10 * np.linalg.norm(like), f"{name}.{key}"
-
-
-def test_cnn_has_the_running_statistics_of_torch_and_its_output_in_evaluation(cnn_pair):
-    network, torch_network, _ = cnn_pair
-    x = np.random.default_rng(1).normal(size=(3, 3, 32, 32))
-    network.train(False)
-    ours, theirs = network.forward(x), torch_network.eval()(torch.tensor(x))
-    network.train()
-    torch_network.train()
-    np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-9, atol=1e-10)
-
-
-def test_cnn_of_another_image_size_raises_with_both_shapes():
-    with pytest.raises(ValueError, match=r"shape \(1, 32\); expected \(B, 8\)"):
-        CNN(1).forward(np.ones((1, 3, 64, 64)))

@@ -90,13 +90,6 @@ def test_batch_norm_of_one_value_gives_beta_no_gradient_and_no_running_variance(
     np.testing.assert_allclose(layer.running_mean, [0.3, 0.3], rtol=1e-6)
 
 
-def test_weight_norm_of_a_zero_direction_raises_with_the_unit():
-    layer = WeightNormLinear(3, 2, rng=0)
-    layer.params["v"][1] = 0
-    with pytest.raises(ValueError, match=r"v is zero for units \[1\]"):
-        layer.forward(np.ones((1, 3)))
-
-
 # How to build a layer, a shape it takes, one that it refuses, and the one that it then asks for.
 LAYERS = {
     "Linear": (lambda: Linear(3, 2), (4, 3), (4, 5), "(B, 3)"),
@@ -158,39 +151,46 @@ def test_backward_before_forward_raises(name):
         layer.backward(x)
 
 
-def test_list_in_place_of_an_array_raises():
-    with pytest.raises(TypeError, match="x is a list; expected a NumPy array"):
-        Linear(2, 2).forward([[1.0, 2.0]])
+def weight_norm_of_a_zero_direction():
+    layer = WeightNormLinear(3, 2, rng=0)
+    layer.params["v"][1] = 0
+    layer.forward(np.ones((1, 3)))
 
 
-@pytest.mark.parametrize(("targets", "message"), [
-    (np.array([0, 3]), "values from 0 to 3; expected 0 to 2"),
-    (np.array([-1, 0]), "values from -1 to 0; expected 0 to 2"),
-    (np.array([0.0, 1.0]), "dtype float64; expected integers"),
-    (np.array([0]), r"shape \(1,\); expected \(2,\)"),
-    (np.eye(3, dtype=int)[:2], r"shape \(2, 3\); expected \(2,\)"),
-    ([0, 1], "is a list; expected a NumPy array"),
+def loss_of(targets, shape=(2, 3)):
+    SoftmaxCrossEntropy().forward(np.zeros(shape), targets)
+
+
+EMPTY = r"has shape \(\d, \d\); expected at least one"
+
+
+@pytest.mark.parametrize(("error", "call", "message"), [
+    (ValueError, weight_norm_of_a_zero_direction, r"v is zero for units \[1\]"),
+    (TypeError, lambda: Linear(2, 2).forward([[1.0, 2.0]]), "x is a list; expected a NumPy array"),
+    (ValueError, lambda: loss_of(np.array([0, 3])), "values from 0 to 3; expected 0 to 2"),
+    (ValueError, lambda: loss_of(np.array([-1, 0])), "values from -1 to 0; expected 0 to 2"),
+    (ValueError, lambda: loss_of(np.array([0.0, 1.0])), "dtype float64; expected integers"),
+    (ValueError, lambda: loss_of(np.array([0])), r"shape \(1,\); expected \(2,\)"),
+    (ValueError, lambda: loss_of(np.eye(3, dtype=int)[:2]), r"shape \(2, 3\); expected \(2,\)"),
+    (TypeError, lambda: loss_of([0, 1]), "is a list; expected a NumPy array"),
+    (ValueError, lambda: CrossEntropy().forward(np.ones((2, 3)), np.ones(2)),
+     r"t has shape \(2,\); expected \(2, 3\)"),
+    (ValueError, lambda: CrossEntropy().forward(np.ones((0, 3)), np.ones((0, 3))), EMPTY),
+    (ValueError, lambda: loss_of(np.ones(0, int), shape=(0, 3)), EMPTY),
+    (ValueError, lambda: loss_of(np.ones(3, int), shape=(3, 0)), EMPTY),
+    (ValueError, lambda: BatchNorm(3).forward(np.ones((0, 3))), EMPTY),
+    (ValueError, lambda: Softmax().forward(np.ones((3, 0))), EMPTY),
+    (ValueError, lambda: MaxPool(3, 1).forward(np.ones((1, 1, 2, 2))),
+     r"\(1, 1, 2, 2\); expected H and W of 3 up"),
+    (ValueError, lambda: Dropout(0.5).forward(np.ones((2, 2)), np.ones(3, bool)),
+     r"mask has shape \(3,\).*expected \(2, 2\)"),
+    (ValueError, lambda: CNN(1).forward(np.ones((1, 3, 64, 64))),
+     r"shape \(1, 32\); expected \(B, 8\)"),
+    (RuntimeError, SGD(MLP(2, [], 2), lr=0.1).step, "call backward before step"),
 ])  # fmt: skip
-def test_wrong_targets_raise(targets, message):
-    with pytest.raises((ValueError, TypeError), match=message):
-        SoftmaxCrossEntropy().forward(np.zeros((2, 3)), targets)
-
-
-def test_cross_entropy_of_wrong_target_shape_raises_with_both_shapes():
-    with pytest.raises(ValueError, match=r"t has shape \(2,\); expected \(2, 3\)"):
-        CrossEntropy().forward(np.ones((2, 3)), np.ones(2))
-
-
-@pytest.mark.parametrize("empty", [
-    lambda: CrossEntropy().forward(np.ones((0, 3)), np.ones((0, 3))),
-    lambda: SoftmaxCrossEntropy().forward(np.ones((0, 3)), np.ones(0, int)),
-    lambda: SoftmaxCrossEntropy().forward(np.ones((3, 0)), np.ones(3, int)),
-    lambda: BatchNorm(3).forward(np.ones((0, 3))),
-    lambda: Softmax().forward(np.ones((3, 0))),
-])  # fmt: skip
-def test_empty_batch_raises_with_its_shape(empty):
-    with pytest.raises(ValueError, match=r"has shape \(\d, \d\); expected at least one"):
-        empty()
+def test_wrong_input_raises_with_what_came_and_what_was_expected(error, call, message):
+    with pytest.raises(error, match=message):
+        call()
 
 
 @pytest.mark.parametrize("build", [
@@ -215,21 +215,6 @@ def test_empty_batch_raises_with_its_shape(empty):
 def test_setting_out_of_range_raises(build):
     with pytest.raises(ValueError, match="expected"):
         build()
-
-
-def test_pooling_of_an_image_smaller_than_a_window_raises():
-    with pytest.raises(ValueError, match=r"\(1, 1, 2, 2\); expected H and W of 3 up"):
-        MaxPool(3, 1).forward(np.ones((1, 1, 2, 2)))
-
-
-def test_dropout_with_a_wrong_mask_raises():
-    with pytest.raises(ValueError, match=r"mask has shape \(3,\).*expected \(2, 2\)"):
-        Dropout(0.5).forward(np.ones((2, 2)), np.ones(3, bool))
-
-
-def test_step_before_backward_raises():
-    with pytest.raises(RuntimeError, match="call backward before step"):
-        SGD(MLP(2, [], 2), lr=0.1).step()
 
 
 def test_reference_imports_neither_torch_nor_lightning():

@@ -30,12 +30,3 @@ def test_every_step_of_a_run_learns(steps: int, warmup: float) -> None:
     rates = _rates(steps, warmup, steps + 3)
     assert all(0 < rate <= 1 for rate in rates)
     assert rates[steps:] == [rates[steps - 1]] * 3  # a run that is made longer goes on
-
-
-def test_groups_keep_their_proportion() -> None:
-    first, second = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
-    optimizer = torch.optim.SGD([{"params": [first]}, {"params": [second], "lr": 1.0}], lr=0.1)
-    schedule = triangle(optimizer, 4, 0.0)
-    optimizer.step()
-    schedule.step()
-    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.075, 0.75])

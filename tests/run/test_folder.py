@@ -1,8 +1,9 @@
 """The folder of a run: versions that count up, and a lock that ends with its process."""
 
-import subprocess
-import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from filelock import FileLock
@@ -20,25 +21,16 @@ def test_versions_count_up_and_leave_gaps_alone() -> None:
     assert run_folder.claim("logs", "cnn").version == "version_0"
 
 
-CLAIM = """
-import sys
-from cifar_lab.run.folder import claim
-print("ready", flush=True)
-sys.stdin.readline()
-print(claim("logs", "mlp").path)
-"""
+def _claim(ready: threading.Barrier) -> str:
+    ready.wait()
+    return run_folder.claim("logs", "mlp").version
 
 
-def test_twenty_processes_that_start_together_get_twenty_folders() -> None:
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    processes = [subprocess.Popen([sys.executable, "-c", CLAIM], **pipes) for _ in range(20)]
-    for process in processes:
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    folders = {process.communicate()[0].strip() for process in processes}
-    assert folders == {f"logs/mlp/version_{number}" for number in range(20)}
+def test_twenty_runs_that_start_together_get_twenty_folders() -> None:
+    ready = threading.Barrier(20)
+    with ThreadPoolExecutor(20) as pool:  # they share nothing but the file system, as processes do
+        versions = set(pool.map(_claim, 20 * [ready]))
+    assert versions == {f"version_{number}" for number in range(20)}
 
 
 def test_a_log_folder_that_cannot_be_written_is_named() -> None:
@@ -73,9 +65,6 @@ def test_a_lock_is_not_taken_through_a_link(folder: RunFolder) -> None:
 
 
 def test_without_locks_a_run_can_be_trained(folder: RunFolder, monkeypatch) -> None:
-    def refuse(lock: FileLock, **given: object) -> None:
-        raise NotImplementedError("no locks here")
-
-    monkeypatch.setattr(FileLock, "acquire", refuse)
+    monkeypatch.setattr(FileLock, "acquire", Mock(side_effect=NotImplementedError("no locks here")))
     with folder.locked(), folder.locked():
         pass

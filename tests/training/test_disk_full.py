@@ -17,8 +17,6 @@ from cifar_lab.cli.main import program
 from cifar_lab.run.metrics import MetricsCSV
 
 RUN = Path("logs/mlp/version_0")
-
-
 FEW = ["--hidden_units", "8", "--log_every", "5", "--progress", "none"]
 
 

@@ -17,9 +17,6 @@ from cifar_lab.plan import Plan
 from cifar_lab.training import fit, job
 from cifar_lab.training.memory import kept_memory
 
-only_glibc = pytest.mark.skipif(
-    platform.libc_ver()[0] != "glibc", reason="only glibc's malloc is told to keep memory"
-)
 # Page faults of filling a large block and freeing it, while memory is kept and afterwards. In a
 # process of its own: where others left large gaps in the heap, a block may lie in one of them.
 FAULTS = """
@@ -48,22 +45,14 @@ def _has_huge_pages() -> bool:
     return path.exists() and "[always]" in path.read_text()
 
 
-@pytest.fixture(scope="module")
-def faults() -> dict[str, int]:
-    """Pages of a block, and the faults of ten while memory is kept, and of one afterwards."""
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc is told")
+def test_a_block_is_not_mapped_again_while_memory_is_kept_and_goes_back_afterwards() -> None:
     words = [sys.executable, "-c", FAULTS]
-    return json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
-
-
-@only_glibc
-def test_a_block_that_is_asked_for_again_is_not_mapped_again(faults: dict[str, int]) -> None:
+    told = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    faults = json.loads(told)
     assert faults["kept"] < faults["pages"]
-
-
-@only_glibc
-@pytest.mark.skipif(_has_huge_pages(), reason="huge pages everywhere: a fault brings 2 MB")
-def test_afterwards_memory_goes_back_to_the_kernel(faults: dict[str, int]) -> None:
-    assert faults["after"] > 0.9 * faults["pages"]
+    if not _has_huge_pages():  # with which a fault brings 2 MB
+        assert faults["after"] > 0.9 * faults["pages"]
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
