@@ -31,6 +31,7 @@ COMMANDS = {
     "export": "write a trained model for other programs: ONNX, torch.export",
     "runs": "list the runs of a folder",
     "compare": "which of several runs is better, and whether that is shown",
+    "sweep": "search the best settings of a model, on the validation split",
     "report": "train the systems of the lab report; draw its figures and table",
     "speedrun": "accuracy of a recipe against its training time",
     "ablate": "what each part of a fast recipe contributes",

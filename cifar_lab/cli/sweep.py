@@ -53,13 +53,14 @@ def run(options: Any, given: Mapping[str, str], command: str) -> dict[str, Any]:
         from cifar_lab.experiments.space import parse_space
     except ImportError as error:
         raise UserError("a sweep needs Optuna: pip install 'cifar_lab[sweep]'") from error
+    plan = plan_of({"dashboard": "scalars", **given})
+    name = options.study or f"sweep_{plan.recipe.model.rpartition(':')[2]}"
+    space = parse_space(options.space, plan)
+
     from cifar_lab.experiments import sweep_page
     from cifar_lab.experiments.sweep import Sweep, work
     from cifar_lab.experiments.workers import share_of_machine, side_by_side
 
-    plan = plan_of({"dashboard": "scalars", **given})
-    name = options.study or f"sweep_{plan.recipe.model.rpartition(':')[2]}"
-    space = parse_space(options.space, plan)
     shared = (options.sampler, options.pruner, options.storage, command)
     sweep = Sweep(name, plan, space, options.space, options.seeds, options.trials, *shared)
     sweep.open()  # so that all is refused that can be, before the work begins

@@ -43,7 +43,7 @@ def parse_space(words: Sequence[str], plan: Plan) -> Space:
         if not equals or not text:
             expected = "expected NAME=LOW..HIGH, NAME=LOW..HIGH:log or NAME=CHOICE,CHOICE"
             raise UserError(f"{ORIGIN}{shown(word)}: {expected}")
-        known = RUN | plan.recipe.own
+        known = {**RUN, **plan.recipe.own}
         if name not in known:
             raise UserError(unknown_setting(name, known, plan.recipe.model, ORIGIN))
         if name in FIXED or (name in RUN and not RUN[name].decisive):

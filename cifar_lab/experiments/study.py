@@ -148,7 +148,8 @@ class Study:
 
     def _side_by_side(self, jobs: Mapping[int, Job]) -> dict[int, Run]:
         """Return the runs that worker processes have trained."""
-        workers, done = min(self.workers, len(jobs)), {}
+        workers = min(self.workers, len(jobs))
+        done: dict[int, Run] = {}
         alone = replace(self, variants={}, seeds=())
         alone.images = self.images
         plans = [(n, share_of_machine(plan, self.workers)) for n, (_, plan) in jobs.items()]

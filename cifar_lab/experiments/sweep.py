@@ -7,7 +7,9 @@ winner. Workers must share the folder; they may be on several machines.
 """
 
 import contextlib
+import os
 import socket
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -86,7 +88,7 @@ class Sweep:
     def __post_init__(self) -> None:
         if self.plan.settings.val_size == 0:
             raise UserError("--val_size 0: a sweep would select on the test set")
-        if self.sampler == "grid" and not self._is_grid:
+        if self.sampler == "grid" and self._choices.keys() != self.space.keys():
             raise UserError("--sampler grid: give choices such as lr=0.01,0.1 instead of a range")
 
     @property
@@ -95,15 +97,16 @@ class Sweep:
         return folder_of_runs(self.plan.settings.log_dir) / self.name
 
     @property
-    def _is_grid(self) -> bool:
-        return all(isinstance(one, CategoricalDistribution) for one in self.space.values())
+    def _choices(self) -> dict[str, list[Any]]:
+        found = self.space.items()
+        return {n: list(d.choices) for n, d in found if isinstance(d, CategoricalDistribution)}
 
     @property
     def size(self) -> int:
         """The number of trials; a grid has no more than its points."""
         if self.sampler != "grid":
             return self.trials
-        return min(self.trials, prod(len(one.choices) for one in self.space.values()))  # type: ignore[attr-defined]
+        return min(self.trials, prod(map(len, self._choices.values())))
 
     @cached_property
     def images(self) -> str:
@@ -157,8 +160,7 @@ class Sweep:
         """Return the sampler; a sweep that goes on must not draw the same values again."""
         seed = self.plan.settings.seed + 1000 * seen
         if self.sampler == "grid":
-            grid = {name: list(one.choices) for name, one in self.space.items()}  # type: ignore[attr-defined]
-            return optuna.samplers.GridSampler(grid, seed=self.plan.settings.seed)
+            return optuna.samplers.GridSampler(self._choices, seed=self.plan.settings.seed)
         if self.sampler == "random":
             return optuna.samplers.RandomSampler(seed)
         return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
@@ -230,30 +232,31 @@ class Sweep:
         plan = plan_of_params(self.plan, trial.params)
         note = f"{self.name}, trial {trial.number}"
         plan = plan.replace(log_dir=str(self.folder), note=note, test=False)
-        print(f"\n--- trial {trial.number}: {describe_params(trial.params)}", flush=True)
+        _tell(trial, describe_params(trial.params))
         try:
             runs = [self._train(trial, plan, seed, not n) for n, seed in enumerate(self.seeds)]
         except optuna.TrialPruned:
             study.tell(trial, state=TrialState.PRUNED)
-            print(f"--- trial {trial.number}: pruned", flush=True)
+            _tell(trial, "pruned")
             return
         except TrainingEndedError as ended:
             if ended.status != FAILED:
                 raise
             # It counts, and the sampler learns that these values are bad ones.
             study.tell(trial, state=TrialState.PRUNED)
-            print(f"--- trial {trial.number}: {ended}", flush=True)
+            _tell(trial, str(ended))
             return
         trial.set_user_attr("runs", [str(run.path.relative_to(self.folder)) for run in runs])
         value = fmean(run.summary["accuracy"]["val"]["best"] for run in runs)
         study.tell(trial, value)
-        print(f"--- trial {trial.number}: {100 * value:.2f} % on the validation split", flush=True)
+        _tell(trial, f"{100 * value:.2f} % on the validation split")
 
     def _train(self, trial: Trial, plan: Plan, seed: int, prunes: bool) -> Run:
         callbacks = [Pruning(trial)] if prunes and self.pruner != "none" else []
         engine = Study({"": plan}, [seed], self.command, callbacks=lambda: callbacks)
         engine.images = self.images
-        ((run,),) = engine.runs().values()
+        with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):
+            ((run,),) = engine.runs().values()
         return run
 
     def of(self, plan: Plan) -> "Sweep":
@@ -261,6 +264,10 @@ class Sweep:
         found = replace(self, plan=plan)
         found.__dict__["images"] = self.images
         return found
+
+
+def _tell(trial: Trial, text: str) -> None:
+    print(f"trial {trial.number}: {text}", file=sys.stderr, flush=True)
 
 
 def work(sweep: Sweep) -> None:

@@ -89,7 +89,7 @@ def _test(sweep: Sweep, name: str) -> float:
 
 def table(results: Mapping[str, Any]) -> str:
     """Return the best trials in Markdown, and the winner's test accuracy."""
-    complete = [row for row in results["trials"] if row["value"] is not None]
+    complete = [row for row in results["trials"] if row["state"] == "complete"]
     complete.sort(key=lambda row: -row["value"])
     rows = [
         {
@@ -151,4 +151,3 @@ def _draw_slice(axes: Axes, name: str, complete: Sequence[FrozenTrial]) -> None:
     if getattr(found[0].distributions[name], "log", False):
         axes.set_xscale("log")
     style(axes, name, "validation accuracy (%)")
-

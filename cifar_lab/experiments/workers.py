@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
@@ -19,7 +19,8 @@ import torch
 from cifar_lab.errors import FAILED, INTERRUPTED, TrainingEndedError, UserError
 from cifar_lab.plan import Plan
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def side_by_side(
@@ -40,15 +41,19 @@ def side_by_side(
     for number in range(workers):
         numbers.put(number)
     pool = ProcessPoolExecutor(workers, context, _begin, (numbers,))
-    left, running = list(items), {}
+    left = list(items)
+    running: dict[Future[Result], Item] = {}
     try:
         while left or running:
             while left and len(running) < workers:  # no more: what is submitted cannot be stopped
-                running[pool.submit(work, left[0])] = left.pop(0)
+                item = left.pop(0)
+                running[pool.submit(work, item)] = item
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 yield running.pop(future), future.result()
     except BrokenProcessPool as error:
-        raise TrainingEndedError("A worker process was killed.", FAILED) from error
+        raise TrainingEndedError(
+            "A worker process was killed; the same command continues.", FAILED
+        ) from error
     except KeyboardInterrupt:
         raise TrainingEndedError("Stopped; the runs can be resumed.", INTERRUPTED) from None
     finally:

@@ -105,7 +105,7 @@ class Job:
         """Return the accuracies of the run; test the best checkpoint where one was selected."""
         trainer, checkpoints, tested = self.trainer, self.checkpoints, None
         best, last = checkpoints.best, checkpoints.last
-        if not self.data.evaluates_on_test:
+        if not self.data.evaluates_on_test and self.plan.settings.test:
             path = trainer.strategy.broadcast(str(checkpoints.folder.best_checkpoint))
             trainer.test(
                 self.model, datamodule=self.data, ckpt_path=path, verbose=False, weights_only=True
@@ -132,4 +132,5 @@ class Job:
             device=describe_device(self.trainer),
             versions=versions(),
             command=self.command,
+            settings=self.plan.as_config(),
         )
