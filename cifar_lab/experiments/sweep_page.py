@@ -8,6 +8,8 @@ import optuna
 from filelock import FileLock
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+from optuna.distributions import CategoricalDistribution
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
@@ -147,7 +149,16 @@ def _draw_importances(axes: Axes, study: optuna.Study, complete: Sequence[Frozen
 def _draw_slice(axes: Axes, name: str, complete: Sequence[FrozenTrial]) -> None:
     found = [trial for trial in complete if name in trial.params]
     values = [100 * (trial.value or 0.0) for trial in found]
-    axes.scatter([trial.params[name] for trial in found], values, color=BLUE, s=18)
-    if getattr(found[0].distributions[name], "log", False):
+    places: list[float] = [trial.params[name] for trial in found]
+    searched = found[0].distributions[name]
+    if isinstance(searched, CategoricalDistribution):
+        choices = list(searched.choices)
+        places = [choices.index(place) for place in places]
+        axes.set_xticks(range(len(choices)), map(str, choices))
+        axes.set_xlim(-0.5, len(choices) - 0.5)
+    elif getattr(searched, "log", False):
         axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlim(searched.low / 1.1, searched.high * 1.1)  # type: ignore[attr-defined]
+    axes.scatter(places, values, color=BLUE, s=18)
     style(axes, name, "validation accuracy (%)")
