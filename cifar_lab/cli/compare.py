@@ -43,10 +43,10 @@ def run(options: Any, given: Mapping[str, str], command: str) -> dict[str, Any]:
     groups = [comparison.open_group(name, options.split) for name in options.runs]
     comparison.check_images(groups)
     base, *others = groups
-    found: dict[str, Any] = {"command": command, "split": options.split, "groups": []}
+    rows = [{"name": group.name, "accuracies": group.accuracies} for group in groups]
+    found: dict[str, Any] = {"command": command, "split": options.split, "groups": rows}
     print(f"accuracy on the {options.split} split")
     for group in groups:
-        found["groups"].append({"name": group.name, "accuracies": group.accuracies})
         print(f"  {comparison.describe_group(group)}")
     found["differences"] = [_difference(options, base, other) for other in others]
     return found

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice, product
 from math import prod
 from pathlib import Path
 from statistics import fmean
@@ -143,7 +144,9 @@ class Sweep:
             raise UserError(f"{where}: cannot be opened ({first_line(error)})") from error
 
     def _check_settings(self, study: optuna.Study) -> None:
-        settings = {**self.plan.decisive(), "space": sorted(self.words), "seeds": [*self.seeds]}
+        settings: dict[str, Any] = {"space": sorted(self.words), "seeds": [*self.seeds]}
+        decisive = self.plan.decisive().items()
+        settings |= {name: value for name, value in decisive if name not in self.space}
         settings["images"] = self.images
         known = study.user_attrs.get("settings")
         if known is None:
@@ -159,11 +162,9 @@ class Sweep:
     def _make_sampler(self, seen: int) -> Any:
         """Return the sampler; a sweep that goes on must not draw the same values again."""
         seed = self.plan.settings.seed + 1000 * seen
-        if self.sampler == "grid":
-            return optuna.samplers.GridSampler(self._choices, seed=self.plan.settings.seed)
-        if self.sampler == "random":
-            return optuna.samplers.RandomSampler(seed)
-        return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+        if self.sampler == "tpe":
+            return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+        return optuna.samplers.RandomSampler(seed)
 
     def _make_pruner(self) -> optuna.pruners.BasePruner:
         if self.pruner == "median":
@@ -183,6 +184,8 @@ class Sweep:
             UserError: The settings of a trial cannot be trained.
         """
         study = self.open()
+        if self.sampler == "grid":
+            self._queue_grid(study)
         while True:
             with contextlib.ExitStack() as stack:
                 trial = self._next(study, stack)
@@ -202,6 +205,14 @@ class Sweep:
             stack.enter_context(locked(self._lock(trial.number), ""))
             trial.set_user_attr("host", socket.gethostname())
             return trial
+
+    def _queue_grid(self, study: optuna.Study) -> None:
+        """Queue the points of the grid; Optuna's own sampler of grids needs its own loop."""
+        names = list(self.space)
+        points = islice(product(*self._choices.values()), self.size)
+        with FileLock(self.folder / "sweep.lock"):
+            for point in points:
+                study.enqueue_trial(dict(zip(names, point, strict=True)), skip_if_exists=True)
 
     def _lock(self, number: int) -> Path:
         return self.folder / f"trial_{number}.lock"
@@ -239,6 +250,9 @@ class Sweep:
             study.tell(trial, state=TrialState.PRUNED)
             _tell(trial, "pruned")
             return
+        except UserError:
+            study.tell(trial, state=TrialState.FAIL)
+            raise
         except TrainingEndedError as ended:
             if ended.status != FAILED:
                 raise

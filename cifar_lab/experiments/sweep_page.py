@@ -1,5 +1,6 @@
 """The results of a sweep: the best trials as a table, the winner on the test set, and a figure."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -142,7 +143,9 @@ def _draw_importances(axes: Axes, study: optuna.Study, complete: Sequence[Frozen
     if len(complete) < 2:
         axes.text(0.5, 0.5, "needs two trials", ha="center", transform=axes.transAxes)
         return
-    found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+    with warnings.catch_warnings():  # that trials of equal results say nothing, is to be seen
+        warnings.simplefilter("ignore", UserWarning)
+        found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
     axes.barh(list(reversed(found)), list(reversed(found.values())), color=BLUE)
 
 

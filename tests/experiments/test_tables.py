@@ -23,7 +23,7 @@ def test_times() -> None:
 def test_a_difference_and_its_interval_are_those_of_the_pairs() -> None:
     difference, interval = tables.paired([0.75, 0.8, 0.7], [0.7, 0.7, 0.7])
     assert difference == pytest.approx(0.05)
-    assert interval == pytest.approx(4.303 * 0.05 / math.sqrt(3))
+    assert interval == pytest.approx(4.30265 * 0.05 / math.sqrt(3), rel=1e-6)
 
 
 def test_a_table_is_markdown() -> None:
