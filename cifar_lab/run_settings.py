@@ -73,6 +73,9 @@ class RunSettings:
     dashboard: Literal["full", "scalars", "off"] = setting(
         "full", "TensorBoard; full: with pictures", "output", **FREE
     )
+    logger: list[Literal["mlflow", "wandb", "comet", "neptune"]] = setting(
+        [], "beside TensorBoard: some of mlflow,wandb,comet", "output", **FREE
+    )
     profiler: Literal["simple", "advanced"] | None = setting(
         None, "time Lightning's hooks", "output", **FREE
     )

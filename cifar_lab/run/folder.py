@@ -4,6 +4,7 @@ config.yaml     all settings; ``--config`` takes it to repeat the run
 hparams.yaml    the same, as Lightning's logger for TensorBoard writes them
 events.*        what TensorBoard shows
 metrics.csv     the same scalars as a table
+loggers.json    ids of the run in MLflow and others, where ``--logger`` names them
 summary.json    the result
 checkpoints/    best.ckpt (where there is a validation split) and last.ckpt
 run.lock        while a process trains the run
@@ -46,6 +47,7 @@ class RunFolder:
         self.hparams = self.path / "hparams.yaml"
         self.metrics = self.path / "metrics.csv"
         self.summary = self.path / "summary.json"
+        self.loggers = self.path / "loggers.json"
         self.best_checkpoint = self.path / "checkpoints" / "best.ckpt"
         self.last_checkpoint = self.path / "checkpoints" / "last.ckpt"
         self.lock = self.path / "run.lock"

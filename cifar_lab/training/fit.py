@@ -28,6 +28,7 @@ from cifar_lab.run.resume import ResumePoint, check_fits, finished_note, resume_
 from cifar_lab.run.run import Run
 from cifar_lab.training.console import quiet
 from cifar_lab.training.job import Job
+from cifar_lab.training.loggers import check_loggers
 from cifar_lab.training.outcome import Outcome
 from cifar_lab.training.trainer import build_trainer, fit_model
 
@@ -93,6 +94,7 @@ def train(
     if point and (note := finished_note(plan, point)):
         print(note)
         return Outcome(Run(point.folder, plan.own_model))
+    check_loggers(plan.settings.logger)
     start = time.perf_counter()
     quiet()
     seed_everything(plan.settings.seed, verbose=False)

@@ -8,9 +8,11 @@ from typing import Any
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.utilities import rank_zero_only
 
+from cifar_lab.dashboards.hparams import final_metrics
 from cifar_lab.dashboards.progress import make_progress
 from cifar_lab.dashboards.tensorboard import Dashboard, open_dashboard
 from cifar_lab.data.datamodule import CIFAR10DataModule
+from cifar_lab.errors import FAILED
 from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.models.curves import Curves
 from cifar_lab.plan import Plan
@@ -21,6 +23,7 @@ from cifar_lab.run.summary import Summary, accuracies, describe_data, describe_d
 from cifar_lab.training.checkpoints import Checkpoints
 from cifar_lab.training.console import print_end, print_header
 from cifar_lab.training.interrupt import Interrupt, signals_kept
+from cifar_lab.training.loggers import RunLogger, open_loggers
 from cifar_lab.training.memory import kept_memory
 from cifar_lab.training.outcome import Outcome, outcome_of
 from cifar_lab.training.trainer import fit_model
@@ -47,11 +50,18 @@ class Job:
         folder = self.on_disk.folder
         self.checkpoints = Checkpoints(folder, split, self.curves, minutes, self.point)
         self.interrupt = Interrupt(self.checkpoints)
+        self.others: list[RunLogger] = []  # beside TensorBoard and metrics.csv
 
     def run(self) -> Outcome:
         """Train and evaluate; return how the run ended."""
-        with kept_memory(), signals_kept():
-            outcome = outcome_of(self._work, self.on_disk, self.checkpoints, self.interrupt)
+        status = FAILED
+        try:
+            with kept_memory(), signals_kept():
+                outcome = outcome_of(self._work, self.on_disk, self.checkpoints, self.interrupt)
+            status = outcome.status
+        finally:
+            for logger in self.others:
+                logger.end(status)
         return outcome if rank_zero_only.rank == 0 else replace(outcome, message="")
 
     def _work(self) -> bool:
@@ -74,6 +84,8 @@ class Job:
         accuracy = self._accuracies()
         if dashboard:
             dashboard.write_end(accuracy, trainer.global_step)
+        for logger in self.others:
+            logger.log_metrics(final_metrics(accuracy), trainer.global_step)
         seconds["dashboard"] = dashboard.seconds if dashboard else 0.0
         seconds["checkpoints"] = checkpoints.seconds
         seconds["total"] = before + time.perf_counter() - self.start
@@ -98,7 +110,8 @@ class Job:
         progress = make_progress(self.plan.settings.progress)
         found = [self.curves, dashboard, *self.callbacks, self.checkpoints, progress]
         self.trainer.callbacks += [*filter(None, found), self.interrupt]
-        self.trainer.loggers = [dashboard.logger, table] if dashboard else [table]
+        self.others = open_loggers(self.plan, folder)
+        self.trainer.loggers = [*([dashboard.logger] if dashboard else []), table, *self.others]
         return dashboard
 
     def _accuracies(self) -> dict[str, Any]:
