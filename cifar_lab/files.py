@@ -157,6 +157,11 @@ def shown(value: object, longest: int = 100) -> str:
     return text if len(text) <= longest else text[:longest] + "…"
 
 
+def as_utf8(text: str) -> str:
+    """Return a text with escapes for what is no UTF-8; names of files may hold any bytes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 # --- writing ------------------------------------------------------------------------------------
 
 

@@ -26,6 +26,10 @@ if not GPU:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks
     os.environ["DISABLE_MPS"] = "1"  # which Lightning looks at
 REAL_DATA = os.environ.get("CIFAR_LAB_DATA")
+# Of a scheduler or a launcher around the tests; Lightning reads some of them at its import.
+OTHERS = ("SLURM_", "TORCHELASTIC_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "MASTER_")
+for _name in [name for name in os.environ if name.startswith(OTHERS) and name != "SLURM_CONF"]:
+    del os.environ[_name]
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@ lines, no traceback), 130 and 143 for an interrupted and a terminated command, a
 output pipe was closed. Nothing heavy is imported before the flags are understood.
 """
 
-import atexit
 import contextlib
 import io
 import logging
@@ -13,7 +12,6 @@ import os
 import shlex
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
@@ -22,10 +20,11 @@ from typing import Any
 
 from cifar_lab import __version__, errors
 from cifar_lab.cli.help import help_of
-from cifar_lab.cli.output import print_json
+from cifar_lab.cli.output import find_temporary_folder, print_json
 from cifar_lab.errors import TrainingEndedError, UserError
 from cifar_lab.settings import unknown
 
+WRITTEN = ("resume", "output", "ckpt")  # flags of paths where commands write
 VERSION = f"cifar-lab {__version__}"
 COMMANDS = {
     "fit": "train a model, or resume a run",
@@ -63,9 +62,7 @@ def _call(module: Any, name: str, words: list[str]) -> int:
         return 0
     options, given = module.COMMAND.parse(words)
     _spare_matplotlib()
-    _find_temporary_folder(
-        given.get("log_dir"), *map(vars(options).get, ("resume", "output", "ckpt"))
-    )
+    find_temporary_folder([given.get("log_dir"), *map(vars(options).get, WRITTEN)])
     work = partial(module.run, options, given, command_line(name, words))
     if not module.COMMAND.results:
         return work()
@@ -182,25 +179,9 @@ def _spare_matplotlib() -> None:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     if "torchmetrics" not in sys.modules:
         is_there = RequirementCache.__bool__
-        without = lambda self: self.requirement != "matplotlib" and is_there(self)  # noqa: E731
-        RequirementCache.__bool__ = without
-
-
-def _find_temporary_folder(*named: str | Path | None) -> None:
-    """Make a folder for temporary files where the command writes, if there is no other place.
-
-    Some libraries need one when they are imported. It is removed when the process ends.
-    """
-    with contextlib.suppress(FileNotFoundError):
-        tempfile.gettempdir()
-        return
-    for path in map(Path, filter(None, (*named, "lightning_logs"))):
-        folder = next(place for place in (path, *path.absolute().parents) if place.is_dir())
-        with contextlib.suppress(OSError):
-            made = tempfile.TemporaryDirectory(prefix=".tmp-", dir=folder)
-            atexit.register(made.cleanup)
-            tempfile.tempdir = made.name
-            return
+        RequirementCache.__bool__ = (  # type: ignore[method-assign]
+            lambda self: self.requirement != "matplotlib" and is_there(self)
+        )
 
 
 def tell(text: str) -> None:

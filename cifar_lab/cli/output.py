@@ -1,15 +1,17 @@
 """The files that a command writes, and the JSON that it prints."""
 
+import atexit
 import contextlib
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from cifar_lab.errors import UserError
 from cifar_lab.files import make_folder, part_of
+from cifar_lab.run_settings import RunSettings
 
 
 @contextlib.contextmanager
@@ -18,8 +20,9 @@ def writing(flag: str, path: Path) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
-    except OSError as error:
-        raise UserError(f"{flag} {path}: cannot be written ({error.strerror})") from error
+    except (OSError, UnicodeError) as error:  # TensorBoard takes only paths in UTF-8
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{flag} {path}: cannot be written ({reason})") from error
 
 
 def check_writable(flag: str, path: Path | None) -> None:
@@ -51,6 +54,24 @@ def folder_beside(checkpoint: Path, named: Path, output: Path | None) -> Path:
         hint = f"{told}; give --output a folder to write to"
         raise UserError(f"--output {told}" if output else hint) from error
     return folder
+
+
+def find_temporary_folder(paths: Iterable[object]) -> None:
+    """Make a folder for temporary files where a command writes, if there is no other place.
+
+    Some libraries need one when they are imported. It is removed when the process ends.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        tempfile.gettempdir()
+        return
+    for name in filter(None, (*paths, RunSettings.log_dir)):
+        path = Path(str(name)).absolute()
+        folder = next(place for place in (path, *path.parents) if place.is_dir())
+        with contextlib.suppress(OSError):
+            made = tempfile.TemporaryDirectory(prefix=".tmp-", dir=folder)
+            atexit.register(made.cleanup)
+            tempfile.tempdir = made.name
+            return
 
 
 def check_figure(flag: str, path: Path | None) -> None:

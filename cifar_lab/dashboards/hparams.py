@@ -10,6 +10,7 @@ from typing import Any, get_args, get_origin
 from tensorboard.plugins.hparams import plugin_data_pb2  # type: ignore[import-untyped]
 from torch.utils.tensorboard.summary import hparams
 
+from cifar_lab.files import as_utf8
 from cifar_lab.recipes import recipes
 from cifar_lab.run.summary import accuracy_on_test
 from cifar_lab.run_settings import RUN
@@ -66,7 +67,7 @@ def _plain(value: Any) -> float | str:
         return ",".join(map(str, value)) or "none"
     if isinstance(value, bool):
         return str(value).lower()
-    return value if isinstance(value, int | float) else str(value)
+    return value if isinstance(value, int | float) else as_utf8(str(value))
 
 
 def _put_first(experiment: Any, names: tuple[str, ...]) -> None:

@@ -20,6 +20,7 @@ from cifar_lab.dashboards.hparams import start_summaries
 from cifar_lab.data.datamodule import CIFAR10DataModule
 from cifar_lab.data.image_set import IMAGE_SHAPE
 from cifar_lab.errors import first_line
+from cifar_lab.files import as_utf8
 from cifar_lab.internals import write_summaries
 from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.plan import Plan
@@ -64,7 +65,7 @@ def write_start(
         if plan.settings.dashboard == "full" and (reason := add_graph(writer, model)):
             texts["graph"] = f"No graph: {reason}."
     for title, text in texts.items():
-        writer.add_text(f"run/{title}", text, since or 0)
+        writer.add_text(f"run/{title}", as_utf8(text), since or 0)
 
 
 def add_graph(writer: SummaryWriter, model: ImageClassifier) -> str | None:

@@ -28,6 +28,7 @@ from cifar_lab.dashboards.predictions import PredictionRecord, Predictions
 from cifar_lab.dashboards.start import write_start
 from cifar_lab.data.datamodule import CIFAR10DataModule
 from cifar_lab.data.loader import Batch
+from cifar_lab.files import explained
 from cifar_lab.internals import write_summaries
 from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.models.curves import Curves
@@ -52,6 +53,8 @@ def open_dashboard(
     ``last_step`` is the step that the run is resumed from, or None for a new run. TensorBoard hides
     what it has of later steps. ``command`` is the command or call that started the run.
     """
+    with explained(f"{folder.path}: TensorBoard needs a path in UTF-8; give --dashboard off"):
+        str(folder.path).encode("utf-8")
     has_start = any(folder.path.glob("events.out.tfevents.*"))
     logger = TensorBoardLogger(
         folder.log_dir,

@@ -7,6 +7,7 @@ moved to its place; a file that differs is removed.
 
 import copy
 import importlib
+import io
 import json
 import os
 import tempfile
@@ -143,7 +144,13 @@ def _write(
 
 
 def _write_torch(program: ExportedProgram, class_names: str, path: Path) -> None:
-    torch.export.save(program, path, extra_files={"class_names.json": class_names})
+    content = io.BytesIO()  # neither torch nor onnxruntime takes every path that the system has
+    torch.export.save(program, content, extra_files={"class_names.json": class_names})
+    path.write_bytes(content.getbuffer())
+
+
+def _run_torch(path: Path) -> Predict:
+    return torch.export.load(io.BytesIO(path.read_bytes())).module()
 
 
 def _write_onnx(program: ExportedProgram, class_names: str, path: Path) -> None:
@@ -169,5 +176,5 @@ def _write_onnx(program: ExportedProgram, class_names: str, path: Path) -> None:
 
 FORMATS = {
     "onnx": Format(".onnx", _write_onnx, run_onnx),
-    "torch": Format(".pt2", _write_torch, lambda path: torch.export.load(path).module()),
+    "torch": Format(".pt2", _write_torch, _run_torch),
 }

@@ -71,7 +71,8 @@ def run_onnx(path: Path) -> Predict:
     options = onnxruntime.SessionOptions()
     # Without a number, onnxruntime pins threads to cores, which containers refuse.
     options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    content = path.read_bytes()
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def run(images: Tensor) -> Tensor:
         (logits,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})

@@ -1,5 +1,6 @@
 """What a run prints before and after it trains."""
 
+import io
 import logging
 import shlex
 import sys
@@ -68,7 +69,12 @@ def print_end(summary: Summary, plan: Plan, folder: RunFolder, with_dashboard: b
 
 
 def quiet() -> None:
-    """Silence Lightning's advice to people who write their own scripts, but not its profilers."""
+    """Silence Lightning's advice to people who write their own scripts, but not its profilers.
+
+    What is printed may hold names that the output has no letters for; they are no error.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as the error stream is
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)

@@ -93,6 +93,8 @@ def cluster_environment(devices: int, machines: int) -> ClusterEnvironment:
             raise SystemExit(WRONG_INPUT)
         raise UserError(_mismatch(launch, devices, machines))
     if not launch.by and machines > 1:  # started by hand on each machine
+        if "SLURM_JOB_ID" in os.environ and "NODE_RANK" not in os.environ:
+            raise UserError(f"--num_nodes {machines}: let srun start the {processes} processes")
         machine = _number("NODE_RANK")
         launch = Launch("", processes, machines, machine * devices, 0, machine)
     if not launch.by and processes > 1 and hasattr(sys, "ps1"):

@@ -138,7 +138,7 @@ def test_the_whole_command_on_small_data(given: dict[str, str], monkeypatch, cap
         (soak, "--output a_file/x", "--output a_file/x: cannot be written"),
         (soak, "--flags 'open", "--flags 'open: "),
         (soak, "--kills 0", "positive integer"),
-        (soak, "--modle mlp", "did you mean --model"),
+        (soak, "--modell mlp", "did you mean --model"),
         (soak, "--model mpl", "--model mpl: unknown; did you mean mlp?"),
         (soak, "--modes one,too", "--modes too: unknown"),
     ],

@@ -106,6 +106,8 @@ def test_print_config_prints_every_setting_and_repeats_the_run(name: str, capsys
         (["-model", "cnn"], "'-model': expected a flag, with two dashes"),
         (["--ckpt-path", "last.ckpt"], "--ckpt_path: unknown; did you mean --resume?"),
         (["--gpus", "2"], "--gpus: unknown; did you mean --devices?"),
+        (["--num_threads", "4"], "--num_threads: unknown; did you mean --threads?"),
+        (["--num_workers", "4"], "there are no workers, since batches come from memory; did you"),
         (["-c", "a.yaml", "--config", "b.yaml"], "--config a.yaml and b.yaml: one file"),
         (["-c", "missing.yaml"], "--config missing.yaml: cannot be read"),
         (["-c", "nul\0"], "--config 'nul\\x00': cannot be read"),

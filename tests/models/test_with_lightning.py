@@ -116,3 +116,52 @@ def test_the_last_point_of_a_run_that_ends_early_is_of_its_epoch(fit, record: An
     assert trainer.global_step == 12
     points = [(point["step"], point["epoch"]) for point in record.points if "epoch" in point]
     assert points == [(1, 0), (12, 1)]
+
+
+class _Planned(_Foreign):
+    """A foreign model that asks for the number of steps where Lightning's documentation does."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images.float())
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        assert self.trainer.estimated_stepping_batches > 0
+        return torch.optim.SGD(self.parameters(), 1e-6)
+
+
+class _Seen(Callback):
+    """Notes the batches of a training; one that is not resumed saves a checkpoint after each."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[int, int, int]] = []
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        _, _, (images, _), number = args
+        self.batches.append((trainer.current_epoch, number, int(images.sum())))
+        if trainer.ckpt_path is None:
+            trainer.save_checkpoint(f"{trainer.global_step}.ckpt")
+
+
+# Six batches an epoch. A loader alone is not told where a limit ends the epoch.
+@pytest.mark.parametrize(
+    ("given", "limit"),
+    [("planned", 1.0), ("planned", 4), ("fast", 1.0), ("fast", 4), ("loader", 1.0)],
+)
+@pytest.mark.parametrize("length", [{"max_epochs": 3}, {"max_steps": 11}])
+def test_a_resumed_training_draws_the_batches_that_are_left(
+    given: str, limit: float, length: dict[str, Any], tree: Path
+) -> None:
+    def train(path: str | None = None) -> list[tuple[int, int, int]]:
+        data, seen = _data(tree, augment=["crop"]), _Seen()
+        data.setup()
+        model = _Planned() if given == "planned" else FastMLP(num_classes=3, **SMALL[FastMLP])
+        if given == "loader":
+            model.normalize.fill(*data.statistics(model.normalize.kind))
+        trainer = _trainer(callbacks=[seen], limit_train_batches=limit, **length)
+        trainer.fit(model, data.train_dataloader() if given == "loader" else data, ckpt_path=path)
+        return seen.batches
+
+    whole = train()
+    assert len({batch[2] for batch in whole}) == len(whole)  # or this would prove nothing
+    for step in range(1, len(whole)):
+        assert train(f"{step}.ckpt") == whole[step:], step

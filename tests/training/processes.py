@@ -98,6 +98,7 @@ SPOTS = {
     "best": _of_best,  # last.ckpt is written and becomes best.ckpt too
     "step_sigint": _of_classifier("on_train_batch_end", signal.SIGINT),
     "step_sigterm": _of_classifier("on_train_batch_end", signal.SIGTERM),
+    "step_sigusr1": _of_classifier("on_train_batch_end", signal.SIGUSR1),
     "evaluation_sigterm": _of_classifier("validation_step", signal.SIGTERM),
     "step_sigint_twice": _of_classifier("on_train_batch_end", signal.SIGINT, signal.SIGINT),
     "test_sigint": _of_classifier("test_step", signal.SIGINT),

@@ -36,6 +36,7 @@ def last_step() -> int:
     ("spot", "status", "step"),
     [
         ("step_sigint:2", 130, 3),  # sent when step 2 is over
+        ("step_sigusr1:2", 143, 3),  # as SIGTERM
         ("step_sigterm:4", 143, 4),  # an evaluation follows: it is not waited for
         ("evaluation_sigterm:1", 143, 4),
         ("step_sigint:13", 130, 13),  # the last evaluation is waited for

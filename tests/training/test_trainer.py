@@ -37,7 +37,7 @@ def test_several_processes_on_cpus_never_decide_the_precision_by_timings(
 def test_every_flag_of_the_hardware_and_for_a_trial_reaches_the_trainer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(trainer, "Trainer", lambda **given: SimpleNamespace(**given))
+    monkeypatch.setattr(trainer, "Trainer", lambda **given: SimpleNamespace(global_rank=0, **given))
     words = "--accelerator cpu --devices 2 --num_nodes 3 --strategy ddp --precision 64-true"
     words += " --max_epochs 7 --eval_every 5 --accumulate_grad_batches 4 --log_every 6"
     words += " --gradient_clip_val 0.5 --deterministic --profiler simple --fast_dev_run"
