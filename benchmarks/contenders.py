@@ -27,7 +27,7 @@ from torchvision.transforms import v2
 
 from cifar_lab.data.augment import Augmentation
 from cifar_lab.data.datamodule import CIFAR10DataModule
-from cifar_lab.data.loader import BatchLoader
+from cifar_lab.data.loader import BatchLoader, Shares, Split
 from cifar_lab.devices import device_kind
 from cifar_lab.errors import TrainingEndedError, UserError
 from cifar_lab.experiments.peak import wait_for
@@ -100,10 +100,8 @@ class Setting:
     def loader(self, batch_size: int, augment: Augmentation | None = None) -> BatchLoader:
         """Return the package's loader of shuffled training batches."""
         images, labels = self.train_tensors()
-        indices = torch.arange(len(labels))
-        return BatchLoader(
-            images, labels, indices, batch_size, shuffle=True, drop_last=True, augment=augment
-        )
+        split = Split(images, labels, torch.arange(len(labels)), augment)
+        return BatchLoader(split, batch_size, sampler=Shares(split), drop_last=True)
 
     def autocast(self) -> Any:
         """Return the context that the precision asks for."""

@@ -10,6 +10,7 @@ import shlex
 import signal
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ MODES: dict[str, dict[str, Any]] = {  # kinds of a run, and their flags
     "seeds": {"seeds": "0,1"},
 }
 LENGTHS = ("max_steps", "max_epochs")
+COUNTS = ("kills", "written", "cut_off", "unreadable")  # what KilledRun.counts returns
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,7 @@ def _soak_all(options: Any, trials: Sequence[Trial], folder: Path, command: str)
         _print(results)
         if options.output:
             write_json(options.output / "soak.json", found)
+    print(f"\n{table(found['trials'])}")
     return found
 
 
@@ -187,23 +190,31 @@ def _soak(options: Any, trial: Trial, folder: Path) -> dict[str, Any]:
     device = next(iter(undisturbed.values())).summary["device"]
     # A run that is killed at its start would decide anew what "auto" means.
     words = [*trial.words, f"--precision={device['precision']}"]
-    killed = KilledRun(words, folder / "killed", trial.mode)
+    killed = [KilledRun(words, folder / "killed_0", trial.mode)]
     moments = random.Random(f"{options.seed} {trial.model} {trial.length} {trial.mode}")
+    earlier = 1.0  # factor of the delays
     for number, delay in enumerate(_delays(moments, trial.kills, *seconds)):
         while_writing = number == trial.kills // 4
         sent = signal.SIGKILL if while_writing or delay < 0 else SIGNALS[number % len(SIGNALS)]
-        told = killed.run_and_kill(delay, while_writing, sent)
+        while (told := killed[-1].run_and_kill(delay * earlier, while_writing, sent)) == TOO_LATE:
+            killed.append(KilledRun(words, folder / f"killed_{len(killed)}", trial.mode))
+            earlier /= 2
         print(f"kill {number + 1}, {sent.name}: {told}", flush=True)
-        if told == TOO_LATE:
-            break
-    killed.finish()
-    found = [*killed.failures]
-    if not found:
-        resumed = _by_seed(runs(folder / "killed"))
-        found = [line for s, run in undisturbed.items() for line in differences(run, resumed[s])]
-    same = not found and not killed.unreadable
-    kinds = {"mode": trial.mode, "hardware": device["name"], "precision": device["precision"]}
-    return {**kinds, **killed.counts(), "differences": found, "same": same}
+    killed[-1].finish()
+    found = [failure for run in killed for failure in run.failures]
+    for number in range(len(killed) if not found else 0):
+        resumed = _by_seed(runs(folder / f"killed_{number}"))
+        found += [line for s, run in undisturbed.items() for line in differences(run, resumed[s])]
+    counts = sum((Counter(run.counts()) for run in killed), Counter())
+    return {
+        "mode": trial.mode,
+        "hardware": device["name"],
+        "precision": device["precision"],
+        "runs": len(killed),
+        **{name: counts[name] for name in COUNTS},
+        "differences": found,
+        "same": not found and not counts["unreadable"],
+    }
 
 
 def _by_seed(found: Sequence[Any]) -> dict[int, Any]:
@@ -223,6 +234,22 @@ def _delays(
     delays = [max(0.0, starting + moments.uniform(-0.2, 1) * longest) for _ in range(kills)]
     delays[4::5] = [-moments.uniform(0, opening) for _ in delays[4::5]]
     return delays
+
+
+def table(trials: Sequence[Mapping[str, Any]]) -> str:
+    """Return the numbers of kills by model and mode as a table in Markdown."""
+    from cifar_lab.experiments.tables import markdown_table
+
+    modes, rows = dict.fromkeys(trial["mode"] for trial in trials), []
+    for model in dict.fromkeys(trial["model"] for trial in trials):
+        row = {"model": f"`{model}`"}
+        for mode in modes:
+            found = [t["kills"] for t in trials if (t["model"], t["mode"]) == (model, mode)]
+            row[mode] = str(sum(found)) if found else "–"
+        of_model = [trial for trial in trials if trial["model"] == model]
+        row["the same bits"] = f"{sum(trial['same'] for trial in of_model)} of {len(of_model)}"
+        rows.append(row)
+    return markdown_table(rows)
 
 
 def _print(found: Mapping[str, Any]) -> None:

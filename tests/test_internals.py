@@ -140,6 +140,41 @@ def test_epoch_of_last_batch_is_that_of_the_last_batch(steps: int, epoch: int) -
     assert _train(_Counting(), max_steps=steps, val_check_interval=100).epochs == [epoch]
 
 
+class _Resumable(list):
+    """A loader with a state, which Lightning has not given to it."""
+
+    state: Any = None
+
+    def state_dict(self) -> dict[str, int]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.state = state
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers:UserWarning")
+def test_a_loader_gets_its_place_from_the_loop_and_its_state() -> None:
+    loader, done = _Resumable(torch.ones(3, 2, 32)), []
+
+    class Asking(_Counting):
+        def train_dataloader(self) -> Any:
+            return loader
+
+        def on_train_start(self) -> None:
+            loop = self.trainer.fit_loop
+            loop._restarting, loop._combined_loader_states_to_load = True, [{"batches": 2}]
+            internals.load_loader_states(self.trainer)
+            loop._restarting = False
+
+        def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+            asked = loader, object()
+            done.append([internals.batches_done(self.trainer, each) for each in asked])
+
+    _train(Asking(), batches=3, max_epochs=2)
+    assert loader.state == {"batches": 2}
+    assert done == [[0, 0], [1, 0], [2, 0]] * 2
+
+
 def _saved(steps: int) -> dict[str, Any]:
     """What Lightning saves after a step of an epoch of five."""
     saved: list[dict[str, Any]] = []

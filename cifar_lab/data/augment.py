@@ -106,13 +106,13 @@ def compose(names: Iterable[str], crop_padding: int = CROP_PADDING) -> Augmentat
     if not names:
         return None
     known: dict[str, Augmentation] = {**AUGMENTATIONS, "crop": partial(crop, padding=crop_padding)}
+    return partial(_apply, [known[name] for name in names])  # a closure could not be pickled
 
-    def apply(images: Tensor, draw: Draw) -> Tensor:
-        for name in names:
-            images = known[name](images, draw)
-        return images
 
-    return apply
+def _apply(steps: list[Augmentation], images: Tensor, draw: Draw) -> Tensor:
+    for step in steps:
+        images = step(images, draw)
+    return images
 
 
 def _mirror(images: Tensor, mirrored: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ layers/normalize.py) with statistics from here.
 """
 
 import os
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,14 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from pytorch_lightning import LightningDataModule
+from pytorch_lightning import LightningDataModule, Trainer
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
-from cifar_lab.data import sources
-from cifar_lab.data.augment import CROP_PADDING, compose
+from cifar_lab.data import sources, synthetic
+from cifar_lab.data.augment import CROP_PADDING, Augmentation, compose
 from cifar_lab.data.image_set import ImageSet
-from cifar_lab.data.loader import Batch, BatchLoader
+from cifar_lab.data.loader import BatchLoader, InOrder, Shares, Split
 from cifar_lab.data.progress import print_line
 from cifar_lab.data.split import mixed
 from cifar_lab.data.statistics import normalization
@@ -48,7 +49,8 @@ class CIFAR10DataModule(LightningDataModule):
             different seeds are selected on the same images.
         augment: names from ``augment.AUGMENTATIONS`` in order, such as ``["flip", "crop"]``.
         crop_padding: largest shift of "crop" in pixels.
-        normalize: whether images are standardised to float32, for models that do not normalise.
+        normalize: whether the loaders return images standardised to float32, for models that do
+            not normalise.
         verify_data: whether to compare the contents of an image tree with its cache.
         mirror: http(s) addresses of the archive, tried in order. The default is
             ``$CIFAR_LAB_MIRROR``, else the addresses in download.py.
@@ -129,26 +131,38 @@ class CIFAR10DataModule(LightningDataModule):
             )
 
     @property
+    def _in_use(self) -> Trainer | None:
+        """The Trainer, unless it has finished and says nothing about the loaders of today."""
+        return self.trainer if self.trainer and not self.trainer.state.stopped else None
+
+    @property
     def _world_size(self) -> int:
-        return self.trainer.world_size if self.trainer else 1
+        return self._in_use.world_size if self._in_use else 1
 
     @property
     def image_set(self) -> ImageSet:
         """The images of all splits, known after ``setup``; before it, a RuntimeError is raised."""
         if self._set is None:
-            raise RuntimeError("CIFAR10DataModule holds no data before setup()")
+            raise RuntimeError(
+                "CIFAR10DataModule holds no data before setup(): call prepare_data() and setup() "
+                "first, or give it to a Trainer"
+            )
         return self._set
 
     @property
     def num_classes(self) -> int:
-        """Number of classes of the data, known after ``setup``."""
+        """Number of classes; before ``setup``, data are read for it if there are some already."""
+        if self._set is None:
+            if self.source == "synthetic" or sources.find(self._folder()) is None:
+                return len(synthetic.CLASS_NAMES)  # as many as a download of CIFAR-10 has
+            self.setup()
         return len(self.image_set.class_names)
 
     @property
     def sizes(self) -> dict[str, int]:
         """Number of images in each split."""
-        train, val = len(self.train_indices), len(self.val_indices)
-        return {"train": train, "val": val, "test": len(self.image_set.test_labels)}
+        test = len(self.image_set.test_labels)
+        return {"train": len(self.train_indices), "val": len(self.val_indices), "test": test}
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -172,55 +186,73 @@ class CIFAR10DataModule(LightningDataModule):
 
     def train_dataloader(self) -> BatchLoader:
         """Return shuffled batches of equal size; in a fixed order for ``overfit_batches``."""
-        overfit = self.trainer is not None and self.trainer.overfit_batches > 0
-        return self._loader(
+        overfit = self._in_use is not None and self._in_use.overfit_batches > 0
+        loader = self._loader(
             "train",
-            mixed(self.train_indices) if overfit else self.train_indices,
-            batch_size=self.batch_size,
-            shuffle=not overfit,
-            drop_last=True,
+            InOrder if overfit else Shares,
+            mix=overfit,
             augment=self.augment,
-            resume_at=partial(batches_done, self.trainer) if self.trainer else None,
+            batch_size=self.batch_size,
+            drop_last=True,
         )
+        if self._in_use:
+            loader.resume_at = partial(batches_done, self._in_use)
+        return loader
 
     def val_dataloader(self) -> BatchLoader:
         """Return the validation split, or with ``val_size=0`` the test set; every image once."""
-        if self.evaluates_on_test:
-            return self._evaluation("test", self.test_indices, "limit_val_batches")
-        return self._evaluation("train", self.val_indices, "limit_val_batches")
+        split = "test" if self.evaluates_on_test else "val"
+        return self._loader(split, mix=self._takes_part("limit_val_batches"))
 
     def test_dataloader(self) -> BatchLoader:
         """Return the test set, every image once."""
-        return self._evaluation("test", self.test_indices, "limit_test_batches")
+        return self._loader("test", mix=self._takes_part("limit_test_batches"))
 
     def predict_dataloader(self) -> BatchLoader:
         """Return the test set in the order of its files."""
-        return self._loader("test", self.test_indices, batch_size=self.eval_batch_size)
+        return self._loader("test")
 
-    def _evaluation(self, split: str, indices: np.ndarray, limit: str) -> BatchLoader:
-        """Return batches in the order of the files, or mixed if the Trainer takes a part only."""
-        taken = getattr(self.trainer, limit) if self.trainer is not None else 1.0
-        whole = isinstance(taken, float) and taken == 1.0  # the integer 1 means one batch
-        indices = indices if whole else mixed(indices)
-        return self._loader(split, indices, batch_size=self.eval_batch_size)
+    def _takes_part(self, limit: str) -> bool:
+        """Return whether the Trainer evaluates a part only, which must be of all classes."""
+        taken = getattr(self._in_use, limit, 1.0)
+        return not (isinstance(taken, float) and taken == 1.0)  # the integer 1 means one batch
 
-    def _loader(self, split: str, indices: np.ndarray, **options: Any) -> BatchLoader:
-        processes = self._world_size
-        if len(indices) < processes:
-            raise UserError(f"{len(indices)} images cannot be shared by {processes} processes")
+    def _loader(
+        self,
+        name: str,
+        kind: type[Shares] = InOrder,
+        *,
+        mix: bool = False,
+        augment: Augmentation | None = None,
+        **options: Any,
+    ) -> BatchLoader:
+        """Return the batches of a split, in the order of the files or, with ``mix``, another."""
+        part = "test" if name == "test" else "train"
+        images, labels = self._on_device(f"{part}_images"), self._on_device(f"{part}_labels")
+        indices = getattr(self, f"{name}_indices")
+        indices = torch.from_numpy(mixed(indices) if mix else indices)
+        statistics = self._standardization(images.device) if self.normalize else None
+        split = Split(images, labels, indices, augment, self.seed, statistics)
+        share: dict[str, Any] = {}  # of a process group, if there is one
+        if self._in_use:
+            share = self._in_use.distributed_sampler_kwargs or {"num_replicas": 1, "rank": 0}
+        sampler = kind(split, **share, seed=self.seed)
+        if len(split) < (processes := sampler.num_replicas):
+            raise UserError(f"{len(split)} images cannot be shared by {processes} processes")
+        # Lightning advises to use worker processes; see loader.py.
+        warnings.filterwarnings("ignore", ".*does not have many workers")
         return BatchLoader(
-            self._on_device(f"{split}_images"),
-            self._on_device(f"{split}_labels"),
-            torch.from_numpy(indices),
-            seed=self.seed,
-            rank=self.trainer.global_rank if self.trainer else 0,
-            world_size=processes,
-            **options,
+            split, sampler=sampler, **{"batch_size": self.eval_batch_size, **options}
         )
+
+    def _standardization(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        mean, std = self._standardize or self.statistics("standardize")
+        self._standardize = mean.to(device), std.to(device)
+        return self._standardize
 
     def _on_device(self, name: str) -> Tensor:
         """Return a field of the image set on the training device; it is copied there once."""
-        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        device = self._in_use.strategy.root_device if self._in_use else torch.device("cpu")
         found = self._tensors.get(name)
         if found is None or found.device != device:
             found = self._tensors[name] = torch.from_numpy(getattr(self.image_set, name)).to(device)
@@ -233,12 +265,3 @@ class CIFAR10DataModule(LightningDataModule):
         if isinstance(batch, tuple) and batch[0].device == device:
             return batch
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
-
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Standardise the images if ``normalize=True``."""
-        if not self.normalize or isinstance(batch, Tensor):  # Lightning's example_input_array
-            return batch
-        images, labels = batch
-        mean, std = self._standardize or self.statistics("standardize")
-        self._standardize = mean, std = mean.to(images.device), std.to(images.device)
-        return (images.float() - mean) / std, labels

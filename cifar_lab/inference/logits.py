@@ -22,7 +22,7 @@ from torch.backends import cudnn
 from tqdm import tqdm
 
 from cifar_lab.data.augment import reflect
-from cifar_lab.data.loader import BatchLoader
+from cifar_lab.data.loader import BatchLoader, Split
 from cifar_lab.inference.known_data import KnownSplit
 from cifar_lab.models.classifier import ImageClassifier
 
@@ -44,7 +44,8 @@ def split_logits(
     ``tta`` is the kind of test-time augmentation for :func:`tta_logits`.
     """
     images, labels, indices = map(torch.from_numpy, (known.images, known.labels, known.indices))
-    loader = BatchLoader(images.to(model.device), labels.to(model.device), indices, batch_size)
+    split = Split(images.to(model.device), labels.to(model.device), indices)
+    loader = BatchLoader(split, batch_size)
     bar = tqdm(loader, "evaluating", leave=False, disable=None)  # None: on terminals only
     with torch.inference_mode(), whole_float32():
         parts = [(tta_logits(model, images, tta), labels) for images, labels in bar]

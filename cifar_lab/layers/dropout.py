@@ -18,7 +18,7 @@ UNITS = 4  # number of units that one number of 64 bits decides for
 
 
 class Dropout(nn.Dropout):
-    """``nn.Dropout`` that draws its random numbers differently on the CPU.
+    """``nn.Dropout`` that draws its random numbers differently on the CPU, unless it is compiled.
 
     Training zeroes each unit with probability ``p``, rounded to a multiple of 1/65,536, and divides
     the others by the probability of being kept. Evaluation returns the input. The input may have
@@ -34,7 +34,8 @@ class Dropout(nn.Dropout):
     def forward(self, input: Tensor) -> Tensor:
         """Zero units of ``input`` in training."""
         zeroed = round(LEVELS * self.p)
-        if not self.training or input.device.type != "cpu" or zeroed in (0, LEVELS):
+        by_hand = self.training and input.device.type == "cpu" and zeroed not in (0, LEVELS)
+        if not by_hand or torch.compiler.is_compiling():
             return super().forward(input)
         numbers = torch.empty(ceil(input.numel() / UNITS), dtype=torch.int64)
         numbers.random_(-(2**63), None)  # all 64 bits

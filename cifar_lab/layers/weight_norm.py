@@ -79,6 +79,17 @@ class WeightNormLinear(nn.Linear):
             input = input.to(torch.get_autocast_dtype("cpu"))
         return WeightNormFunction.apply(input, g, v, self.bias)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the sizes and the state, since PyTorch pickles no parametrized module."""
+        return _restored, (self.in_features, self.out_features, self.state_dict(), self.training)
+
+
+def _restored(fan_in: int, units: int, state: dict[str, Tensor], training: bool) -> nn.Module:
+    with torch.device("meta"):  # draws no random numbers
+        layer = WeightNormLinear(fan_in, units)
+    layer.load_state_dict(state, assign=True)
+    return layer.train(training)
+
 
 def _scaled(x: Tensor, g: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return x vᵀ (B, N), v in the dtype of x, the norms (N,) of its rows, and g/‖v‖ (N,)."""

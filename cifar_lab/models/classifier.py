@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics import MeanMetric
-from torchmetrics.classification import MulticlassAccuracy
 
 from cifar_lab import __version__
 from cifar_lab.data.datamodule import CIFAR10DataModule
@@ -23,7 +22,7 @@ from cifar_lab.data.loader import Batch
 from cifar_lab.errors import UserError
 from cifar_lab.internals import load_loader_states
 from cifar_lab.layers.normalize import Normalize
-from cifar_lab.models.curves import Curves, to_loggers
+from cifar_lab.models.curves import Curves
 
 # Format of what ``on_save_checkpoint`` adds. Format 1 also held the state of the training curves.
 CHECKPOINT_FORMAT = 2
@@ -85,9 +84,6 @@ class ImageClassifier(LightningModule):
         self.data: dict[str, Any] = {}
         self.normalize = Normalize(normalization)
         self.network = network
-        # "micro" counts every image once, whatever the batches; the data check the values.
-        self.eval_accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
-        self.eval_loss = MeanMetric(nan_strategy="disable")
         self.example_input_array = torch.zeros(2, *IMAGE_SHAPE, dtype=torch.uint8)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -127,41 +123,35 @@ class ImageClassifier(LightningModule):
         on_test = isinstance(data, CIFAR10DataModule) and data.evaluates_on_test
         return "test" if on_test or self.trainer.testing else "val"
 
-    def on_validation_epoch_start(self) -> None:
-        """Reset the metrics."""
-        self.eval_accuracy.reset()
-        self.eval_loss.reset()
-        # With bf16-true Lightning also makes the metric's sums bf16, in which 256 + 1 is 256.
-        dtype = torch.promote_types(self.eval_loss.mean_value.dtype, torch.float32)
-        self.eval_loss.set_dtype(dtype)
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """Return the logits (B, num_classes) of a batch, in float32."""
+        return self(batch[0]).float()
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Count a batch; return its logits (B, num_classes), which the callbacks receive."""
-        images, labels = batch
-        logits = self(images).float()
-        self.eval_accuracy.update(logits, labels)
-        # Not their mean: without its check for NaN, MeanMetric (torchmetrics 1.9) ignores weights.
-        self.eval_loss.update(F.cross_entropy(logits, labels, reduction="none"))
-        return logits
+    def on_validation_batch_end(
+        self, outputs: Tensor, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Log the metrics, of which Lightning writes the means over all images.
 
-    def on_validation_epoch_end(self) -> None:
-        """Write the metrics to ``callback_metrics``, for monitors and bars, and to the loggers."""
-        if self.trainer.sanity_checking or self.trainer.barebones:
+        This is no part of ``validation_step``, which may be compiled.
+        """
+        if self.trainer.barebones:
             return
-        split = self.evaluated_split
+        labels, split = batch[1], self.evaluated_split
         scalars = {
-            # float32 makes 3,524 of 10,000 0.3523999; six digits suffice for 100,000 images.
-            f"acc/{split}": round(self.eval_accuracy.compute().item(), 6),
-            f"loss/{split}": self.eval_loss.compute().item(),
+            f"acc/{split}": (outputs.argmax(1) == labels).float().mean(),
+            f"loss/{split}": F.cross_entropy(outputs, labels),
         }
-        self.log_dict(scalars, logger=False, sync_dist=self.trainer.world_size > 1)
-        to_loggers(self.trainer, scalars)
+        self.log_dict(scalars, batch_size=len(labels), sync_dist=True)
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            # Lightning's own x axis is behind by the step that an evaluation follows.
+            self.log("step", float(self.global_step), reduce_fx="max", batch_size=1)
 
-    on_test_epoch_start = on_validation_epoch_start
     test_step = validation_step
-    on_test_epoch_end = on_validation_epoch_end
+    on_test_batch_end = on_validation_batch_end
 
-    def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> Tensor:
+    def predict_step(
+        self, batch: Batch | Tensor, batch_idx: int, dataloader_idx: int = 0
+    ) -> Tensor:
         """Return class probabilities (B, num_classes) of a batch, with or without labels."""
         images = batch if isinstance(batch, Tensor) else batch[0]
         return self(images).float().softmax(1)
@@ -177,8 +167,14 @@ class ImageClassifier(LightningModule):
         """Whether the optimizer updates all parameters in one kernel."""
         try:  # Lightning refuses to clip the gradients of such an optimizer in mixed precision
             return not self.trainer.gradient_clip_val or "mixed" not in self.trainer.precision
-        except RuntimeError:  # the model has no Trainer
+        except (RuntimeError, AttributeError):  # the model has no Trainer, but perhaps a Fabric
             return True
+
+    @property
+    def hparams_initial(self) -> Any:
+        """The settings for the loggers: lists for tuples, which no safe loader of YAML reads."""
+        settings = super().hparams_initial
+        return settings | {k: list(v) for k, v in settings.items() if isinstance(v, tuple)}
 
     def check_trainer(self, trainer: Trainer) -> None:
         """Raise a UserError if the model cannot work with a Trainer; a subclass may override it."""

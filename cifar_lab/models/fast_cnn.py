@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from cifar_lab.data.datamodule import CIFAR10DataModule
 from cifar_lab.data.image_set import IMAGE_SHAPE
+from cifar_lab.data.loader import Batch
 from cifar_lab.layers.whitening import Whitening
 from cifar_lab.models.classifier import require
 from cifar_lab.models.fast import FastClassifier
@@ -118,22 +119,28 @@ class FastCNN(FastClassifier):
         require(fits, "small_size", small_size, f"{smallest} to {largest} pixels")
         require(0 <= small_share <= 1, "small_share", small_share, "0 to 1")
         self.small_size, self.small_share = small_size, small_share
+        self.side = largest  # of the images that the network is trained on in this step
         self.save_hyperparameters()
 
     def training_logits(self, images: Tensor) -> Tensor:
         """Map raw uint8 images (B, 3, 32, 32) to logits (B, C); shrink them in the first steps."""
-        normalized, side = self.normalize(images), self.captured_state()
-        if side < IMAGE_SHAPE[-1]:
+        normalized = self.normalize(images)
+        if self.side < IMAGE_SHAPE[-1]:
             # At least in float32: PyTorch cannot interpolate bf16 on the CPU.
             whole = normalized.to(torch.promote_types(normalized.dtype, torch.float32))
-            small = F.interpolate(whole, [side] * 2, mode="bilinear", antialias=True)
+            small = F.interpolate(whole, [self.side] * 2, mode="bilinear", antialias=True)
             normalized = small.to(normalized.dtype)
         return self.network(normalized)
 
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Choose the side of the images; ``training_step`` only reads it, as it may be compiled."""
+        super().on_train_batch_start(batch, batch_idx)
+        small = self.global_step < self.small_share * self.trainer.estimated_stepping_batches
+        self.side = self.small_size if small else IMAGE_SHAPE[-1]
+
     def captured_state(self) -> int:
-        """Return the side in pixels of the images that the network is trained on in this step."""
-        steps = self.trainer.estimated_stepping_batches
-        return self.small_size if self.global_step < self.small_share * steps else IMAGE_SHAPE[-1]
+        """Return the side of the images in pixels."""
+        return self.side
 
     def fill_computed_layer(self, data: CIFAR10DataModule) -> None:
         """Compute the whitening layer from some training images."""

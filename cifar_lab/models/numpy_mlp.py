@@ -48,6 +48,7 @@ class NumpyNetwork(nn.Module):
                 linear.register_parameter(name, parameter)
             self.add_module(f"linear{position}", linear)
 
+    @torch.compiler.disable
     def forward(self, images: Tensor) -> Tensor:
         """Map float32 images (B, 3, 32, 32) to logits (B, num_classes)."""
         # Arrays are views of the parameters, whose memory changes in a copied module.
@@ -91,6 +92,7 @@ class NumpyMLP(ImageClassifier):
         self.automatic_optimization = False
         self.save_hyperparameters()
 
+    @torch.compiler.disable
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Take a step of SGD in NumPy; return the loss () and the logits (B, num_classes)."""
         images, labels = batch

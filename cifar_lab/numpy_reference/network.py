@@ -18,7 +18,8 @@ from cifar_lab.numpy_reference.weight_norm import WeightNormLinear
 class Sequential:
     """Layers one after another. Iterating yields ``(name, layer)`` for layers with parameters.
 
-    The name is the position of the layer, "0", "1" and so on, as in ``torch.nn.Sequential``.
+    The name is the position of the layer, "0", "1" and so on, as in ``torch.nn.Sequential``. A
+    layer of your own needs ``forward`` and ``backward``, and ``params`` only if it has parameters.
 
     Args:
         layers: layers, from first to last.
@@ -45,7 +46,8 @@ class Sequential:
             layer.training = mode
 
     def __iter__(self) -> Iterator[tuple[str, Layer]]:
-        return ((str(i), layer) for i, layer in enumerate(self.layers) if layer.params)
+        layers = enumerate(self.layers)
+        return ((str(i), layer) for i, layer in layers if getattr(layer, "params", None))
 
 
 class MLP(Sequential):

@@ -29,7 +29,7 @@ class Optimizer:
     def _parameters(self, n_moments: int) -> Iterator[tuple[Array, Array, list[Array]]]:
         """Yield each parameter with its gradient and its moments, which start at zero."""
         for index, layer in enumerate(self.layers):
-            for name, param in layer.params.items():
+            for name, param in getattr(layer, "params", {}).items():  # some layers have none
                 if name not in layer.grads:
                     raise RuntimeError(f"layer {index} has no gradient: call backward before step")
                 if (index, name) not in self.state:

@@ -1,5 +1,6 @@
 """CIFAR10DataModule: splits, protocols, and what a Trainer gets from it."""
 
+import pickle
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,6 +9,8 @@ from unittest.mock import ANY, Mock
 import numpy as np
 import pytest
 import torch
+from pytorch_lightning import Trainer
+from pytorch_lightning.trainer.states import TrainerStatus
 
 from cifar_lab import CIFAR10DataModule
 from cifar_lab.data import sources
@@ -27,10 +30,19 @@ def test_a_constructor_reads_and_downloads_nothing(monkeypatch) -> None:
     for name in ("find", "download_archive"):
         monkeypatch.setattr(sources, name, None)  # fails when called
     data = CIFAR10DataModule("nowhere")
-    with pytest.raises(RuntimeError, match="before setup"):
-        _ = data.num_classes
+    for early in (data.train_dataloader, data.test_dataloader, lambda: data.sizes):
+        with pytest.raises(RuntimeError, match=r"before setup\(\): call prepare_data\(\) and"):
+            early()
     with pytest.raises(UserError, match="source 'cifar-10': expected one of auto, cifar10"):
         CIFAR10DataModule(source="cifar-10")
+
+
+def test_the_number_of_classes_is_known_before_setup(tree, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(sources, "download_archive", None)  # fails when called
+    (tmp_path / "empty").mkdir()
+    assert CIFAR10DataModule(tmp_path / "empty").num_classes == 10
+    assert CIFAR10DataModule(source="synthetic").num_classes == 10
+    assert CIFAR10DataModule(tree, batch_size=10).num_classes == 3
 
 
 def test_it_downloads_from_the_mirrors_that_it_was_told(tmp_path, monkeypatch) -> None:
@@ -60,10 +72,11 @@ def _labels(loader) -> list[int]:
 @pytest.mark.parametrize(("limit", "classes"), [(1.0, [0]), (1, [0, 1, 2]), (0.5, [0, 1, 2])])
 def test_a_part_of_an_evaluation_is_of_all_classes(tree, limit: float, classes: list[int]) -> None:
     data = _data(tree, eval_batch_size=15)  # the files of a class
-    data.trainer = trainer = SimpleNamespace(world_size=1, global_rank=0, limit_test_batches=limit)
-    trainer.strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    data.trainer = Trainer(accelerator="cpu", limit_test_batches=limit, logger=False)
     labels = next(iter(data.test_dataloader()))[1]
     assert labels.unique().tolist() == classes
+    data.trainer.state.status = TrainerStatus.FINISHED
+    assert next(iter(data.test_dataloader()))[1].unique().tolist() == [0]  # alone again
 
 
 def test_val_size_0_trains_on_all_and_validates_on_the_test_set(tree) -> None:
@@ -78,9 +91,10 @@ def test_val_size_0_trains_on_all_and_validates_on_the_test_set(tree) -> None:
 def test_images_are_held_once_as_uint8(tree) -> None:
     data = _data(tree)
     train, val = data.train_dataloader(), data.val_dataloader()
-    assert train.images.data_ptr() == val.images.data_ptr()
-    assert train.images.data_ptr() == data.image_set.train_images.ctypes.data
-    assert train.images.dtype == torch.uint8
+    images = train.dataset.images
+    assert images.data_ptr() == val.dataset.images.data_ptr()
+    assert images.data_ptr() == data.image_set.train_images.ctypes.data
+    assert images.dtype == torch.uint8
 
 
 def test_the_seed_changes_the_batches_and_leaves_the_split(tree) -> None:
@@ -105,12 +119,19 @@ def test_standardize_uses_the_published_values_for_cifar10(write_original) -> No
 
 def test_normalize_gives_standardised_floats_to_foreign_models(tree) -> None:
     data = _data(tree, normalize=True)
-    images = torch.cat([data.on_after_batch_transfer(x, 0)[0] for x in data.train_dataloader()])
-    assert images.dtype == torch.float32
+    images = torch.cat([images for images, _ in data.train_dataloader()])
+    assert images.dtype == data.test_dataloader().dataset[0][0].dtype == torch.float32
     torch.testing.assert_close(images.mean((0, 2, 3)), torch.zeros(3), atol=0.05, rtol=0)
     torch.testing.assert_close(images.std((0, 2, 3)), torch.ones(3), atol=0.05, rtol=0)
-    elsewhere = tuple(part.to("meta") for part in next(iter(data.train_dataloader())))
-    assert data.on_after_batch_transfer(elsewhere, 0)[0].device.type == "meta"  # goes with them
+
+
+def test_a_copy_of_another_process_gives_the_same_batches(tree) -> None:
+    data = _data(tree, augment=["flip", "crop"], normalize=True)
+    loader = data.train_dataloader()
+    copies = pickle.loads(pickle.dumps((data, loader)))
+    for copied in (copies[0].train_dataloader(), copies[1]):
+        for found, expected in zip(copied, data.train_dataloader(), strict=True):
+            assert torch.equal(found[0], expected[0])
 
 
 @pytest.mark.parametrize(
@@ -146,7 +167,8 @@ def test_processes_with_different_images_are_refused(same: bool, tree) -> None:
     first = data.image_set.fingerprint if same else "another"
     strategy = SimpleNamespace(broadcast=lambda own: first)
     strategy.reduce_boolean_decision = lambda wish, all: wish and all
-    data.trainer = SimpleNamespace(world_size=2, strategy=strategy)
+    state = SimpleNamespace(stopped=False)
+    data.trainer = SimpleNamespace(world_size=2, strategy=strategy, state=state)
     refused = pytest.raises(UserError, match="the processes found different images")
     with nullcontext() if same else refused:
         data.setup("fit")

@@ -6,18 +6,33 @@ from unittest.mock import Mock
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from cifar_lab.data import loader as loader_module
 from cifar_lab.data.augment import compose
-from cifar_lab.data.loader import Batch, BatchLoader, derive_seed
+from cifar_lab.data.loader import Batch, BatchLoader, InOrder, Shares, Split, derive_seed
 
 
-def _loader(count: int = 23, batch_size: int = 5, images=None, **options) -> BatchLoader:
-    """A loader whose labels, and usually pixels, are the numbers of the images."""
+def _split(count: int = 23, images=None, **options) -> Split:
+    """A split whose labels, and usually pixels, are the numbers of the images."""
     numbers = torch.arange(count)
     if images is None:
         images = numbers.byte().reshape(-1, 1, 1, 1).repeat(1, 3, 8, 8)
-    return BatchLoader(images, numbers, numbers, batch_size, **options)
+    return Split(images, numbers, numbers, **options)
+
+
+def _loader(
+    count: int = 23,
+    batch_size: int = 5,
+    shuffle: bool = False,
+    drop_last: bool = False,
+    share: tuple[int, int] = (0, 1),
+    seed: int = 0,
+    **options,
+) -> BatchLoader:
+    split, (rank, world_size) = _split(count, seed=seed, **options), share
+    sampler = (Shares if shuffle else InOrder)(split, world_size, rank, seed)
+    return BatchLoader(split, batch_size, sampler=sampler, drop_last=drop_last)
 
 
 def _assert_equal(batches: Iterable[Batch], expected: Iterable[Batch]) -> None:
@@ -50,7 +65,7 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     epochs = [_seen(first) for _ in range(3)]
     assert len({tuple(order) for order in epochs}) == 3
     torch.manual_seed(99)  # nobody else's random numbers matter
-    second.set_epoch(2)
+    second.sampler.set_epoch(2)
     assert _seen(second) == epochs[2]
     assert _seen(_loader(shuffle=True, seed=1)) != epochs[0]
 
@@ -66,20 +81,42 @@ def test_order_and_augmentation_never_share_their_random_numbers(monkeypatch) ->
     assert len({derive_seed(*call.args) for call in noted.mock_calls}) == noted.call_count
 
 
-def test_lightning_can_tell_the_epoch_of_a_shuffled_loader_only() -> None:
-    shuffled = _loader(shuffle=True)
-    shuffled.sampler.set_epoch(4)
-    assert shuffled.epoch == 4
-    assert not hasattr(_loader(), "sampler")
+def test_a_loader_is_one_of_pytorch_over_the_images_of_the_split() -> None:
+    loader = _loader(shuffle=True, drop_last=True)
+    assert isinstance(loader, DataLoader)
+    assert (len(loader.dataset), loader.batch_size, loader.drop_last) == (23, 5, True)
+    theirs = DataLoader(loader.dataset, sampler=loader.sampler, batch_size=5, drop_last=True)
+    _assert_equal(list(theirs), list(loader))  # before the next epoch begins
+
+
+def test_any_sampler_of_pytorch_can_take_the_place_of_ours() -> None:
+    split = _split(7, augment=compose(["flip"]))
+    assert _seen(BatchLoader(split, 3)) == list(range(7))
+    assert sorted(_seen(BatchLoader(split, 3, shuffle=True))) == list(range(7))
+    given = BatchLoader(split, batch_sampler=[[3, 1], [6]])
+    assert [labels.tolist() for _, labels in given] == [[3, 1], [6]]
+    fixed = _loader(7, 3, augment=compose(["flip"]))
+    fixed.sampler.set_epoch(4)  # as Lightning does; with overfit_batches nothing shall change
+    _assert_equal(fixed, _loader(7, 3, augment=compose(["flip"])))
+
+
+def test_processes_are_those_of_the_process_group_if_nothing_else_is_said(monkeypatch) -> None:
+    samplers = Shares(_split()), InOrder(_split())
+    assert [len(sampler) for sampler in samplers] == [23, 23]
+    group = Mock(get_rank=lambda: 1, get_world_size=lambda: 2)
+    monkeypatch.setattr(loader_module, "distributed", group)
+    assert list(samplers[1]) == list(range(1, 23, 2))
+    assert list(samplers[0]) == list(Shares(_split(), 2, 1))
+    assert len(Shares(_split(), 1, 0)) == 23  # a Trainer of one device in a group
 
 
 def test_a_loaded_state_continues_in_the_middle_of_an_epoch_with_the_same_batches() -> None:
     whole, stopped, resumed = (
         _loader(shuffle=True, augment=compose(["flip", "crop"])) for _ in range(3)
     )
-    whole.set_epoch(3)
+    whole.sampler.set_epoch(3)
     expected = list(whole)
-    stopped.set_epoch(3)
+    stopped.sampler.set_epoch(3)
     list(islice(stopped, 2))
     state = stopped.state_dict()
     assert state == {"epoch": 3, "batches": 2}
@@ -94,14 +131,14 @@ def test_a_loaded_state_continues_in_the_middle_of_an_epoch_with_the_same_batche
 
 @pytest.mark.parametrize("count", [22, 23, 24])
 def test_processes_share_an_evaluation_without_loss_or_repetition(count: int) -> None:
-    loaders = [_loader(count, rank=rank, world_size=3) for rank in range(3)]
+    loaders = [_loader(count, share=(rank, 3)) for rank in range(3)]
     seen = [_seen(loader) for loader in loaders]
     assert sorted([*chain(*seen)]) == list(range(count))
     assert [len(loader) for loader in loaders] == [-(-len(part) // 5) for part in seen]
 
 
 def test_processes_share_an_epoch_in_equal_parts_without_repetition() -> None:
-    seen = [_seen(_loader(24, shuffle=True, rank=rank, world_size=2)) for rank in range(2)]
+    seen = [_seen(_loader(24, shuffle=True, share=(rank, 2))) for rank in range(2)]
     assert [len(part) for part in seen] == [12, 12]
     assert sorted([*chain(*seen)]) == list(range(24))
 
@@ -110,7 +147,7 @@ def test_each_epoch_batch_and_process_is_augmented_differently() -> None:
     same = torch.arange(64, dtype=torch.uint8).reshape(1, 1, 8, 8).repeat(80, 3, 1, 1)
     found, flip = [], compose(["flip"])
     for seed, rank in ((0, 0), (0, 1), (1, 0)):
-        loader = _loader(80, 20, same, seed=seed, rank=rank, world_size=2, augment=flip)
+        loader = _loader(80, 20, images=same, seed=seed, share=(rank, 2), augment=flip)
         for _epoch in range(2):
             found += [images for images, _ in loader]
     assert len(found) == 12

@@ -16,9 +16,7 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["cifar_lab.training.fit"])
 
 
-def start(
-    words: list[str], spot: str = "", environment: dict[str, str] | None = None
-) -> BaseProcess:
+def start(words: list[str], spot: str = "") -> BaseProcess:
     """Starts fit.py in the present folder; ``spot`` is a key of ``SPOTS`` with ``:COUNT``."""
     process = CONTEXT.Process(target=_child, args=(words, os.getcwd(), spot, dict(os.environ)))
     process.start()
