@@ -78,7 +78,11 @@ class KilledRun:
         return opening, starting, training
 
     def run_and_kill(
-        self, delay: float, while_writing: bool = False, number: signal.Signals = signal.SIGKILL
+        self,
+        delay: float,
+        while_writing: bool = False,
+        number: signal.Signals = signal.SIGKILL,
+        after_checkpoint: bool = False,
     ) -> str:
         """Start or resume the run and send it a signal; return a line that says when.
 
@@ -87,11 +91,16 @@ class KilledRun:
                 they are negative, as many seconds from the start of the process.
             while_writing: whether to wait then until a checkpoint is being written.
             number: number of the signal, a key of ``STOPPED``.
+            after_checkpoint: whether the delay begins when the process has written a checkpoint.
         """
         configs, parts = self._files("config.yaml"), self._parts()
+        self._seen |= self._files("checkpoints/last.ckpt")
+        seen = len(self._seen)
         with self._started() as processes:
             if delay >= 0:  # a process that holds the lock of its run writes the file anew
                 self._watch(processes, lambda: self._files("config.yaml") - configs)
+            if after_checkpoint:
+                self._watch(processes, lambda: len(self._seen) > seen)
             end = time.monotonic() + abs(delay)
             self._watch(processes, lambda: time.monotonic() >= end)
             if while_writing:
@@ -197,6 +206,7 @@ def _child(code: str, words: list[str], output: Path, environment: dict[str, str
     told = os.open(output, os.O_WRONLY | os.O_APPEND)
     os.dup2(told, 1), os.dup2(told, 2)
     os.environ.update(environment)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     # The command that a process starts again for the second one of its run.
     sys.argv = [str(Path(cifar_lab.__file__).with_name("__main__.py")), "fit", *words]
     sys.orig_argv = [sys.executable, *sys.argv]

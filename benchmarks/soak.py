@@ -27,7 +27,7 @@ from cifar_lab.recipes.own_model import is_own_model
 from cifar_lab.run_settings import RUN
 from cifar_lab.settings import NonNegativeInt, PositiveFloat, PositiveInt, Seed, setting, unknown
 
-SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM)  # in turns
+SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)  # in turns
 TWO = {"devices": 2, "accelerator": "cpu"}
 MODES: dict[str, dict[str, Any]] = {  # kinds of a run, and their flags
     "one": {},
@@ -35,6 +35,7 @@ MODES: dict[str, dict[str, Any]] = {  # kinds of a run, and their flags
     "torchrun": TWO,
     "seeds": {"seeds": "0,1"},
 }
+ATTEMPTS = 4  # at a kill, each at half the time of the one before
 LENGTHS = ("max_steps", "max_epochs")
 COUNTS = ("kills", "written", "cut_off", "unreadable")  # what KilledRun.counts returns
 
@@ -194,9 +195,13 @@ def _soak(options: Any, trial: Trial, folder: Path) -> dict[str, Any]:
     moments = random.Random(f"{options.seed} {trial.model} {trial.length} {trial.mode}")
     earlier = 1.0  # factor of the delays
     for number, delay in enumerate(_delays(moments, trial.kills, *seconds)):
-        while_writing = number == trial.kills // 4
+        while_writing = number == trial.kills // 4 * 2
         sent = signal.SIGKILL if while_writing or delay < 0 else SIGNALS[number % len(SIGNALS)]
-        while (told := killed[-1].run_and_kill(delay * earlier, while_writing, sent)) == TOO_LATE:
+        for _ in range(ATTEMPTS):
+            moment = delay * earlier, while_writing, sent, delay >= 0 and number % 2 == 1
+            told = killed[-1].run_and_kill(*moment)
+            if told != TOO_LATE:
+                break
             killed.append(KilledRun(words, folder / f"killed_{len(killed)}", trial.mode))
             earlier /= 2
         print(f"kill {number + 1}, {sent.name}: {told}", flush=True)
@@ -227,11 +232,13 @@ def _delays(
 ) -> list[float]:
     """Return the moments of the kills, as ``KilledRun.run_and_kill`` takes them.
 
-    Most of them come in the steps or shortly before. Every fifth one comes before the run is
-    opened, when nothing may happen to it at all. The last arguments are seconds of the whole run.
+    Most of them come in the steps or shortly before; every second one begins to count at a
+    checkpoint. Every fifth one comes before the run is opened, when nothing may happen to it at
+    all. The last arguments are seconds of the whole run.
     """
     longest = 1.2 * training / kills
     delays = [max(0.0, starting + moments.uniform(-0.2, 1) * longest) for _ in range(kills)]
+    delays[1::2] = [moments.uniform(0, longest) for _ in delays[1::2]]
     delays[4::5] = [-moments.uniform(0, opening) for _ in delays[4::5]]
     return delays
 

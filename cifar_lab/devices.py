@@ -105,40 +105,28 @@ def use_threads(wanted: int | None, processes: int = 1) -> None:
 
 def usable_cpus() -> int:
     """Return how many CPUs the affinity mask and the quotas of this process allow."""
-    if hasattr(os, "sched_getaffinity"):
-        count = len(os.sched_getaffinity(0))
-    else:
-        count = os.cpu_count() or 1
-    return max(1, int(min(count, cpu_quota())))
+    mask = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
+    return max(1, int(min(len(mask) or os.cpu_count() or 1, cpu_quota())))
 
 
 def cpu_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
     """Return the CPUs that Linux's control groups allow this process, infinity for any number.
 
-    A container, a Kubernetes pod or a job of a scheduler has such a quota. Both versions are read:
-    ``cpu.max`` (https://docs.kernel.org/admin-guide/cgroup-v2.html) and ``cpu.cfs_quota_us``
-    (https://docs.kernel.org/scheduler/sched-bwc.html). A group is limited by those above it too.
+    A container or a job of a scheduler may have such a quota, as may each group above it. Both
+    versions are read (https://docs.kernel.org/admin-guide/cgroup-v2.html, ``cpu.max``, and
+    https://docs.kernel.org/scheduler/sched-bwc.html).
     """
-    try:
-        lines = own.read_text().splitlines()
-    except OSError:  # not Linux
-        return math.inf
-    quota = math.inf
-    for line in lines:
+    quotas = [math.inf]
+    for line in own.read_text().splitlines() if own.exists() else ():
         _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
         base = root / "cpu" if controllers else root
-        group = base / path.lstrip("/")
-        for folder in (group, *group.parents):
-            quota = min(quota, _limit(folder))
-            if folder == base:
-                break
-    return quota
+        if not controllers or "cpu" in controllers.split(","):
+            group = base / path.lstrip("/")
+            quotas += [_quota_of(folder) for folder in (group, *group.parents)]
+    return min(quotas)
 
 
-def _limit(folder: Path) -> float:
-    """Return the quota of one control group in CPUs."""
+def _quota_of(folder: Path) -> float:
     for names in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
         try:
             quota, period = " ".join((folder / name).read_text() for name in names).split()

@@ -198,16 +198,12 @@ def part_of(path: Path) -> Path:
 
 
 def check_own(path: Path) -> None:
-    """Refuse a path that may lead elsewhere, before a file there is locked or continued.
-
-    Raises:
-        FileExistsError: There is something else than a plain file without a second name.
-    """
+    """Raise FileExistsError if a file, to be locked or continued in its place, has other names."""
     with contextlib.suppress(FileNotFoundError):
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-            told = f"{path.name} is a link, pipe or folder; remove it"
-            raise FileExistsError(errno.EEXIST, told)
+            what = "is a link, pipe or folder; remove it"
+            raise FileExistsError(errno.EEXIST, f"{path.name} {what}")
 
 
 def make_folder(path: Path) -> None:

@@ -67,7 +67,7 @@ class RunSettings:
     test: bool = setting(True, "test the best checkpoint once, at the end", "data")
     augment: list[str] = setting([], "some of flip,alternating_flip,crop,cutout, or none", "data")
     crop_padding: NonNegativeInt = setting(4, "pixels that crop shifts by at most", "data")
-    verify_data: bool = setting(False, "compare images with their cache by content", "data", **FREE)
+    verify_data: bool = setting(False, "decode an image tree without its cache", "data", **FREE)
 
     log_dir: str = setting(
         "lightning_logs", "folder of all runs", "output", decisive=False, is_path=True

@@ -29,7 +29,7 @@ COMMAND = Command(
     "that --log_dir holds already are not run again.\n\n"
     f"{STUDY_STATUSES}continues.",
     _Options,
-    shared=("accelerator", "precision", "data_dir", "source"),
+    shared=("accelerator", "precision", "threads", "data_dir", "source"),
     results=True,
     example="--model fast_mlp --seeds 0..4 --only 1,2",
 )

@@ -169,10 +169,10 @@ def _prepare_output() -> None:
 
 
 def _spare_matplotlib() -> None:
-    """Let matplotlib be loaded by the commands that draw alone, and without advice on its folders.
+    """Let matplotlib be loaded only to draw, and say nothing of its folders and fonts.
 
     torchmetrics, which Lightning imports, would load it in every process, for plots of its own.
-    That takes half a second, and an error where no temporary folder can be written.
+    That takes half a second, and fails where no temporary folder can be written.
     """
     from lightning_utilities.core.imports import RequirementCache
 

@@ -36,7 +36,7 @@ COMMAND = Command(
     "report.md and report.html, with a table of the report's figures beside these.\n\n"
     f"{STUDY_STATUSES}trains what is missing.",
     _Options,
-    shared=("accelerator", "precision", "data_dir", "source"),
+    shared=("accelerator", "precision", "threads", "data_dir", "source"),
     results=True,
     example="--quick --systems mlp,cnn",
 )

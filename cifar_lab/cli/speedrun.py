@@ -35,7 +35,7 @@ COMMAND = Command(
     "Runs that --log_dir holds already are not run again.\n\n"
     f"{STUDY_STATUSES}continues.",
     _Options,
-    shared=("accelerator", "precision", "data_dir", "source"),
+    shared=("accelerator", "precision", "threads", "data_dir", "source"),
     plan=True,
     results=True,
     example="--recipe fast_mlp --tta flip_grid",

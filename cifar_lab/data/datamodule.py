@@ -51,7 +51,7 @@ class CIFAR10DataModule(LightningDataModule):
         crop_padding: largest shift of "crop" in pixels.
         normalize: whether the loaders return images standardised to float32, for models that do
             not normalise.
-        verify_data: whether to compare the contents of an image tree with its cache.
+        verify_data: whether to decode an image tree anew, without its cache.
         mirror: http(s) addresses of the archive, tried in order. The default is
             ``$CIFAR_LAB_MIRROR``, else the addresses in download.py.
 

@@ -101,7 +101,7 @@ def load(
 ) -> ImageSet:
     """Read the images without downloading anything; the arguments are those of ``prepare``.
 
-    ``verify`` compares the contents of an image tree with those of its cache.
+    ``verify`` decodes an image tree anew, without its cache.
 
     Raises:
         UserError: The data are damaged; or there are none, and ``source`` is "cifar10" or a folder
@@ -139,13 +139,17 @@ def find(
         if data_dir is None:
             return reader_in(DEFAULT_FOLDER)
         for number, level in enumerate(levels(data_dir)):
-            places = [path for path in level if number == 0 or path.is_dir()]
+            places = [path for path in level if number == 0 or _is_open(path)]
             found = [(path, reader) for path in places if (reader := reader_in(path))]
             if len(found) > 1:
                 raise UserError(f"{found[0][0]} and {found[1][0]}: name one of them (--data_dir)")
             if found:
                 return found[0][1]
     return None
+
+
+def _is_open(path: Path) -> bool:
+    return path.is_dir() and os.access(path, os.R_OK | os.X_OK)
 
 
 def _reader(

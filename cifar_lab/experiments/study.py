@@ -23,7 +23,7 @@ from cifar_lab.run.resume import ResumePoint
 from cifar_lab.run.run import Run
 from cifar_lab.run.summary import POINT_NAMES
 from cifar_lab.training import fit
-from cifar_lab.training.processes import cluster_environment
+from cifar_lab.training.processes import Environment
 from cifar_lab.training.trainer import device_count
 
 Job = tuple[str, Plan]  # name of a variant, and the plan of one of its runs
@@ -232,7 +232,7 @@ def _check_settings(plan: Plan) -> None:
             "--devices and --num_nodes: runs one after the other are trained by one process, "
             f"these ask for {processes}"
         )
-    cluster_environment(1, 1)
+    Environment(1, 1)  # refuses a launcher of several
     use_threads(settings.threads)
 
 

@@ -2,7 +2,6 @@
 
 import io
 import json
-import logging
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -123,8 +122,6 @@ def write_figure(evaluation: Evaluation, class_names: tuple[str, ...], path: Pat
     Raises:
         UserError: The file cannot be written.
     """
-    # matplotlib logs that it builds a font cache when it runs on a machine for the first time.
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     figure = confusion_figure(evaluation.confusion, class_names)
     drawn = io.BytesIO()
     with warnings.catch_warnings():

@@ -43,18 +43,20 @@ class PrincipalComponents(nn.Module):
         ``pieces`` is called twice and returns all images each time, in tensors of any B.
         """
         count = 0
-        self.mean.zero_()
+        dtype = torch.promote_types(self.mean.dtype, torch.float32)  # the layer may be bf16
+        mean = torch.zeros_like(self.mean, dtype=dtype)
         for piece in pieces():
             count += len(piece)
-            self.mean += piece.flatten(1).sum(0)
-        self.mean /= count
-        covariance = self.weight.new_zeros(len(self.mean), len(self.mean))
+            mean += piece.flatten(1).sum(0, dtype=dtype)
+        mean /= count
+        covariance = mean.new_zeros(len(mean), len(mean))
         for piece in pieces():
-            centred = piece.flatten(1) - self.mean
+            centred = piece.flatten(1) - mean
             covariance.addmm_(centred.mT, centred, alpha=1 / count)
         variances, directions = torch.linalg.eigh(covariance)
         scaled = directions.mT / (variances[:, None] + EPS).sqrt()
         self.weight.copy_(scaled[-len(self.weight) :])
+        self.mean.copy_(mean)
         self.filled.fill_(1)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -130,21 +130,22 @@ class ImageClassifier(LightningModule):
     def on_validation_batch_end(
         self, outputs: Tensor, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Log the metrics, of which Lightning writes the means over all images.
+        """Log the metrics, of which Lightning keeps the means over all images.
 
-        This is no part of ``validation_step``, which may be compiled.
+        This is no part of ``validation_step``, which may be compiled. In training, the callback
+        Curves writes them, since Lightning's own step number is one too low then.
         """
-        if self.trainer.barebones:
+        if self.trainer.barebones or outputs is None:  # of a subclass with metrics of its own
             return
         labels, split = batch[1], self.evaluated_split
         scalars = {
             f"acc/{split}": (outputs.argmax(1) == labels).float().mean(),
             f"loss/{split}": F.cross_entropy(outputs, labels),
         }
-        self.log_dict(scalars, batch_size=len(labels), sync_dist=True)
-        if self.trainer.state.fn == TrainerFn.FITTING:
-            # Lightning's own x axis is behind by the step that an evaluation follows.
-            self.log("step", float(self.global_step), reduce_fx="max", batch_size=1)
+        # Of the processes' numbers of images, Lightning takes the mean as an integer.
+        weight = len(labels) * self.trainer.world_size
+        logger = False if self.trainer.state.fn == TrainerFn.FITTING else None
+        self.log_dict(scalars, batch_size=weight, sync_dist=True, logger=logger)
 
     test_step = validation_step
     on_test_batch_end = on_validation_batch_end

@@ -163,10 +163,13 @@ class Curves(Callback):
         """Stop the clock."""
         self.meter.stop()
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock again."""
-        if trainer.state.fn == TrainerFn.FITTING:
-            self.meter.start()
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Write the metrics of the evaluation, and start the clock again."""
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        if not trainer.sanity_checking:
+            write_evaluation(trainer, pl_module.evaluated_split)
+        self.meter.start()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the last point of a run that ended earlier than planned, and stop the clock."""
@@ -192,6 +195,19 @@ class Curves(Callback):
         # The sums are of all processes together: the first one continues with them.
         sums = state_dict["sums"] if self.trainer.is_global_zero else [0.0] * 4
         self.meter.load(sums, state_dict["seconds"])
+
+
+def write_evaluation(trainer: Trainer, split: str) -> None:
+    """Write the metrics of the newest evaluation of a split to all loggers."""
+    scalars = {}
+    for name, value in trainer.callback_metrics.items():
+        if name.startswith(f"acc/{split}"):
+            # float32 makes 3,524 of 10,000 0.3523999; six digits suffice for 100,000 images.
+            scalars[name] = round(float(value), 6)
+        elif name.startswith(f"loss/{split}"):
+            scalars[name] = float(value)
+    if scalars:
+        to_loggers(trainer, scalars)
 
 
 def to_loggers(trainer: Trainer, scalars: dict[str, float]) -> None:

@@ -88,11 +88,6 @@ class MetricsCSV(Logger):
             self._flush()
         if not self._row and self._written.get("step") == step:
             self._row = dict(self._written)
-        if "loss/train" not in metrics:  # Lightning adds the epoch to an evaluation
-            # float32 makes 3,524 of 10,000 0.3523999; six digits suffice for 100,000 images.
-            rounded = {name: round(metrics[name], 6) for name in metrics if name.startswith("acc/")}
-            metrics = {**metrics, **rounded}
-            metrics.pop("epoch", None)
         self._row.update(metrics, step=step)
 
     @rank_zero_only

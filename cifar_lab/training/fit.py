@@ -118,7 +118,7 @@ def train(
             job = Job(plan, data, model, trainer, run, point, command, callbacks, start)
             return job.run()
     finally:
-        torch.set_num_threads(threads)
+        use_threads(threads)
         if distributed.is_available() and distributed.is_initialized():
             distributed.destroy_process_group()  # its threads may abort at the end otherwise
 
@@ -157,7 +157,7 @@ def _try_once(model: ImageClassifier, data: CIFAR10DataModule, trainer: Trainer)
         fit_model(trainer, model, data)
     except NotFiniteError as error:
         return Outcome(None, FAILED, f"fast_dev_run: {error}")
-    print("fast_dev_run: one step and one evaluation passed; nothing was written.")
+    rank_zero_only(print)("fast_dev_run: one step and one evaluation passed; nothing was written.")
     return Outcome(None)
 
 

@@ -47,17 +47,14 @@ class Interrupt(Callback):
         """The exit status: 0 without a signal, that of Ctrl-C, or that of SIGTERM.
 
         The first process ends as after SIGTERM if another one got the signal. The others end with
-        0, since Lightning kills the first one when one of them ends with another status.
+        0: a launcher may kill the first one when one of them ends with another status.
         """
         if rank_zero_only.rank or not (self._told or self.received):
             return 0
         return INTERRUPTED if self.received == signal.SIGINT else TERMINATED
 
     def on_fit_start(self, trainer: Trainer, *args: Any) -> None:
-        """Take the signals over; Lightning gives them back to this callback at the end.
-
-        Until now the processes may have waited for each other, and a signal has ended them at once.
-        """
+        """Take the signals over, so that Lightning gives them back to this callback at the end."""
         path = trainer.strategy.broadcast(str(self._checkpoints.folder.path))
         self.folder = RunFolder.at(Path(path))
         self.on_train_start()

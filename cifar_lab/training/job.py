@@ -14,7 +14,7 @@ from cifar_lab.dashboards.progress import make_progress
 from cifar_lab.data.datamodule import CIFAR10DataModule
 from cifar_lab.errors import FAILED
 from cifar_lab.models.classifier import ImageClassifier
-from cifar_lab.models.curves import Curves
+from cifar_lab.models.curves import Curves, write_evaluation
 from cifar_lab.plan import Plan
 from cifar_lab.run.metrics import MetricsCSV
 from cifar_lab.run.resume import ResumePoint
@@ -129,9 +129,15 @@ class Job:
         best, last = checkpoints.best, checkpoints.last
         if not self.data.evaluates_on_test and self.plan.settings.test:
             path = trainer.strategy.broadcast(str(checkpoints.folder.best_checkpoint))
+            # Lightning would write the metrics at another step, and the epoch once more.
+            loggers, trainer.loggers = trainer.loggers, []
             trainer.test(
                 self.model, datamodule=self.data, ckpt_path=path, verbose=False, weights_only=True
             )
+            trainer.loggers = loggers
+            write_evaluation(trainer, "test")
+            for logger in loggers:
+                logger.save()
             tested = round(float(trainer.callback_metrics["acc/test"]), 6)
         return accuracies(checkpoints.split, best, last, tested)
 

@@ -10,22 +10,19 @@ Sources: torchrun's variables
 (https://slurm.schedmd.com/srun.html, "OUTPUT ENVIRONMENT VARIABLES").
 """
 
-import atexit
+import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pytorch_lightning import Trainer
-from pytorch_lightning.plugins.environments import (
-    ClusterEnvironment,
-    LightningEnvironment,
-    SLURMEnvironment,
-)
+from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEnvironment
 from pytorch_lightning.utilities import rank_zero_only
 
 from cifar_lab.errors import FAILED, WRONG_INPUT, UserError
@@ -43,7 +40,7 @@ TOLD_BY = {
 
 @dataclass(frozen=True)
 class Launch:
-    """The processes that a launcher started, and which of them this one is."""
+    """The processes that were started together, and which of them this one is."""
 
     by: str = ""  # a key of TOLD_BY, or "" for a process that was started alone
     processes: int = 1
@@ -57,14 +54,11 @@ class Launch:
         """Return what the variables of a launcher say; a single task of srun is alone."""
         for by, names in TOLD_BY.items():
             mark, *told = (os.environ.get(name, "") for name in names.split())
-            if not mark or not all(value.isdecimal() for value in told):
-                continue
-            found = cls(by, *map(int, told))
-            # Something else that the first process starts has its variables too.
-            is_other = by == "cifar_lab" and not found.local_rank and mark != str(os.getpid())
-            if not is_other and (by != "srun" or found.processes > 1):
-                return found
-        return cls()
+            if mark and all(value.isdecimal() for value in told):
+                found = cls(by, *map(int, told))
+                if by != "srun" or found.processes > 1:
+                    return found
+        return _started
 
     @property
     def may_be_several_runs(self) -> bool:
@@ -75,68 +69,85 @@ class Launch:
         return self.by == "srun" and (self.machines == 1 or self.machines < self.processes)
 
 
-def cluster_environment(devices: int, machines: int) -> ClusterEnvironment:
-    """Return what tells Lightning its processes: ``devices`` on each machine.
+_started = Launch()  # of a process without a launcher, also once it has started the others
+
+
+class Environment(LightningEnvironment):
+    """What Lightning asks about the processes of a run, which are ``devices`` on each machine.
 
     Lightning's ``rank_zero_only`` has the rank of this process from here on.
 
     Raises:
-        UserError: A launcher started another number of processes, or nothing can start several.
+        UserError: A launcher started another number of processes, or nobody can start several.
         SystemExit: The same in all processes of a launcher but the first, which says it for all.
     """
-    launch, processes = Launch.find(), devices * machines
-    if processes == 1 and launch.may_be_several_runs:
-        launch = Launch()
-    if launch.by and (launch.processes, launch.machines) != (processes, machines):
-        if launch.rank:
-            time.sleep(GRACE)  # torchrun ends all processes when one of them ends
-            raise SystemExit(WRONG_INPUT)
-        raise UserError(_mismatch(launch, devices, machines))
-    if not launch.by and machines > 1:  # started by hand on each machine
-        if "SLURM_JOB_ID" in os.environ and "NODE_RANK" not in os.environ:
-            raise UserError(f"--num_nodes {machines}: let srun start the {processes} processes")
-        machine = _number("NODE_RANK")
-        launch = Launch("", processes, machines, machine * devices, 0, machine)
-    if not launch.by and processes > 1 and hasattr(sys, "ps1"):
-        raise UserError(f"--devices {devices}: in a notebook a run has one process; use a script")
-    rank_zero_only.rank = launch.rank
-    return _Environment(launch, *_meeting_point(launch))
+
+    creates_processes_externally = True  # see start_others
+
+    def __init__(self, devices: int, machines: int) -> None:
+        super().__init__()
+        launch, processes = Launch.find(), devices * machines
+        if processes == 1 and launch.may_be_several_runs:
+            launch = Launch()
+        if launch.by and (launch.processes, launch.machines) != (processes, machines):
+            if launch.rank:
+                time.sleep(GRACE)  # torchrun ends all processes when one of them ends
+                raise SystemExit(WRONG_INPUT)
+            raise UserError(
+                f"{launch.by} started {launch.processes} process(es) on {launch.machines} "
+                f"machine(s); --devices and --num_nodes ask for {processes} on {machines}. One run "
+                f"on all of them needs --devices {launch.processes // launch.machines} "
+                f"--num_nodes {launch.machines}"
+            )
+        if not launch.by and processes > 1:
+            _check_alone(processes, machines)
+            machine = _number("NODE_RANK") if machines > 1 else 0
+            launch = Launch("", processes, machines, machine * devices, 0, machine)
+        self.launch, self._port = launch, _port(launch)
+        rank_zero_only.rank = launch.rank
+
+    @property
+    def main_address(self) -> str:
+        """The address at which the processes find each other; that of the first machine."""
+        apart = self.launch.by or self.launch.machines > 1  # else the variable is not for this run
+        nodes = os.environ.get("SLURM_STEP_NODELIST", "") if self.launch.by == "srun" else ""
+        first = SLURMEnvironment.resolve_root_node_address(nodes) or "127.0.0.1"
+        return (os.environ.get("MASTER_ADDR") if apart else None) or first
+
+    @property
+    def main_port(self) -> int:
+        """The port at that address."""
+        return self._port
+
+    def local_rank(self) -> int:
+        """Return the rank of this process on its machine."""
+        return self.launch.local_rank
+
+    def node_rank(self) -> int:
+        """Return the rank of this machine."""
+        return self.launch.machine
+
+    def teardown(self) -> None:
+        """Keep the variables, which Lightning removes in part, for the next run of a script."""
 
 
-def _mismatch(launch: Launch, devices: int, machines: int) -> str:
-    wanted, each = devices * machines, launch.processes // launch.machines
-    started = f"{launch.processes} process{'es' * (launch.processes > 1)}"
-    where = f" on {launch.machines} machines" if launch.machines > 1 else ""
-    flags = {f"--devices {each}": each != devices}
-    flags[f"--num_nodes {launch.machines}"] = launch.machines != machines
-    others = f"let {launch.by} start {wanted}"
-    if launch.by == "srun" and wanted == 1:
-        others = "submit a job array for a run on each machine"
-    return (
-        f"{launch.by} started {started}{where}; --devices and --num_nodes ask for {wanted}. Give "
-        f"{' '.join(flag for flag, differs in flags.items() if differs)} to train one run on all "
-        f"of them, or {others}"
-    )
+def _check_alone(processes: int, machines: int) -> None:
+    """Refuse several processes where nobody can start them."""
+    if hasattr(sys, "ps1"):
+        raise UserError(f"{processes} processes need a script; in a notebook a run has one")
+    if machines > 1 and "SLURM_JOB_ID" in os.environ and "NODE_RANK" not in os.environ:
+        raise UserError(f"--num_nodes {machines}: let srun start the {processes} processes")
 
 
-def _meeting_point(launch: Launch) -> tuple[str, int]:
-    """Return the address and the port at which the processes find each other."""
-    address, port = "", 0
-    if launch.by or launch.machines > 1:  # else these variables belong to something else
-        address, port = os.environ.get("MASTER_ADDR", ""), _number("MASTER_PORT")
-    if launch.by == "srun":
-        nodes = os.environ.get("SLURM_STEP_NODELIST", "")
-        address = address or SLURMEnvironment.resolve_root_node_address(nodes)
+def _port(launch: Launch) -> int:
+    port = _number("MASTER_PORT") if launch.by or launch.machines > 1 else 0
+    if not port and launch.by == "srun":
         # The same in all processes, and another one for each step of a job.
-        step = 16 * _number("SLURM_JOB_ID") + _number("SLURM_STEP_ID")
-        port = port or 15_000 + step % 10_000
-    return address or "127.0.0.1", port or _free_port()
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("", 0))
-        return int(found.getsockname()[1])
+        port = 15_000 + (16 * _number("SLURM_JOB_ID") + _number("SLURM_STEP_ID")) % 10_000
+    if not port:
+        with socket.create_server(("", 0)) as free:
+            port = free.getsockname()[1]
+    return port
 
 
 def _number(name: str) -> int:
@@ -145,61 +156,40 @@ def _number(name: str) -> int:
     return int(value) if value.isdecimal() else 0
 
 
-class _Environment(LightningEnvironment):
-    """What Lightning asks about the processes of a run."""
-
-    creates_processes_externally = True  # see start_others
-
-    def __init__(self, launch: Launch, address: str, port: int) -> None:
-        super().__init__()
-        self.launch, self._address, self._port = launch, address, port
-
-    @property
-    def main_address(self) -> str:
-        return self._address
-
-    @property
-    def main_port(self) -> int:
-        return self._port
-
-    def local_rank(self) -> int:
-        return self.launch.local_rank
-
-    def node_rank(self) -> int:
-        return self.launch.machine
-
-
 def start_others(trainer: Trainer) -> None:
     """Start the other processes of this machine, unless a launcher did; say what is waited for.
 
-    They run the command of this process. The variables stay in this process, as with a launcher,
-    since the others come to the next run of a script too.
+    They run the command of this process, so they come to the next run of a script too.
     """
+    global _started
     environment = getattr(trainer.strategy, "cluster_environment", None)
     if environment is None or trainer.world_size == 1:
         return
-    address, port = environment.main_address, environment.main_port
-    if trainer.num_nodes > 1 and trainer.local_rank == 0:
+    launch, place = environment.launch, (environment.main_address, str(environment.main_port))
+    if launch.machines > 1 and launch.local_rank == 0:
         print(
-            f"waiting for all {trainer.world_size} processes on {trainer.num_nodes} machines at "
-            f"{address}:{port}; this is machine {environment.node_rank()}",
+            f"waiting for all {launch.processes} processes on {launch.machines} machines at "
+            f"{':'.join(place)}; this is machine {launch.machine}",
             flush=True,
         )
-    if environment.launch.by == "cifar_lab" and trainer.local_rank:
+    with contextlib.suppress(ValueError):  # in a thread that is not the main one
+        # Torch waits for other processes without running Python, which raises KeyboardInterrupt.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if launch.by == "cifar_lab" and launch.local_rank:
         parent = os.getppid()
         _end_if(lambda: os.getppid() != parent)
-    if environment.launch.by:
+    if launch.by:
         return
-    names = [*TOLD_BY["cifar_lab"].split(), "MASTER_ADDR", "MASTER_PORT"]
-    children: list[subprocess.Popen] = []
-    for local in reversed(range(trainer.num_devices)):
-        rank, machine = trainer.global_rank + local, environment.node_rank()
-        told = [os.getpid(), trainer.world_size, trainer.num_nodes, rank, local, machine]
-        os.environ.update(zip(names, map(str, [*told, address, port]), strict=True))
-        if local:
-            children.append(subprocess.Popen([sys.executable, *sys.orig_argv[1:]]))
+    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = place
+    children = []
+    for local in range(1, trainer.num_devices):
+        told = launch.processes, launch.machines, launch.rank + local, local, launch.machine
+        names = TOLD_BY["cifar_lab"].split()
+        variables = dict(zip(names, map(str, (os.getpid(), *told)), strict=True))
+        command = [sys.executable, *sys.orig_argv[1:]]
+        children.append(subprocess.Popen(command, env=os.environ | variables))
+    _started = replace(launch, by="cifar_lab")
     _end_if(lambda: any(child.poll() for child in children))
-    atexit.register(_wait_for, children)
 
 
 def _end_if(is_lost: Callable[[], bool]) -> None:
@@ -212,17 +202,7 @@ def _end_if(is_lost: Callable[[], bool]) -> None:
         while not is_lost():
             time.sleep(1)
         time.sleep(GRACE)
-        os.write(
-            2, b"cifar-lab: another process of the run was lost. --resume continues the run.\n"
-        )
+        os.write(2, b"Another process of the run was lost. To resume the run: --resume\n")
         os._exit(FAILED)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _wait_for(children: list[subprocess.Popen]) -> None:
-    for child in children:
-        try:
-            child.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            child.kill()

@@ -17,7 +17,7 @@ from cifar_lab.errors import UserError, first_line
 from cifar_lab.plan import RunSettings
 from cifar_lab.run.checkpoint import AtomicCheckpointIO
 from cifar_lab.settings import unknown
-from cifar_lab.training.processes import cluster_environment, start_others
+from cifar_lab.training.processes import Environment, start_others
 
 
 class NoProfiler(PassThroughProfiler):
@@ -56,7 +56,7 @@ def build_trainer(settings: RunSettings, *, cpu_only: bool) -> Trainer:
     """
     accelerator, precision = hardware_of(settings, cpu_only)
     _check_strategy(settings.strategy)
-    processes = cluster_environment(device_count(settings.devices, accelerator), settings.num_nodes)
+    processes = Environment(device_count(settings.devices, accelerator), settings.num_nodes)
     try:
         trainer = Trainer(
             accelerator=accelerator,

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,12 +21,20 @@ def _no_words_of_the_test_runner(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["main.py"])  # LightningCLI warns of any others
 
 
-def _run(model: type, tree: Path, *words: str) -> LightningCLI:
+class _Linked(LightningCLI):
+    """A command line whose model has the classes of the data."""
+
+    def add_arguments_to_parser(self, parser: Any) -> None:
+        names = "data.num_classes", "model.num_classes"
+        parser.link_arguments(*names, apply_on="instantiate")
+
+
+def _run(model: type, tree: Path, *words: str, kind: type = LightningCLI) -> LightningCLI:
     quiet = ["logger=false", "enable_progress_bar=false", "enable_model_summary=false"]
     flags = [f"--trainer.{option}" for option in ("accelerator=cpu", "log_every_n_steps=1", *quiet)]
     data = [f"--data.data_dir={tree}", "--data.batch_size=20"]
     words = ("fit", "--seed_everything=0", *flags, *data, *words)
-    return LightningCLI(model, CIFAR10DataModule, args=[*words])
+    return kind(model, CIFAR10DataModule, args=[*words])
 
 
 def test_lightning_cli_trains_a_model_whose_checkpoint_can_be_evaluated(tree: Path) -> None:
@@ -41,6 +50,6 @@ def test_lightning_cli_trains_a_model_whose_checkpoint_can_be_evaluated(tree: Pa
 
 @pytest.mark.parametrize("name", REGISTRY)
 def test_lightning_cli_builds_every_model(name: str, tree: Path) -> None:
-    cli = _run(REGISTRY[name], tree, "--trainer.fast_dev_run=true", "--model.num_classes=3")
+    cli = _run(REGISTRY[name], tree, "--trainer.fast_dev_run=true", kind=_Linked)
     images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
     assert cli.model(images).shape == (2, 3)

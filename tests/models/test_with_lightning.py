@@ -121,15 +121,17 @@ class _Seen(Callback):
 @pytest.mark.filterwarnings(
     "ignore:.*log_every_n_steps|Swapping|Checkpoint directory|Precision 16-"
 )
-@pytest.mark.parametrize(("options", "steps"), OPTIONS, ids=str)
+@pytest.mark.parametrize(("options", "steps"), OPTIONS, ids=[" ".join(o) for o, _ in OPTIONS])
 def test_every_model_works_with_an_option_of_the_trainer(
     options: dict[str, Any], steps: int, trainer, data, small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic=True sets it
     for name in REGISTRY:
-        seen, model, given = _Seen(), small(name), data(val_size=20, eval_batch_size=8)
+        seen, given = _Seen(), data(val_size=20, eval_batch_size=8)
         callbacks = [*pickle.loads(pickle.dumps(options.get("callbacks", []))), seen]
         ours = trainer(**{"max_epochs": 2, **options, "callbacks": callbacks})
+        with ours.init_module():  # in the dtype of the precision
+            model = small(name)
         if name == "numpy_mlp" and REFUSED & options.keys():
             with pytest.raises((UserError, MisconfigurationException), match=r"NumPy|manual"):
                 ours.fit(model, given)
@@ -227,7 +229,9 @@ def test_a_compiled_model_is_not_compiled_again_at_every_step(
     assert len(graphs) == 2 * (4 + 5)
 
 
-def test_loaders_work_without_their_data_module(trainer, data) -> None:
+def test_loaders_work_without_their_data_module(trainer, data, monkeypatch) -> None:
+    # Lightning advises to use worker processes where there are many cores.
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: range(16), raising=False)
     given, model, ours = data(val_size=30), MLP(num_classes=3), trainer(max_epochs=1)
     given.setup()
     ours.fit(model, given.train_dataloader(), given.val_dataloader())

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from cifar_lab.numpy_reference.network import MLP
+from cifar_lab.course import LinearModule, ReLUModule
+from cifar_lab.numpy_reference.network import MLP, Sequential
 from cifar_lab.numpy_reference.optimizer import SGD, Adam
 
 OPTIMIZERS = {
@@ -35,3 +36,14 @@ def test_optimizer_takes_the_steps_of_torch_over_a_changing_rate(name):
         theirs.step()
     for array, tensor in zip(arrays, tensors, strict=True):
         np.testing.assert_allclose(array, tensor, rtol=1e-10)
+
+
+@pytest.mark.parametrize("optimizer", [SGD, Adam])
+def test_a_layer_of_ones_own_needs_no_params(optimizer):
+    network = Sequential([LinearModule(4, 3), ReLUModule()])  # which has neither params nor grads
+    before = network.layers[0].params["weight"].copy()
+    assert [name for name, _ in network] == ["0"]
+    network.train()
+    network.backward(network.forward(np.ones((2, 4))) + 1)
+    optimizer(network, lr=0.1).step()
+    assert np.any(network.layers[0].params["weight"] != before)

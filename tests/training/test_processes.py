@@ -69,6 +69,41 @@ def test_each_image_is_trained_and_evaluated_once_over_both(tree: Path, run_two)
     assert ranks[0]["accuracy"] * 45 == pytest.approx(round(ranks[0]["accuracy"] * 45), abs=1e-3)
 
 
+SPAWNED = """
+import json, sys
+from pytorch_lightning import Callback, Trainer
+from cifar_lab import CIFAR10DataModule
+from cifar_lab.models import DeepMLP
+
+class Note(Callback):
+    seen = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.seen.append([hash(image.numpy().tobytes()) for image in batch[0]])
+
+    def on_train_end(self, trainer, pl_module):
+        json.dump(self.seen, open(f"rank{trainer.global_rank}.json", "w"))
+
+if __name__ == "__main__":
+    data = CIFAR10DataModule(sys.argv[1], batch_size=9, val_size=15, augment=["flip"])
+    data.setup()
+    off = {"logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"}
+    options = {"devices": 2, "strategy": "ddp_spawn", "max_epochs": 1, "callbacks": [Note()]}
+    trainer = Trainer(accelerator="cpu", **options, **dict.fromkeys(off, False))
+    trainer.fit(DeepMLP([8], num_classes=3), data.train_dataloader(), data.val_dataloader())
+"""
+
+
+@pytest.mark.slow
+def test_plain_loaders_are_shared_by_processes_that_are_spawned_too(tree: Path, run_two) -> None:
+    Path("spawn.py").write_text(SPAWNED)
+    run_two("spawn.py", str(tree))
+    ranks = [json.loads(Path(f"rank{rank}.json").read_text()) for rank in range(2)]
+    assert [len(batches) for batches in ranks] == [5, 5]
+    images = Counter(image for batches in ranks for batch in batches for image in batch)
+    assert images.total() == len(images) == 90
+
+
 def _srun(tasks: int, nodes: int = 1, rank: int = 0) -> str:
     names = ("STEP_ID", "STEP_NUM_TASKS", "STEP_NUM_NODES", "PROCID", "LOCALID", "NODEID", "JOB_ID")
     local, node = rank % (tasks // nodes), rank // (tasks // nodes)
@@ -132,11 +167,11 @@ def test_several_processes_have_the_ranks_of_their_launcher(
 @pytest.mark.parametrize(
     ("variables", "devices", "nodes", "told"),
     [
-        (_torchrun(2), 1, 1, "torchrun started 2 processes; .* ask for 1. Give --devices 2 to"),
-        (_torchrun(1), 2, 1, "torchrun started 1 process; .* Give --devices 1 to train"),
-        (_srun(2, 2), 1, 1, "srun started 2 processes on 2 machines; .* Give --num_nodes 2 to"),
-        (_srun(4, 2), 2, 1, "srun started 4 processes on 2 machines; .* Give --num_nodes 2 to"),
-        (_srun(4), 2, 1, "srun started 4 processes; .* ask for 2. Give --devices 4 to train"),
+        (_torchrun(2), 1, 1, "torchrun started 2 .* ask for 1 on 1. .* --devices 2 --num_nodes 1"),
+        (_torchrun(1), 2, 1, "torchrun started 1 .* ask for 2 on 1. .* --devices 1 --num_nodes 1"),
+        (_srun(2, 2), 1, 1, "srun started 2 .* ask for 1 on 1. .* --devices 1 --num_nodes 2"),
+        (_srun(4, 2), 2, 1, "srun started 4 .* ask for 2 on 1. .* --devices 2 --num_nodes 2"),
+        (_srun(4), 2, 1, "srun started 4 .* ask for 2 on 1. .* --devices 4 --num_nodes 1"),
         (BATCH + " SLURM_JOB_ID=7", 1, 2, "--num_nodes 2: let srun start the 2 processes"),
     ],
 )
@@ -145,12 +180,12 @@ def test_a_launcher_of_another_number_is_refused_once(
 ) -> None:
     _set(monkeypatch, variables)
     with pytest.raises(UserError, match=told):
-        processes.cluster_environment(devices, nodes)
+        processes.Environment(devices, nodes)
     _set(monkeypatch, "RANK=1 SLURM_PROCID=1")
     monkeypatch.setattr(processes, "GRACE", 0)
     if " started " in told:
         with pytest.raises(SystemExit, match="2"):  # without a word
-            processes.cluster_environment(devices, nodes)
+            processes.Environment(devices, nodes)
 
 
 def _start(tree: Path, *words: str, variables: str = "") -> subprocess.Popen:
@@ -212,3 +247,19 @@ def test_one_of_two_processes_ends_the_run_with_one_line(
     assert "Traceback" not in err
     assert (last.parents[1] / "traceback.txt").exists() == (number == signal.SIGKILL)
     assert list(Path().glob("hpc_ckpt*")) == []
+
+
+TWICE = """
+import sys, cifar_lab
+given = dict(data_dir=sys.argv[1], accelerator="cpu", devices=2, dashboard="off", log_dir="logs")
+for seed in range(2):
+    cifar_lab.fit("mlp", seed=seed, batch_size=20, max_steps=4, progress="none", **given)
+"""
+
+
+@pytest.mark.slow
+def test_a_script_that_trains_twice_starts_the_other_process_once(tree: Path, run_two) -> None:
+    Path("twice.py").write_text(TWICE)
+    out = run_two("twice.py", str(tree)).stdout
+    assert [line.split()[-1][-1] for line in out.splitlines() if "run folder" in line] == ["0", "1"]
+    assert len(list(Path("logs/mlp").iterdir())) == 2
