@@ -1,7 +1,7 @@
 """``cifar-lab sweep``: search the best settings of a model on the validation split."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from cifar_lab.cli.parser import STUDY_STATUSES, Command, plan_of
@@ -58,17 +58,18 @@ def run(options: Any, given: Mapping[str, str], command: str) -> dict[str, Any]:
     space = parse_space(options.space, plan)
 
     from cifar_lab.experiments import sweep_page
-    from cifar_lab.experiments.sweep import Sweep, work
+    from cifar_lab.experiments.sweep import Sweep
+    from cifar_lab.experiments.trials import work
     from cifar_lab.experiments.workers import share_of_machine, side_by_side
 
     shared = (options.sampler, options.pruner, options.storage, command)
     sweep = Sweep(name, plan, space, options.space, options.seeds, options.trials, *shared)
     sweep.open()  # so that all is refused that can be, before the work begins
     if options.workers == 1:
-        sweep.work()
+        work(sweep)
     else:
         print(f"{sweep.size} trials, {options.workers} at a time", flush=True)
-        one = sweep.of(share_of_machine(plan, options.workers))
+        one = replace(sweep, plan=share_of_machine(plan, options.workers))
         list(side_by_side(work, [one] * options.workers, options.workers))
     results = sweep_page.finish(sweep)
     print(f"\n{sweep_page.table(results)}\n\nsweep folder: {sweep.folder}")

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import optuna
-from filelock import FileLock
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
@@ -16,8 +15,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cifar_lab.errors import UserError
 from cifar_lab.experiments.space import describe_params, plan_of_params
-from cifar_lab.experiments.sweep import FINISHED, RESUMES, Sweep
+from cifar_lab.experiments.sweep import FINISHED, Sweep
 from cifar_lab.experiments.tables import markdown_table, mean_and_deviation
+from cifar_lab.experiments.trials import RESUMES
 from cifar_lab.files import write_atomically, write_json
 from cifar_lab.inference.evaluation import evaluate_logits
 from cifar_lab.inference.known_data import load_split
@@ -73,7 +73,7 @@ def _row(trial: FrozenTrial) -> dict[str, Any]:
 
 def _tested(sweep: Sweep, study: optuna.Study, winner: FrozenTrial) -> dict[str, Any]:
     """Return the test accuracies of the winner's runs; they are computed once."""
-    with FileLock(sweep.folder / "sweep.lock"):
+    with sweep.lock:
         known = study.user_attrs.get(WINNER)
         if known is None or known["number"] != winner.number:
             known = {"number": winner.number, "params": winner.params, "val": winner.value}

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import torch
 
 from cifar_lab.devices import usable_cpus
-from cifar_lab.errors import FAILED, INTERRUPTED, TrainingEndedError, UserError
+from cifar_lab.errors import FAILED, INTERRUPTED, TERMINATED, TrainingEndedError, UserError
 from cifar_lab.plan import Plan
 
 Item = TypeVar("Item")
@@ -48,7 +48,7 @@ def side_by_side(
         while left or running:
             while left and len(running) < workers:  # no more: what is submitted cannot be stopped
                 item = left.pop(0)
-                running[pool.submit(work, item)] = item
+                running[pool.submit(_do, work, item)] = item
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 yield running.pop(future), future.result()
     except BrokenProcessPool as error:
@@ -69,6 +69,19 @@ def _stop_children() -> None:
         child.terminate()
     for child in children:
         child.join()
+
+
+def _do(work: Callable[[Item], Result], item: Item) -> Result:
+    """Do the work on an item; where a signal ended it, end the process too.
+
+    It would wait for another item, and without an end if another worker was killed in such a wait.
+    """
+    try:
+        return work(item)
+    except TrainingEndedError as ended:
+        if ended.status == TERMINATED:
+            os._exit(TERMINATED)
+        raise
 
 
 def _begin(numbers: Any) -> None:

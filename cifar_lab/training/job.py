@@ -12,7 +12,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from cifar_lab.dashboards.progress import make_progress
 from cifar_lab.data.datamodule import CIFAR10DataModule
-from cifar_lab.errors import FAILED
+from cifar_lab.errors import FAILED, INTERRUPTED, StoppedEarly
 from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.models.curves import Curves, write_evaluation
 from cifar_lab.plan import Plan
@@ -63,6 +63,9 @@ class Job:
                 outcome = outcome_of(self._work, self.on_disk, self.checkpoints, self.interrupt)
             status = outcome.status
             return outcome
+        except StoppedEarly:
+            status = INTERRUPTED
+            raise
         finally:
             for logger in self.others:
                 logger.end(status)
@@ -119,7 +122,7 @@ class Job:
         progress = make_progress(self.plan.settings.progress)
         found = [self.curves, dashboard, *self.callbacks, self.checkpoints, progress]
         self.trainer.callbacks += [*filter(None, found), self.interrupt]
-        self.others = open_loggers(self.plan, folder)
+        open_loggers(self.plan, folder, self.others)
         self.trainer.loggers = [*([dashboard.logger] if dashboard else []), table, *self.others]
         return dashboard
 

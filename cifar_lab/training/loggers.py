@@ -74,7 +74,11 @@ class _MLflow(RunLogger, MLFlowLogger):
 
     def begin(self, settings: dict[str, Any], tags: dict[str, str]) -> None:
         self._points: list[tuple[str, float, int, int]] = []  # tag, value, milliseconds, step
-        known = self.experiment.get_run(self.run_id).data.params
+        data = self.experiment.get_run(self.run_id).data
+        known, client = data.params, self.experiment
+        # A run that was killed may have sent points that it computes again when it is resumed.
+        sent = {tag: client.get_metric_history(self.run_id, tag) for tag in data.metrics}
+        self._last = {tag: max(point.step for point in points) for tag, points in sent.items()}
         MLFlowLogger.log_hyperparams(self, {n: v for n, v in settings.items() if n not in known})
         changed = {n: str(v) for n, v in settings.items() if known.get(n, str(v)) != str(v)[:250]}
         for name, value in {**changed, **tags}.items():
@@ -85,7 +89,8 @@ class _MLflow(RunLogger, MLFlowLogger):
         now = int(1000 * time.time())
         for tag, value in metrics.items():
             allowed = re.sub(r"[^a-zA-Z0-9_/. -]", "", tag)
-            self._points.append((allowed, float(value), now, step or 0))
+            if (step or 0) > self._last.get(allowed, -1):
+                self._points.append((allowed, float(value), now, step or 0))
 
     def save(self) -> None:
         self._attempt(self._send)
@@ -105,7 +110,8 @@ class _MLflow(RunLogger, MLFlowLogger):
 class _WandB(RunLogger, WandbLogger):
     def _end(self, state: str, status: int) -> None:
         self.experiment.summary["state"] = state
-        self.experiment.finish(exit_code=status)  # the next run of this process is another one
+        # W&B's own number for Ctrl-C is 255. The next run of this process is another one.
+        self.experiment.finish(exit_code=255 if state == "KILLED" else status)
 
 
 class _Comet(RunLogger, CometLogger):
@@ -124,20 +130,19 @@ def check_loggers(names: Sequence[str]) -> None:
             raise UserError(f"--logger {name}: not installed; pip install {PACKAGES[name]}")
 
 
-def open_loggers(plan: Plan, folder: RunFolder) -> list[RunLogger]:
-    """Return the loggers of a run, with its settings written; none but in the first process.
+def open_loggers(plan: Plan, folder: RunFolder, opened: list[RunLogger]) -> None:
+    """Open the loggers of a run, into a list, and write its settings; in the first process alone.
 
     Raises:
         UserError: One cannot be opened, for example because its server does not answer.
     """
     if rank_zero_only.rank != 0 or not plan.settings.logger:
-        return []
+        return
     ids = read_json(folder.loggers, {}) if folder.loggers.exists() else {}
     plain = str | int | float | None
     settings = {n: v if isinstance(v, plain) else str(v) for n, v in plan.as_config().items()}
     tags = {name: str(settings[name] or "") for name in ("model", "recipe", "note")}
     tags |= {"run_folder": str(folder.path.absolute()), **versions()}
-    opened: list[RunLogger] = []
     for name in plan.settings.logger:
         try:
             with FileLock(folder.log_dir / ".loggers.lock"):  # one process creates the database
@@ -147,10 +152,7 @@ def open_loggers(plan: Plan, folder: RunFolder) -> list[RunLogger]:
             ids[name] = logger.version
             write_json(folder.loggers, ids)
         except Exception as error:
-            for logger in opened:
-                logger.end(FAILED)
             raise UserError(f"--logger {name}: {first_line(error)}") from error
-    return opened
 
 
 def _make(name: str, plan: Plan, folder: RunFolder, known: str | None) -> RunLogger:

@@ -16,6 +16,7 @@ import yaml
 from cifar_lab.experiments import sweep_page
 from cifar_lab.experiments.space import parse_space
 from cifar_lab.experiments.sweep import Sweep
+from cifar_lab.experiments.trials import work
 from cifar_lab.plan import Plan
 
 PLAN = Plan.of("mlp", log_dir="logs", max_steps=4, eval_every=2, hidden_units=4, batch_size=20)
@@ -101,7 +102,7 @@ def test_a_sweep_selects_on_the_validation_split_and_tests_the_winner_once(
 
 def test_a_grid_has_each_point_once(tree) -> None:
     sweep = _sweep(tree, words=["lr=0.001,0.002", "optimizer=sgd,adam"], sampler="grid", trials=9)
-    sweep.work()
+    work(sweep)
     points = {(trial.params["lr"], trial.params["optimizer"]) for trial in sweep.open().trials}
     assert (len(points), _states(sweep)) == (4, ["COMPLETE"] * 4)
 
@@ -109,7 +110,7 @@ def test_a_grid_has_each_point_once(tree) -> None:
 def test_a_trial_whose_process_is_gone_is_done_again_with_its_values(tree) -> None:
     sweep = _sweep(tree)
     lost = sweep.open().ask(sweep.space)
-    sweep.work()
+    work(sweep)
     trials = sweep.open().trials
     assert _states(sweep) == ["FAIL", *["COMPLETE"] * 3]
     assert (trials[1].params, trials[1].user_attrs["resumes"]) == (lost.params, 0)
@@ -119,13 +120,13 @@ def test_pruned_and_failed_trials_count(tree, monkeypatch, refused) -> None:
     never = optuna.pruners.ThresholdPruner(lower=2.0)
     monkeypatch.setattr(optuna.pruners, "MedianPruner", lambda: never)
     sweep = _sweep(tree, pruner="median", trials=2)
-    sweep.work()
+    work(sweep)
     assert _states(sweep) == ["PRUNED"] * 2
     diverging = _sweep(tree, words=["lr=1e20,1e21"], trials=2)
     with pytest.raises(ValueError, match="a study with other settings is there"):
-        diverging.work()
+        work(diverging)
     object.__setattr__(diverging, "name", "t")
-    diverging.work()
+    work(diverging)
     assert _states(diverging) == ["PRUNED"] * 2
 
 

@@ -123,4 +123,6 @@ def test_a_service_that_fails_does_not_end_a_run_and_is_told_how_it_ended(
 
 def test_the_first_process_logs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rank_zero_only, "rank", 1)
-    assert open_loggers(Plan.of("mlp", logger="mlflow"), RunFolder.at(RUN)) == []
+    opened: list[RunLogger] = []
+    open_loggers(Plan.of("mlp", logger="mlflow"), RunFolder.at(RUN), opened)
+    assert opened == []
