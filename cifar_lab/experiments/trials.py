@@ -56,7 +56,7 @@ def work(sweep: Sweep) -> None:
     is_told = False
     while True:
         with contextlib.ExitStack() as stack:
-            trial = _next(sweep, study, stack)
+            trial = take(sweep, study, stack)
             if trial is not None:
                 _run(sweep, study, trial)
                 continue
@@ -72,7 +72,7 @@ def _numbers(study: optuna.Study, *states: TrialState) -> list[int]:
     return [trial.number for trial in study.get_trials(deepcopy=False, states=states)]
 
 
-def _next(sweep: Sweep, study: optuna.Study, stack: contextlib.ExitStack) -> Trial | None:
+def take(sweep: Sweep, study: optuna.Study, stack: contextlib.ExitStack) -> Trial | None:
     """Return the next trial and hold its lock, or None if there is none left to take."""
     with sweep.lock:
         sweep.check_folder(study)

@@ -4,20 +4,20 @@ Ctrl-C reaches the first process alone, which tells the workers to stop: each fi
 writes a checkpoint. They do the same where the first process is killed.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
 import torch
 
 from cifar_lab.devices import usable_cpus
-from cifar_lab.errors import FAILED, INTERRUPTED, TERMINATED, TrainingEndedError, UserError
+from cifar_lab.errors import FAILED, INTERRUPTED, TrainingEndedError, UserError
 from cifar_lab.plan import Plan
 
 Item = TypeVar("Item")
@@ -35,58 +35,70 @@ def side_by_side(
         workers: number of processes.
 
     Raises:
-        TrainingEndedError: A worker was killed, or Ctrl-C came; the other workers have stopped.
+        UserError: The work on an item raised it, and the other workers have stopped.
+        TrainingEndedError: The same, or a worker was killed, or Ctrl-C came.
     """
-    context = multiprocessing.get_context("spawn")
-    numbers = context.SimpleQueue()
-    for number in range(workers):
-        numbers.put(number)
-    pool = ProcessPoolExecutor(workers, context, _begin, (numbers,))
     left = list(items)
-    running: dict[Future[Result], Item] = {}
+    running: dict[Any, Item] = {}  # by connection
+    # Python's own ProcessPoolExecutor may notice the death of a worker only when another is done.
+    idle, processes = _start(work, workers)
+    connections = [*idle]
     try:
         while left or running:
-            while left and len(running) < workers:  # no more: what is submitted cannot be stopped
-                item = left.pop(0)
-                running[pool.submit(_do, work, item)] = item
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                yield running.pop(future), future.result()
-    except BrokenProcessPool as error:
-        raise TrainingEndedError(
-            "A worker process was killed; the same command continues.", FAILED
-        ) from error
+            while left and idle:
+                connection = idle.pop()
+                connection.send(left[0])
+                running[connection] = left.pop(0)
+            ready: list[Any] = wait(running)
+            for connection in ready:
+                result = connection.recv()
+                if isinstance(result, Exception):
+                    raise result
+                idle.append(connection)
+                yield running.pop(connection), result
+    except (EOFError, OSError) as error:
+        told = "A worker process was lost; the same command continues."
+        raise TrainingEndedError(told, FAILED) from error
     except KeyboardInterrupt:
         raise TrainingEndedError("Stopped; the runs can be resumed.", INTERRUPTED) from None
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        _stop_children()
+        for connection in connections:
+            connection.close()
+        for process in processes:
+            process.terminate()  # each finishes its step
+        for process in processes:
+            process.join()
 
 
-def _stop_children() -> None:
-    """Tell the workers to finish their step, and wait for them."""
-    children = multiprocessing.active_children()
-    for child in children:
-        child.terminate()
-    for child in children:
-        child.join()
+def _start(work: Callable[..., Any], workers: int) -> tuple[list[Any], list[Any]]:
+    """Start the workers; return the connections to them, and the processes."""
+    context = multiprocessing.get_context("spawn")
+    connections, processes = [], []
+    for number in range(workers):
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(work, number, theirs))
+        process.start()
+        theirs.close()  # so that the connection ends with the worker
+        connections.append(ours)
+        processes.append(process)
+    return connections, processes
 
 
-def _do(work: Callable[[Item], Result], item: Item) -> Result:
-    """Do the work on an item; where a signal ended it, end the process too.
+def _serve(work: Callable[[Any], Any], number: int, connection: Connection) -> None:
+    """Work on the items that come, and send back the results or the errors of users."""
+    _begin(number)
+    with contextlib.suppress(EOFError, BrokenPipeError):  # the first process needs no more
+        while True:
+            item = connection.recv()
+            try:
+                result = work(item)
+            except (UserError, TrainingEndedError) as error:
+                result = error
+            connection.send(result)
 
-    It would wait for another item, and without an end if another worker was killed in such a wait.
-    """
-    try:
-        return work(item)
-    except TrainingEndedError as ended:
-        if ended.status == TERMINATED:
-            os._exit(TERMINATED)
-        raise
 
-
-def _begin(numbers: Any) -> None:
+def _begin(number: int) -> None:
     """Prepare a worker: its own device, no output, and an end when the first process ends."""
-    number = numbers.get()
     if torch.cuda.device_count() > 1:
         usual = ",".join(map(str, range(torch.cuda.device_count())))
         devices = os.environ.get("CUDA_VISIBLE_DEVICES", usual).split(",")

@@ -1,5 +1,6 @@
 """A sweep: its space, its trials, its winner, and what happens when its processes are killed."""
 
+import contextlib
 import json
 import os
 import signal
@@ -7,16 +8,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
 import pytest
 import yaml
 
+from cifar_lab.errors import UserError
 from cifar_lab.experiments import sweep_page
 from cifar_lab.experiments.space import parse_space
 from cifar_lab.experiments.sweep import Sweep
-from cifar_lab.experiments.trials import work
+from cifar_lab.experiments.trials import take, work
 from cifar_lab.plan import Plan
 
 PLAN = Plan.of("mlp", log_dir="logs", max_steps=4, eval_every=2, hidden_units=4, batch_size=20)
@@ -114,6 +117,30 @@ def test_a_trial_whose_process_is_gone_is_done_again_with_its_values(tree) -> No
     trials = sweep.open().trials
     assert _states(sweep) == ["FAIL", *["COMPLETE"] * 3]
     assert (trials[1].params, trials[1].user_attrs["resumes"]) == (lost.params, 0)
+
+
+def test_a_lost_point_of_a_grid_is_trained_again(tree) -> None:
+    sweep = _sweep(tree, words=["lr=0.001,0.002"], sampler="grid")
+    sweep.open().ask()  # killed before it had read a value
+    work(sweep)
+    values = [trial.params.get("lr") for trial in sweep.open().trials]
+    assert (values, _states(sweep)) == ([None, "0.002", "0.001"], ["FAIL", *["COMPLETE"] * 2])
+
+
+def test_processes_that_open_a_sweep_at_the_same_time_draw_different_values(tree) -> None:
+    sweep = _sweep(tree)
+    studies = [sweep.open(), sweep.open()]
+    with contextlib.ExitStack() as stack:
+        trials = [take(sweep, study, stack) for study in studies]
+    assert trials[0].params["lr"] != trials[1].params["lr"]
+
+
+def test_a_database_without_the_folder_is_refused(tree) -> None:
+    storage = f"sqlite:///{Path('study.db').absolute()}"
+    _sweep(tree, storage=storage).open()
+    other = _sweep(tree, storage=storage)
+    with pytest.raises(UserError, match="--log_dir other: study s has its runs in another folder"):
+        replace(other, plan=other.plan.replace(log_dir="other")).open()
 
 
 def test_pruned_and_failed_trials_count(tree, monkeypatch, refused) -> None:

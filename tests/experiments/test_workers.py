@@ -19,24 +19,21 @@ PLAN = Plan.of("mlp", hidden_units=4, batch_size=20, max_steps=6, eval_every=3, 
 PLAN = PLAN.replace(accelerator="cpu", precision="32-true")
 
 
-def _double(number: int) -> int:
+def _work(number: int) -> int:
+    if number == 7:
+        raise UserError("7: refused")
+    if number == 9:
+        os.kill(os.getpid(), signal.SIGKILL)
     return 2 * number
 
 
-def _refuse(number: int) -> None:
-    raise UserError(f"{number}: refused")
-
-
-def _die(number: int) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_errors_and_deaths_of_workers_reach_the_caller() -> None:
-    assert dict(side_by_side(_double, [1, 2, 3], 2)) == {1: 2, 2: 4, 3: 6}
+def test_results_errors_and_deaths_of_workers_reach_the_caller() -> None:
+    found = side_by_side(_work, [1, 2, 7], 1)
+    assert [next(found), next(found)] == [(1, 2), (2, 4)]
     with pytest.raises(UserError, match="7: refused"):
-        list(side_by_side(_refuse, [7], 2))
-    with pytest.raises(TrainingEndedError, match="A worker process was killed"):
-        list(side_by_side(_die, [1, 2], 2))
+        next(found)
+    with pytest.raises(TrainingEndedError, match="A worker process was lost"):
+        list(side_by_side(_work, [9, 9], 2))
 
 
 def test_runs_side_by_side_are_those_one_after_the_other(tree, monkeypatch) -> None:
