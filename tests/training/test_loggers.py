@@ -13,9 +13,11 @@ from pytorch_lightning.loggers.logger import DummyLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from cifar_lab import fit as train
-from cifar_lab.errors import TrainingEndedError
+from cifar_lab.errors import StoppedEarly, TrainingEndedError
 from cifar_lab.plan import Plan
 from cifar_lab.run.folder import RunFolder
+from cifar_lab.run.summary import Summary
+from cifar_lab.training.checkpoints import Checkpoints
 from cifar_lab.training.loggers import RunLogger, open_loggers
 
 RUN = Path("logs/mlp/version_0")
@@ -80,6 +82,34 @@ def test_mlflow_gets_settings_curves_accuracies_and_the_end_of_runs(stored, tree
         # The test of the shorter run stays before that of the longer one.
         assert points[-len(steps) :] == list(zip(steps.tolist(), values.tolist(), strict=True)), tag
     assert first.data.metrics["hp/test_accuracy"] == done.accuracy
+
+
+def _stop(error: type[BaseException]) -> Any:
+    def stop(*args: object) -> None:
+        raise error
+
+    return stop
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # MLflow's own
+def test_mlflow_knows_interrupted_and_pruned_runs_and_gets_no_point_twice(
+    stored, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {"data_dir": tree, "log_dir": "logs", "dashboard": "off"}
+    given |= {"batch_size": 20, "eval_every": 5, "max_steps": 10, "logger": ["mlflow"]}
+    with monkeypatch.context() as patched:  # after the test
+        patched.setattr(Summary, "write", _stop(KeyboardInterrupt))
+        unfinished = train("mlp", **given)
+    assert [run.info.status for run in stored()[0]] == ["KILLED"]
+    done = train("mlp", resume=unfinished.path)
+    monkeypatch.setattr(Checkpoints, "on_validation_end", _stop(StoppedEarly))
+    with pytest.raises(StoppedEarly):
+        train("mlp", **given)
+    (first, pruned), curve = stored()
+    assert (first.info.status, pruned.info.status) == ("FINISHED", "KILLED")
+    for tag, (steps, _) in done.curves.items():
+        assert [point.step for point in curve(first, tag)] == steps.tolist(), tag
 
 
 class _Service(RunLogger, DummyLogger):
