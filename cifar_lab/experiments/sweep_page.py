@@ -105,7 +105,7 @@ def table(results: Mapping[str, Any]) -> str:
     ]
     winner = results[WINNER]
     return (
-        f"{results['complete']} trials complete, {results['pruned']} pruned\n\n"
+        f"{results['complete']} trials complete, {results['pruned']} pruned or failed\n\n"
         f"{markdown_table(rows)}\n\n"
         f"winner: trial {winner['number']}, {mean_and_deviation(winner['test'])} % on the test set"
     )
