@@ -46,6 +46,8 @@ def run(options: Any, given: Mapping[str, str], command: str) -> int:
         raise UserError("--csv and --json: give one of them")
     found = [(run, overview(run)) for run in runs(options.folder)]
     rows = [row for run, row in found if _is_wanted(row, options.where, run)]
+    if found and not rows:
+        _check_names(options.where, [run for run, _ in found])
     rows = _sorted(rows, options.sort)
     if options.json:
         print(json.dumps(rows))
@@ -54,7 +56,7 @@ def run(options: Any, given: Mapping[str, str], command: str) -> int:
         writer.writeheader()
         writer.writerows({**row, "settings": _settings(row)} for row in rows)
     else:
-        print(_table(rows) if rows else "no runs")
+        print(_table(rows) if rows else f"no runs in {options.folder}")
     return 0
 
 
@@ -69,6 +71,14 @@ def _is_wanted(row: Row, conditions: Sequence[str], run: Any) -> bool:
         if str(values[name]) != wanted and not _same_number(values[name], wanted):
             return False
     return True
+
+
+def _check_names(conditions: Sequence[str], runs: Sequence[Any]) -> None:
+    """Raise a UserError if no run has a setting of the name of a condition."""
+    known = {"run", "state"}.union(*(run.config for run in runs))
+    for name in (condition.partition("=")[0] for condition in conditions):
+        if name not in known:
+            raise UserError(f"--where {name}: no run has such a setting")
 
 
 def _same_number(value: Any, text: str) -> bool:
@@ -93,7 +103,9 @@ def _settings(row: Row) -> str:
 
 
 def _text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _table(rows: Sequence[Row]) -> str:

@@ -11,14 +11,16 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from cifar_lab.errors import UserError
+from cifar_lab.errors import UserError, first_line
 from cifar_lab.files import shown
 from cifar_lab.plan import Plan, unknown_setting
 from cifar_lab.run_settings import RUN
 from cifar_lab.settings import canonical
+from cifar_lab.training.fit import model_class_of
 
 Space = dict[str, BaseDistribution]
 ORIGIN = "--space "
+FORMS = "NAME=LOW..HIGH, NAME=LOW..HIGH:log or NAME=CHOICE,CHOICE"
 # They decide what a sweep is, not how well a training works.
 FIXED = {"model": "sweep each model by itself", "recipe": "sweep each recipe by itself"}
 FIXED |= {"seed": "give --seeds, and each trial is the mean over them"}
@@ -40,9 +42,8 @@ def parse_space(words: Sequence[str], plan: Plan) -> Space:
     for word in words:
         name, equals, text = word.partition("=")
         name = canonical(name.removeprefix("--"))
-        if not equals or not text:
-            expected = "expected NAME=LOW..HIGH, NAME=LOW..HIGH:log or NAME=CHOICE,CHOICE"
-            raise UserError(f"{ORIGIN}{shown(word)}: {expected}")
+        if not (name and equals and text):
+            raise UserError(f"{ORIGIN}{shown(word)}: expected {FORMS}")
         known = {**RUN, **plan.recipe.own}
         if name not in known:
             raise UserError(unknown_setting(name, known, plan.recipe.model, ORIGIN))
@@ -57,6 +58,8 @@ def parse_space(words: Sequence[str], plan: Plan) -> Space:
 
 def _distribution(name: str, text: str, plan: Plan) -> BaseDistribution:
     ends = re.fullmatch(r"([^.:,|]+(?:\.[^.:,|]*)?)\.\.([^:,|]+?)(:log)?", text)
+    if not ends and ".." in text:
+        raise UserError(f"{ORIGIN}{name}={shown(text)}: expected {FORMS}")
     if not ends:
         choices = list(dict.fromkeys(text.split("|" if "|" in text else ",")))
         for choice in choices:
@@ -77,7 +80,14 @@ def _distribution(name: str, text: str, plan: Plan) -> BaseDistribution:
 
 
 def _value(name: str, text: str, plan: Plan) -> Any:
-    return plan.changed({name: text}, ORIGIN).as_config()[name]
+    """Return a value of a setting; one that its model refuses is a UserError too."""
+    changed = plan.changed({name: text}, ORIGIN)
+    if name in plan.recipe.own:
+        try:
+            model_class_of(changed)(**changed.model_settings)
+        except ValueError as error:
+            raise UserError(f"{ORIGIN}{name}={shown(text)}: {first_line(error)}") from error
+    return changed.as_config()[name]
 
 
 def plan_of_params(plan: Plan, params: Mapping[str, Any]) -> Plan:

@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 from cifar_lab.errors import UserError, first_line
 from cifar_lab.experiments.space import Space
 from cifar_lab.experiments.study import Study
-from cifar_lab.files import explained
+from cifar_lab.files import explained, shown
 from cifar_lab.plan import Plan
 from cifar_lab.run.folder import folder_of_runs
 
@@ -74,6 +74,8 @@ class Sweep:
     command: str = ""
 
     def __post_init__(self) -> None:
+        if Path(self.name).name != self.name:
+            raise UserError(f"--study {shown(self.name)}: expected a name, not a path")
         if self.plan.settings.val_size == 0:
             raise UserError("--val_size 0: a sweep would select on the test set")
         if self.sampler == "grid" and self._choices.keys() != self.space.keys():

@@ -132,4 +132,4 @@ def test_runs_are_sorted_and_filtered_and_printed_as_csv(listed, call) -> None:
     assert next(csv.DictReader(out.splitlines()))["run"] == "mlp/version_1"
     _, out, _ = call("runs", "logs", "--csv", "--where", "state=finished,lr=0.250")
     assert [row["run"] for row in csv.DictReader(out.splitlines())] == ["mlp/version_0"]
-    assert call("runs", "logs", "--where", "lr=7")[1] == "no runs\n"
+    assert call("runs", "logs", "--where", "lr=7")[1] == "no runs in logs\n"
