@@ -108,7 +108,8 @@ class KilledRun:
             if processes[0].exitcode is None and number != signal.SIGKILL:
                 _send(processes, number)
                 end = time.monotonic() + PATIENCE
-                self._watch(processes, lambda: time.monotonic() >= end)
+                # The other one may still wait for the first, until torchrun would end it.
+                self._watch(processes[:1], lambda: time.monotonic() >= end)
         status = processes[0].exitcode
         if status == 0:
             return TOO_LATE

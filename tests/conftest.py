@@ -25,6 +25,8 @@ GPU = os.environ.get("CIFAR_LAB_TEST_GPU") == "1"
 if not GPU:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks
     os.environ["DISABLE_MPS"] = "1"  # which Lightning looks at
+if "PYTEST_XDIST_WORKER" in os.environ:  # with -n, each process has a core
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 REAL_DATA = os.environ.get("CIFAR_LAB_DATA")
 # Of a scheduler or a launcher around the tests; Lightning reads some of them at its import.
 OTHERS = ("SLURM_", "TORCHELASTIC_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "MASTER_")

@@ -11,7 +11,9 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
@@ -25,6 +27,8 @@ from cifar_lab.errors import TrainingEndedError, UserError
 from cifar_lab.settings import unknown
 
 WRITTEN = ("resume", "output", "ckpt")  # flags of paths where commands write
+# With which schedulers warn a job; Windows has neither.
+WARNINGS = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
 VERSION = f"cifar-lab {__version__}"
 COMMANDS = {
     "fit": "train a model, or resume a run",
@@ -46,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command: its name and the words behind it; return the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     _prepare_output()
+    _end_as_terminated()
     name = words[0].replace("_", "-") if words else "--help"
     if name not in COMMANDS:
         return run_guarded("cifar-lab", lambda: _without_command(words[0] if words else name))
@@ -166,6 +171,14 @@ def _prepare_output() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # until the process ends
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as the error stream is
+
+
+def _end_as_terminated() -> None:
+    """Let the signals that schedulers send before SIGTERM do the same until a run takes them."""
+    if threading.current_thread() is threading.main_thread():
+        for number in WARNINGS:
+            if signal.getsignal(number) == signal.SIG_DFL:
+                signal.signal(number, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
 
 
 def _spare_matplotlib() -> None:

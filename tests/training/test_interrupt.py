@@ -68,6 +68,11 @@ def test_a_second_signal_leaves_at_once_with_a_whole_checkpoint(tree: Path) -> N
     assert last_step() == 0
 
 
+@pytest.mark.slow
+def test_a_scheduler_s_warning_ends_a_run_that_has_not_begun_as_sigterm_does(tree: Path) -> None:
+    assert processes.run(words(tree), "start_sigusr1:1") == -signal.SIGTERM
+
+
 @pytest.mark.parametrize("ask", ["ended", "_is_to_end"])
 @pytest.mark.parametrize(
     ("own", "rank", "status"), [(None, 0, 143), (None, 1, 0), (signal.SIGINT, 0, 130)]
