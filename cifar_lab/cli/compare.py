@@ -38,9 +38,9 @@ def run(options: Any, given: Mapping[str, str], command: str) -> dict[str, Any]:
     """Run the command; return its results."""
     from cifar_lab.experiments import comparison
 
-    if len(options.runs) < 2:
-        raise UserError("RUNS: expected two groups of runs at least")
     groups = [comparison.open_group(name, options.split) for name in options.runs]
+    if len(groups) < 2:
+        raise UserError("RUNS: expected two groups of runs at least")
     comparison.check_images(groups)
     base, *others = groups
     rows = [{"name": group.name, "accuracies": group.accuracies} for group in groups]

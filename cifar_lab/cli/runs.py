@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from cifar_lab.cli.parser import Command
@@ -32,7 +33,9 @@ COMMAND = Command(
     "process trains it) or stopped.\n\n"
     "Exit status: 0 done, 2 wrong input.",
     _Options,
-    positionals=(Setting("folder", str, "lightning_logs", "folder of the runs", "arguments"),),
+    positionals=(
+        Setting("folder", Path, Path("lightning_logs"), "folder of the runs", "arguments"),
+    ),
     example="--sort test --where model=mlp",
 )
 

@@ -21,9 +21,9 @@ class _Options:
     pruner: Literal["none", "median", "hyperband"] = setting(
         "none", "what ends trials at an evaluation that others passed better"
     )
-    study: str | None = setting(None, "name of the study and of its folder [sweep_MODEL]")
+    study: str | None = setting(None, "name of the study; its runs are below it [sweep_MODEL]")
     storage: str | None = setting(
-        None, "database that workers share, such as sqlite:///study.db [a file in the folder]"
+        None, "database that workers share, such as sqlite:///study.db [beside the runs]"
     )
     json: bool = setting(False, "print JSON, and nothing else")
 
@@ -47,13 +47,13 @@ INTERRUPTED_NOTE = "Interrupted; the same command continues."
 
 def run(options: Any, given: Mapping[str, str], command: str) -> dict[str, Any]:
     """Run the command; return its results."""
+    plan = plan_of({"dashboard": "scalars", **given})
     if not options.space:
         raise UserError("--space: missing; for example --space lr=1e-4..1e-2:log")
     try:
         from cifar_lab.experiments.space import parse_space
     except ImportError as error:
         raise UserError("a sweep needs Optuna: pip install 'cifar_lab[sweep]'") from error
-    plan = plan_of({"dashboard": "scalars", **given})
     name = options.study or f"sweep_{plan.recipe.model.rpartition(':')[2]}"
     space = parse_space(options.space, plan)
 

@@ -16,7 +16,7 @@ from scipy import stats
 
 from cifar_lab.errors import UserError
 from cifar_lab.experiments.tables import mean_and_deviation, paired, quantile
-from cifar_lab.files import shown
+from cifar_lab.files import check_local, shown
 from cifar_lab.plan import decisive
 from cifar_lab.run.folder import RunFolder, run_folders
 from cifar_lab.run.run import Run
@@ -63,6 +63,7 @@ def open_group(name: str, split: str) -> Group:
 
 
 def _runs_in(name: str) -> list[Run]:
+    check_local(name, "runs")
     path = Path(name).expanduser().absolute()
     folder = RunFolder.at(path)
     named = [folder] if folder.config.is_file() else run_folders(path.parent, path.name)
