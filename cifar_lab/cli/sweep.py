@@ -21,7 +21,7 @@ class _Options:
     pruner: Literal["none", "median", "hyperband"] = setting(
         "none", "what ends trials at an evaluation that others passed better"
     )
-    study: str | None = setting(None, "name of the study; its runs are below it [sweep_MODEL]")
+    study: str | None = setting(None, "name of the study [sweep_MODEL]")
     storage: str | None = setting(
         None, "database that workers share, such as sqlite:///study.db [beside the runs]"
     )
