@@ -237,6 +237,7 @@ def write_summary() -> Callable[..., None]:
             device={"name": "a CPU", "precision": "32-true"},
             versions={"torch": "2"},
             command="fit.py",
+            settings={},
         )
         summary.write(folder / "summary.json")
 

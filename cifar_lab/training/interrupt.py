@@ -17,7 +17,7 @@ from typing import Any
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.utilities import rank_zero_only
 
-from cifar_lab.errors import INTERRUPTED, TERMINATED
+from cifar_lab.errors import INTERRUPTED, TERMINATED, UserError
 from cifar_lab.run.folder import RunFolder
 from cifar_lab.training.checkpoints import Checkpoints
 
@@ -54,9 +54,18 @@ class Interrupt(Callback):
         return INTERRUPTED if self.received == signal.SIGINT else TERMINATED
 
     def on_fit_start(self, trainer: Trainer, *args: Any) -> None:
-        """Take the signals over, so that Lightning gives them back to this callback at the end."""
-        path = trainer.strategy.broadcast(str(self._checkpoints.folder.path))
-        self.folder = RunFolder.at(Path(path))
+        """Take the signals over, so that Lightning gives them back to this callback at the end.
+
+        Raises:
+            UserError: A process on another machine does not see the folder of the run.
+        """
+        path = Path(trainer.strategy.broadcast(str(self._checkpoints.folder.path)))
+        if not trainer.strategy.reduce_boolean_decision(path.is_dir()):
+            raise UserError(
+                f"--log_dir: {path} is there on the first machine and not on all; give a folder "
+                "that the machines share"
+            )
+        self.folder = RunFolder.at(path)
         self.on_train_start()
 
     def on_train_start(self, *args: Any) -> None:
