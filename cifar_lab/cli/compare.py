@@ -1,12 +1,11 @@
 """``cifar-lab compare``: which of several trainings is better, and whether that is shown."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from cifar_lab.cli.parser import OWN_MODEL, Command, images_at_a_time
 from cifar_lab.errors import UserError
-from cifar_lab.run_settings import RUN
 from cifar_lab.settings import Setting, setting
 
 
@@ -28,7 +27,7 @@ COMMAND = Command(
     "Exit status: 0 done, 1 out of memory, 2 wrong input, 130 interrupted.",
     _Options,
     positionals=(Setting("runs", str, [], "groups of runs, two at least", "arguments"),),
-    shared=(OWN_MODEL, "accelerator", images_at_a_time(500), replace(RUN["data_dir"])),
+    shared=(OWN_MODEL, "accelerator", images_at_a_time(500), "data_dir"),
     results=True,
     example="lightning_logs/mlp lightning_logs/deep_mlp",
 )
