@@ -71,7 +71,7 @@ def test_workers_end_with_the_first_process_and_their_runs_can_be_resumed(tree, 
     while len(list(Path("logs").glob("*/*/metrics.csv"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.2)
     os.kill(process.pid, getattr(signal, name))
-    assert process.wait() in (130, -signal.SIGKILL)
+    assert process.wait(100) in (130, -signal.SIGKILL)
     while list(Path("logs").glob("*/*/run.lock")) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not list(Path("logs").glob("*/*/run.lock"))  # no worker trains any more
