@@ -14,10 +14,11 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from cifar_lab import __version__, errors
@@ -50,7 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command: its name and the words behind it; return the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     _prepare_output()
-    _end_as_terminated()
+    with _signals():
+        return _main(words)
+
+
+def _main(words: list[str]) -> int:
     name = words[0].replace("_", "-") if words else "--help"
     if name not in COMMANDS:
         return run_guarded("cifar-lab", lambda: _without_command(words[0] if words else name))
@@ -173,12 +178,34 @@ def _prepare_output() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # as the error stream is
 
 
-def _end_as_terminated() -> None:
-    """Let the signals that schedulers send before SIGTERM do the same until a run takes them."""
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """Take the signals until a run does: schedulers' warnings do what SIGTERM does; see below."""
+    before = {}
     if threading.current_thread() is threading.main_thread():
-        for number in WARNINGS:
-            if signal.getsignal(number) == signal.SIG_DFL:
-                signal.signal(number, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        handlers = dict.fromkeys(WARNINGS, _terminate) | {signal.SIGINT: _interrupt}
+        for number, handler in handlers.items():
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                before[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt; in an import end at once, since NumPy's, for one, swallows it."""
+    while frame is not None:
+        if "importlib" in frame.f_code.co_filename:
+            os.write(2, b"\nInterrupted.\n")
+            os._exit(errors.INTERRUPTED)
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def _spare_matplotlib() -> None:

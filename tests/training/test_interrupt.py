@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -97,3 +98,11 @@ def test_without_a_signal_nothing_has_ended() -> None:
     interrupt = Interrupt(SimpleNamespace())
     assert not interrupt.ended(SimpleNamespace(strategy=alone))
     assert interrupt.status == 0
+
+
+def test_ctrl_c_in_an_import_that_swallows_it_ends_the_command() -> None:
+    swallow = "try:\n    os.kill(os.getpid(), signal.SIGINT)\nexcept KeyboardInterrupt:\n    pass\n"
+    Path("own.py").write_text(f"import os, signal\n{swallow}")
+    words = ["-m", "cifar_lab", "fit", "--model", "own:Mine", "--source", "synthetic"]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "\nInterrupted.\n")
