@@ -184,6 +184,13 @@ def _plain(value: Any) -> Any:
     return plain(value) if plain else value
 
 
+def as_text(value: Any) -> str:
+    """Return the value of a setting for people; numbers have four digits."""
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def choices(kind: Any) -> list[str]:
     """Return the names that a ``Literal`` type allows; none for another type."""
     if get_origin(kind) is list:

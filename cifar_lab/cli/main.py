@@ -35,6 +35,7 @@ COMMANDS = {
     "predict": "most probable classes of image files",
     "export": "write a trained model for other programs: ONNX, torch.export",
     "runs": "list the runs of a folder",
+    "plot": "draw the curves of one or several runs",
     "compare": "which of several runs is better, and whether that is shown",
     "sweep": "search the best settings of a model, on the validation split",
     "report": "train the systems of the lab report; draw its figures and table",

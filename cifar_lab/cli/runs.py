@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from cifar_lab.cli.parser import Command
 from cifar_lab.errors import UserError
-from cifar_lab.settings import Setting, setting
+from cifar_lab.settings import Setting, as_text, setting
 
 Row = dict[str, Any]
 Column = Literal["run", "model", "seed", "steps", "val", "test", "seconds", "state"]
@@ -104,13 +104,7 @@ def _sorted(rows: list[Row], column: str) -> list[Row]:
 
 def _settings(row: Row) -> str:
     named = (row["settings"] or {}).items()
-    return " ".join(f"{name}={_text(value)}" for name, value in named)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list):
-        return ",".join(map(str, value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return " ".join(f"{name}={as_text(value)}" for name, value in named)
 
 
 def _table(rows: Sequence[Row]) -> str:

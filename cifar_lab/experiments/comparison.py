@@ -7,7 +7,6 @@ otherwise by Welch's interval. Two checkpoints are compared by the same images (
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
-from pathlib import Path
 from statistics import fmean, variance
 from typing import Any
 
@@ -16,10 +15,9 @@ from scipy import stats
 
 from cifar_lab.errors import UserError
 from cifar_lab.experiments.tables import mean_and_deviation, paired, quantile
-from cifar_lab.files import check_local, shown
+from cifar_lab.files import shown
 from cifar_lab.plan import decisive
-from cifar_lab.run.folder import RunFolder, run_folders
-from cifar_lab.run.run import Run
+from cifar_lab.run.run import Run, runs_in
 
 MOST_SEEDS = 10_000
 
@@ -53,7 +51,7 @@ def open_group(name: str, split: str) -> Group:
         UserError: A folder holds no finished run, or the runs differ in more than their seeds.
     """
     found: dict[int, Run] = {}
-    for run in (run for part in name.split(",") for run in _runs_in(part)):
+    for run in (run for part in name.split(",") for run in _finished_in(part)):
         seed = run.summary["seed"]
         if seed in found:
             raise UserError(f"{shown(name)}: two runs of seed {seed}; name the runs one by one")
@@ -62,15 +60,11 @@ def open_group(name: str, split: str) -> Group:
     return Group(name, dict(sorted(found.items())), split)
 
 
-def _runs_in(name: str) -> list[Run]:
-    check_local(name, "runs")
-    path = Path(name).expanduser().absolute()
-    folder = RunFolder.at(path)
-    named = [folder] if folder.config.is_file() else run_folders(path.parent, path.name)
-    runs = [Run(entry) for entry in named if entry.summary.is_file()]
-    if not runs:
+def _finished_in(name: str) -> list[Run]:
+    found = [run for run in runs_in(name) if run.finished]
+    if not found:
         raise UserError(f"{shown(name)}: no finished run here")
-    return runs
+    return found
 
 
 def _check_alike(name: str, runs: Sequence[Run]) -> None:

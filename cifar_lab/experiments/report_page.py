@@ -7,7 +7,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -17,7 +16,16 @@ from cifar_lab.experiments.report import SYSTEMS, Results
 from cifar_lab.experiments.tables import markdown_table, mean_and_deviation, time_range
 from cifar_lab.files import write_atomically
 from cifar_lab.recipes import recipes
-from cifar_lab.run.plot import NAMES, SPLITS, VERMILION, plot_band, save_figure, style
+from cifar_lab.run.curves import common_curve
+from cifar_lab.run.plot import (
+    NAMES,
+    SPLITS,
+    VERMILION,
+    log_if_peaked,
+    plot_band,
+    save_figure,
+    style,
+)
 from cifar_lab.run.run import Run
 
 TITLE = "From an MLP in NumPy to a CNN: the report's systems on CIFAR-10"
@@ -28,7 +36,6 @@ td, th { border-bottom: 1px solid #ccc; padding: .3rem .6rem; text-align: left }
 td:nth-child(n+4):nth-child(-n+9) { white-space: nowrap }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(30rem, 1fr)) }
 svg { max-width: 100%; height: auto }"""
-PEAKED = 10  # a loss whose peak is more than so many times its median has a logarithmic axis
 
 
 def markdown(results: Results) -> str:
@@ -135,10 +142,7 @@ def _draw(runs: Sequence[Run], name: str, title: str) -> Figure:
         _add_curve(axes, runs, f"{name}/{split}", SPLITS[split], NAMES[split])
     if name == "loss":
         style(axes, "optimizer steps", "cross entropy (nats)", f"{title}, training loss")
-        losses = runs[0].curves["loss/train"][1]
-        if losses.max() > PEAKED * np.median(losses):
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter("{x:g}")
+        log_if_peaked(axes)
     else:
         style(axes, "optimizer steps", "accuracy (%)", f"{title}, accuracy")
         report = runs[0].summary["report_accuracy"]
@@ -150,15 +154,10 @@ def _draw(runs: Sequence[Run], name: str, title: str) -> Figure:
 
 
 def _add_curve(axes: Axes, runs: Sequence[Run], tag: str, colour: str, label: str) -> None:
-    """Draw the mean over the seeds and their range, at the steps that all runs have.
-
-    A run that was resumed has a point where it had ended, too.
-    """
-    curves = [dict(zip(*run.curves.get(tag, ((), ())), strict=True)) for run in runs]
-    steps = sorted(set(curves[0]).intersection(*curves))
+    """Draw the mean over the seeds and their range, at the steps that all runs have."""
+    steps, values = common_curve(runs, tag)
     if not steps:
         raise UserError(f"{runs[0].path}: no {tag} in metrics.csv, or none that all runs have")
     factor = 100 if tag.startswith("acc") else 1
-    values = factor * np.array([[curve[step] for step in steps] for curve in curves])
     seeds = f", mean and range of {len(runs)} seeds" if len(runs) > 1 else ""
-    plot_band(axes, steps, values, colour, label=label + seeds)
+    plot_band(axes, steps, factor * values, colour, label=label + seeds)

@@ -1,10 +1,9 @@
-"""Figures of runs: their curves, the colours, and files that are the same byte for byte.
+"""Figures of runs: colours, bands, and files that are the same byte for byte.
 
 They are drawn through matplotlib's objects, without pyplot: no window, no state outlives them.
 """
 
 import io
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from cifar_lab.files import write_atomically
 
@@ -21,37 +21,21 @@ BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#999999"
 SPLITS = {"train": GREY, "val": VERMILION, "test": BLUE}
 NAMES = {"train": "training batches", "val": "validation images", "test": "test images"}
+PEAKED = 3  # a peak that is more than so many times the 90th percentile hides the rest of a loss
 DPI = 120
 FORMATS = (".svg", ".png", ".pdf")
 
 
-def plot_run(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str) -> Figure:
-    """Draw the accuracy and the loss of a run; ``curves`` are those of ``Run.curves``."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for axes, name, factor, label in (
-        (left, "acc", 100, "accuracy (%)"),
-        (right, "loss", 1, "loss (nats)"),
-    ):
-        for split, colour in SPLITS.items():
-            steps, values = curves.get(f"{name}/{split}", ((), ()))
-            if len(steps):
-                marker = "o" if len(steps) == 1 else None
-                values = factor * np.asarray(values)
-                axes.plot(steps, values, color=colour, marker=marker, label=NAMES[split])
-        style(axes, "optimizer steps", label)
-        axes.legend(frameon=False)
-    figure.suptitle(title, fontsize=10)
-    return figure
-
-
 def plot_band(axes: Axes, steps: Any, values: np.ndarray, colour: str, **line: Any) -> None:
-    """Draw the mean of several seeds as a line, and their range as a band.
+    """Draw the mean of several seeds as a line, and their range as a band; of a point as a bar.
 
     ``steps`` is (N,), ``values`` is (seeds, N), and ``line`` are arguments of ``Axes.plot``.
     """
-    axes.plot(steps, values.mean(0), color=colour, linewidth=1.5, **line)
-    axes.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0)
+    axes.plot(steps, values.mean(0), color=colour, **{"linewidth": 1.5, **line})
+    if len(steps) == 1:
+        axes.vlines(steps, values.min(0), values.max(0), color=colour)
+    elif len(values) > 1:
+        axes.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0)
 
 
 def style(axes: Axes, xlabel: str, ylabel: str, title: str = "") -> None:
@@ -61,6 +45,16 @@ def style(axes: Axes, xlabel: str, ylabel: str, title: str = "") -> None:
         axes.set_title(title, loc="left", fontsize=9)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def log_if_peaked(axes: Axes) -> None:
+    """Make the y axis of losses logarithmic if a peak at the start would hide the rest."""
+    values = np.concatenate([line.get_ydata() for line in axes.lines])
+    if np.nanmax(values) > PEAKED * np.nanpercentile(values, 90):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def save_figure(figure: Figure, path: Path, salt: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cifar_lab.errors import UserError
-from cifar_lab.files import read_yaml, shown
+from cifar_lab.files import check_local, explained, read_yaml, shown
 from cifar_lab.plan import Plan
 from cifar_lab.run.folder import RunFolder, folder_of_runs, run_folders
 from cifar_lab.run.metrics import read_rows
@@ -144,10 +144,14 @@ class Run:
         return load_classifier(self.checkpoint(which), accelerator, self.model)
 
     def plot(self) -> Figure:
-        """Return a figure of accuracy and loss over the steps; notebooks show it."""
-        from cifar_lab.run.plot import plot_run
+        """Return a figure of accuracy and loss over the steps; see ``cifar_lab.plot``.
 
-        return plot_run(self.curves, str(self.path))
+        Raises:
+            UserError: The run has no points yet, or a file is damaged.
+        """
+        from cifar_lab.run.curves import plot
+
+        return plot([self])
 
 
 def _curve(rows: list[dict[str, str]], tag: str) -> Curve:
@@ -170,3 +174,20 @@ def runs(log_dir: str | Path = "lightning_logs") -> list[Run]:
         raise UserError(f"{shown(log_dir)}: no such folder")
     found = [Run(run) for run in run_folders(folder) if run.config.is_file()]
     return sorted(found, key=lambda run: run.folder.name)
+
+
+def runs_in(path: str | Path) -> list[Run]:
+    """Return the run in a folder, or all runs of a model's folder or of a log folder.
+
+    The oldest version comes first; there may be none.
+
+    Raises:
+        UserError: There is no such folder.
+    """
+    check_local(path, "runs")
+    with explained(f"{shown(path)}: no such folder"):
+        folder = Path(path).expanduser().absolute()
+    if (folder / "config.yaml").is_file():
+        return [Run.open(folder)]
+    named = run_folders(folder.parent, folder.name)
+    return [Run(run) for run in named if run.config.is_file()] or runs(folder)
