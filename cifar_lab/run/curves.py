@@ -66,7 +66,7 @@ def plot(runs: Sequence[Run]) -> Figure:
     columns = max(1, min(4, LEGEND_WIDTH // (8 + max(map(len, names)))))
     rows = 0 if len(groups) == 1 else ceil(len(groups) / columns)
     with mpl.rc_context(TEXT):
-        figure = Figure(figsize=(12, 5.4 + 0.27 * rows), layout="constrained")
+        figure = drawing.NotebookFigure(figsize=(12, 5.4 + 0.27 * rows), layout="constrained")
         for axes, (name, (_, label)) in zip(figure.subplots(1, 2), AXES.items(), strict=True):
             for group, colour in zip(groups, colours, strict=True):
                 _draw(axes, name, group, colour)

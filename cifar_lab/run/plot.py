@@ -26,6 +26,15 @@ DPI = 120
 FORMATS = (".svg", ".png", ".pdf")
 
 
+class NotebookFigure(Figure):
+    """A figure that a notebook shows, also without ``%matplotlib inline``."""
+
+    def _repr_png_(self) -> bytes:
+        drawn = io.BytesIO()
+        self.savefig(drawn, format="png")
+        return drawn.getvalue()
+
+
 def plot_band(axes: Axes, steps: Any, values: np.ndarray, colour: str, **line: Any) -> None:
     """Draw the mean of several seeds as a line, and their range as a band; of a point as a bar.
 
@@ -50,7 +59,7 @@ def style(axes: Axes, xlabel: str, ylabel: str, title: str = "") -> None:
 def log_if_peaked(axes: Axes) -> None:
     """Make the y axis of losses logarithmic if a peak at the start would hide the rest."""
     values = np.concatenate([line.get_ydata() for line in axes.lines])
-    if np.nanmax(values) > PEAKED * np.nanpercentile(values, 90):
+    if np.nanmax(values) > PEAKED * np.nanpercentile(values, 90) and np.nanmin(values) > 0:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")

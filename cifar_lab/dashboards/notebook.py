@@ -1,0 +1,35 @@
+"""A line that a notebook redraws in place, such as a progress bar; ipywidgets is not needed.
+
+A notebook would also redraw a line that ends in ``\\r``, but it would store each of its states.
+"""
+
+import sys
+
+
+def in_notebook() -> bool:
+    """Return whether this process is the kernel of a notebook."""
+    if "IPython" not in sys.modules:
+        return False
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    return shell is not None and "IPKernelApp" in shell.config
+
+
+class NotebookLine:
+    """A text file that shows only what was written to it last; tqdm takes it as ``file``."""
+
+    encoding = "utf-8"  # tqdm draws with full blocks
+
+    def __init__(self) -> None:
+        from IPython.display import display
+
+        self._shown = display({"text/plain": ""}, raw=True, display_id=True)
+
+    def write(self, text: str) -> None:
+        """Show a line in the place of the one before; an empty one changes nothing."""
+        if line := text.strip():
+            self._shown.update({"text/plain": line}, raw=True)
+
+    def flush(self) -> None:
+        """Do nothing: a line is shown when it is written."""
