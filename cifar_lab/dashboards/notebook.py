@@ -1,6 +1,6 @@
 """A line that a notebook redraws in place, such as a progress bar; ipywidgets is not needed.
 
-A notebook would also redraw a line that ends in ``\\r``, but it would store each of its states.
+A notebook would also redraw a line after a carriage return, but it would store each of its states.
 """
 
 import sys

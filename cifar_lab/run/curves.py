@@ -16,7 +16,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from cifar_lab.errors import UserError
-from cifar_lab.plan import LIMITS, decisive
+from cifar_lab.plan import decisive
+from cifar_lab.recipes import LIMITS
 from cifar_lab.run import plot as drawing
 from cifar_lab.run_settings import RUN
 from cifar_lab.settings import as_text
@@ -196,6 +197,6 @@ def _splits(groups: Sequence[Sequence[Run]], colours: Sequence[Any]) -> list[Any
             shade = drawing.GREY if len(colours) > 1 else drawing.SPLITS[split]
             handles.append(Line2D([], [], color=shade, label=drawing.NAMES[split], **line))
     if max(map(len, groups)) > 1:
-        band = {"color": drawing.GREY, "alpha": 0.3, "linewidth": 0}
-        handles.append(Patch(label="lowest to highest seed", **band))
+        label = "lowest to highest seed"
+        handles.append(Patch(color=drawing.GREY, alpha=0.3, linewidth=0, label=label))
     return handles

@@ -187,6 +187,8 @@ def runs_in(path: str | Path) -> list[Run]:
     check_local(path, "runs")
     with explained(f"{shown(path)}: no such folder"):
         folder = Path(path).expanduser().absolute()
+    if not folder.is_dir():
+        raise UserError(f"{shown(path)}: no such folder")
     if (folder / "config.yaml").is_file():
         return [Run.open(folder)]
     named = run_folders(folder.parent, folder.name)

@@ -84,7 +84,8 @@ def test_the_command_compares_with_the_first_group(group, json_of, call) -> None
     ("words", "message"),
     [
         (["logs/a"], "RUNS: expected two groups of runs at least"),
-        (["logs/a", "logs/none"], "logs/none: no finished run here"),
+        (["logs/a", "logs/none"], "logs/none: no such folder"),
+        (["logs/a", "."], ".: no finished run here"),
         (["logs/a", "logs/a,logs/a"], "logs/a,logs/a: two runs of seed 0"),
         (["logs/a", "logs/a/version_0,logs/b/version_1"], "they differ in lr"),
         (["logs/a", "logs/c"], "the runs saw different images (fingerprints a, other)"),

@@ -16,3 +16,10 @@ def test_the_line_is_the_mean_and_the_band_the_range() -> None:
     (band,) = axes.collections
     corners = {tuple(corner) for corner in band.get_paths()[0].vertices}
     assert corners == {(10, 1), (10, 3), (20, 1), (20, 5), (40, 2), (40, 8)}
+
+
+def test_the_range_of_a_single_point_is_a_bar() -> None:
+    axes = Figure().subplots()
+    plot_band(axes, [10], np.array([[1.0], [4.0]]), "#000000", marker="o")
+    (bar,) = axes.collections
+    assert np.array_equal(bar.get_segments(), [[[10, 1], [10, 4]]])
