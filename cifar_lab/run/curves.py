@@ -42,7 +42,7 @@ COLOURS = (
 )
 MOST_LINES = 20  # that a figure may have
 LEGEND_WIDTH = 104  # characters in a row
-TEXT = {"font.size": 13, "text.parse_math": False}  # for slides; a $ in a name is no formula
+TEXT: Any = {"font.size": 13, "text.parse_math": False}  # for slides; a $ in a name is no formula
 
 
 def plot(runs: Sequence[Run]) -> Figure:
@@ -76,8 +76,8 @@ def plot(runs: Sequence[Run]) -> Figure:
         axes.legend(handles=_splits(groups, colours), frameon=False, fontsize=11)
         if rows:
             lines = [Line2D([], [], color=c, linewidth=2.2) for c in colours]
-            place = {"loc": "outside lower center", "ncols": columns, "frameon": False}
-            figure.legend(lines, names, **place)
+            options: Any = {"loc": "outside lower center", "ncols": columns, "frameon": False}
+            figure.legend(lines, names, **options)
         if title:
             figure.suptitle(title)
     return figure
