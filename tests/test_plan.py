@@ -72,6 +72,25 @@ def test_what_decides_the_numbers_is_told_from_what_does_not() -> None:
     assert batches[0] != batches[1]  # one batch and all batches
 
 
+@pytest.mark.parametrize(
+    ("settings", "figure"),
+    [
+        ({}, 0.423),
+        ({"val_size": 0, "seed": 1, "eval_every": 50, "precision": "64-true"}, 0.423),
+        ({"log_dir": "x", "data_dir": "y", "threads": 1, "max_steps": 1500}, 0.423),
+        ({"val_size": 40_000}, None),
+        ({"max_steps": 60}, None),
+        ({"hidden_units": [100, 100]}, None),
+        ({"batch_size": 100}, None),
+        ({"augment": ["flip"]}, None),
+        ({"overfit_batches": 1}, None),
+        ({"limit_val_batches": 1}, None),
+    ],
+)
+def test_the_reports_figure_is_that_of_its_system_alone(settings, figure) -> None:
+    assert Plan.of("mlp", **settings).report_accuracy == figure
+
+
 def test_settings_that_a_run_of_an_older_version_did_not_have_are_the_defaults() -> None:
     config = Plan.of("mlp", lr=0.5).as_config()
     del config["checkpoint_minutes"], config["hidden_units"]

@@ -66,7 +66,10 @@ def _call(module: Any, name: str, words: list[str]) -> int:
     flags = words[: words.index("--")] if "--" in words else words
     others = [word for word in flags if word not in ("-h", "--help")]
     if others != flags:
-        print(help_of(module.COMMAND, others, program(name)))
+        print(help_of(module.COMMAND, others, program(name, as_typed=True)))
+        return 0
+    if "--version" in flags:
+        print(VERSION)
         return 0
     options, given = module.COMMAND.parse(words)
     _spare_matplotlib()
@@ -95,7 +98,8 @@ def _overview() -> str:
         f"{VERSION}: CIFAR-10 in PyTorch Lightning\n",
         "usage: cifar-lab COMMAND [--FLAG VALUE ...]\n",
         *(f"  {name:<22}{text}" for name, text in COMMANDS.items()),
-        "\ncifar-lab COMMAND --help explains one. Example: cifar-lab fit --model cnn",
+        "\ncifar-lab COMMAND --help explains one; --version prints the version.",
+        "\nexample: cifar-lab fit --model cnn",
     ]
     return "\n".join(lines)
 
@@ -135,18 +139,20 @@ def run_guarded(prog: str, work: Callable[[], int], interrupted: str = "Interrup
         return errors.INTERRUPTED
 
 
-def program(name: str) -> str:
+def program(name: str, as_typed: bool = False) -> str:
     """Return how to call a command again from here, as this process was called.
 
-    That is the console command, the script of its name, or ``python -m cifar_lab``.
+    That is the console command, the script of its name, or ``python -m cifar_lab``; the command and
+    the interpreter with their paths or, ``as_typed``, with their names alone.
     """
     called = Path(sys.argv[0])
+    python = "python" if as_typed else _shown_path(sys.executable)
     if called.stem == "cifar-lab":
-        words = [_shown_path(sys.argv[0]), name]
+        words = [called.stem if as_typed else _shown_path(sys.argv[0]), name]
     elif called.parent.name == "scripts" and called.stem == name.replace("-", "_"):
-        words = [_shown_path(sys.executable), sys.argv[0]]
+        words = [python, sys.argv[0]]
     else:
-        words = [_shown_path(sys.executable), "-m", "cifar_lab", name]
+        words = [python, "-m", "cifar_lab", name]
     return shlex.join(words)
 
 
