@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from cifar_lab.errors import UserError
-from cifar_lab.plan import Plan, RunSettings
+from cifar_lab.plan import ELSEWHERE, SERVES, Plan, RunSettings
+from cifar_lab.recipes import recipes
+from cifar_lab.run_settings import RUN
 
 
 def test_keywords_are_settings_of_the_run_and_of_the_model_and_names_of_the_course() -> None:
@@ -70,6 +72,19 @@ def test_what_decides_the_numbers_is_told_from_what_does_not() -> None:
         assert plan.replace(**settings).decisive() != plan.decisive()
     batches = [plan.replace(limit_train_batches=value).decisive() for value in (1, 1.0)]
     assert batches[0] != batches[1]  # one batch and all batches
+
+
+def test_names_from_elsewhere_lead_to_settings_that_are_there() -> None:
+    known = {
+        *RUN,
+        "config",
+        "resume",
+        *(name for recipe in recipes().values() for name in recipe.own),
+    }
+    for ours, names in ELSEWHERE.items():
+        assert ours in known or " " in ours
+        assert not known & set(names.split())
+    assert len(SERVES) == sum(len(names.split()) for names in ELSEWHERE.values())
 
 
 @pytest.mark.parametrize(

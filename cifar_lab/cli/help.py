@@ -25,7 +25,8 @@ ALWAYS = (  # what the command line answers itself, whatever the command
 
 def help_of(command: Command, words: Sequence[str], prog: str) -> str:
     """Return the help of a command called ``prog``, with the settings of the words' model."""
-    text = command.summary
+    paragraphs = command.summary.split("\n\n")
+    text = "\n\n".join(textwrap.fill(" ".join(part.split()), WIDTH) for part in paragraphs)
     settings = [*command.own.values(), *command.of_run.values()]
     if command.plan and command.shared:
         settings.append(CONFIG)

@@ -52,8 +52,10 @@ def find_checkpoint(path: Path) -> Path:
         if found := _checkpoint_in(path):
             return found
         # In the folder of a model's runs, or in that of all models.
-        runs = run_folders(path.parent, glob.escape(path.name)) or run_folders(path)
-        there = [run.path for run in runs if _checkpoint_in(run.path)]
+        whole = path.absolute()
+        versions = [path / r.version for r in run_folders(whole.parent, glob.escape(whole.name))]
+        runs = versions or [run.path for run in run_folders(path)]
+        there = [run for run in runs if _checkpoint_in(run)]
     hint = f"; it holds runs: give one, such as {there[-1]}" if there else ""
     raise UserError(f"{path}: no checkpoints/best.ckpt or last.ckpt in this folder{hint}")
 

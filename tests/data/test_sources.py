@@ -15,7 +15,7 @@ from cifar_lab.errors import UserError
 @pytest.fixture(autouse=True)
 def download(monkeypatch) -> Mock:
     """The function that downloads the archive, and fails."""
-    mock = Mock(side_effect=DownloadError("no mirror delivered"))
+    mock = Mock(side_effect=DownloadError("no mirror delivered\nadvice"))
     monkeypatch.setattr(sources, "download_archive", mock)
     return mock
 
