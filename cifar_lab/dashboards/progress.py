@@ -80,7 +80,7 @@ class ProgressLines(Callback):
         if self.with_time_left:
             parts["left"] = self._time_left(step)
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else inf
-        self._print(fitted(parts, ("speed", "left", "train", "elapsed"), width))
+        self._print(fitted(parts, ("speed", "elapsed", "left", "train"), width))
 
     def _time_left(self, step: int) -> str:
         seconds = self._left.seconds(step)
