@@ -18,7 +18,7 @@ from cifar_lab.settings import ALIASES, MISSING, Setting, choices, expected
 WIDTH = 80
 FORMATTER: Any = partial(RawDescriptionHelpFormatter, max_help_position=26, width=WIDTH)
 ALWAYS = (  # what the command line answers itself, whatever the command
-    Setting("help", bool, False, "print this; -h"),
+    Setting("help", bool, False, "print this help; -h"),
     Setting("version", bool, False, "print the version"),
 )
 

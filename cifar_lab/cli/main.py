@@ -33,11 +33,11 @@ COMMANDS = {
     "fit": "train a model, or resume a run",
     "evaluate": "accuracy, calibration and confusion matrix of a checkpoint",
     "predict": "most probable classes of image files",
-    "export": "write a trained model for other programs: ONNX, torch.export",
+    "export": "write a trained model as ONNX or torch.export",
     "runs": "list the runs of a folder",
-    "compare": "which of several runs is better, and whether that is shown",
-    "sweep": "search the best settings of a model, on the validation split",
-    "report": "train the systems of the lab report; draw its figures and table",
+    "compare": "which of several runs is better, and if that is shown",
+    "sweep": "search the best settings on the validation split",
+    "report": "train the report's systems; draw its figures and table",
     "speedrun": "accuracy of a recipe against its training time",
     "ablate": "what each part of a fast recipe contributes",
     "study-initialisation": "why the report's two MLPs differ",
@@ -96,10 +96,10 @@ def _without_command(word: str) -> int:
 def _overview() -> str:
     lines = [
         f"{VERSION}: CIFAR-10 in PyTorch Lightning\n",
-        "usage: cifar-lab COMMAND [--FLAG VALUE ...]\n",
+        f"usage: {program('COMMAND', as_typed=True)} [--FLAG VALUE ...]\n",
         *(f"  {name:<22}{text}" for name, text in COMMANDS.items()),
-        "\ncifar-lab COMMAND --help explains one; --version prints the version.",
-        "\nexample: cifar-lab fit --model cnn",
+        "\nCOMMAND --help explains a command; --version prints the version.",
+        f"\nexample: {program('fit', as_typed=True)} --model cnn",
     ]
     return "\n".join(lines)
 

@@ -61,8 +61,9 @@ def test_the_overview_lists_every_command_and_version(words: list[str], call) ->
     assert call("--version") == (0, f"{version}\n", "")
     for name, text in MAIN.COMMANDS.items():
         assert sum(line.split() == [name, *text.split()] for line in lines) == 1
-    assert max(map(len, lines)) <= 100
-    assert lines[-1] == "example: cifar-lab fit --model cnn"
+    assert max(map(len, lines)) <= 80
+    assert "usage: python -m cifar_lab COMMAND [--FLAG VALUE ...]" in lines
+    assert lines[-1] == "example: python -m cifar_lab fit --model cnn"
 
 
 @pytest.mark.parametrize(
