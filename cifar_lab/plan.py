@@ -51,13 +51,13 @@ ELSEWHERE = {
     "threads": "cpus n_jobs num_threads",
     "val_size": "val_fraction val_ratio val_split validation_split",
     "weight_decay": "decay l2 wd",
-    "the activation functions belong to the models; --model MODULE:CLASS takes one of your own": (
+    "each model has its own activation function; --model MODULE:CLASS takes your own model": (
         "act activation activation_fn activation_function nonlinearity"
     ),
-    "the learning rates follow the model; --model MODULE:CLASS takes one of your own": (
+    "each model has its own schedule; --model MODULE:CLASS takes your own model": (
         "lr_schedule lr_scheduler schedule scheduler"
     ),
-    "there are no workers, since batches come from memory; threads are those of --threads": (
+    "batches come from memory, without workers; --threads is for CPU threads": (
         "n_workers num_workers"
     ),
 }

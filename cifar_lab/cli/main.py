@@ -31,7 +31,7 @@ WRITTEN = ("resume", "output", "ckpt")  # flags of paths where commands write
 VERSION = f"cifar-lab {__version__}"
 COMMANDS = {
     "fit": "train a model, or resume a run",
-    "evaluate": "accuracy, calibration and confusion matrix of a checkpoint",
+    "evaluate": "accuracy, calibration, confusion matrix of a checkpoint",
     "predict": "most probable classes of image files",
     "export": "write a trained model as ONNX or torch.export",
     "runs": "list the runs of a folder",
