@@ -20,16 +20,51 @@ from cifar_lab.recipes.own_model import is_own_model, name_of
 from cifar_lab.run_settings import RUN, RunSettings
 from cifar_lab.settings import ALIASES, MISSING, canonical, check_values
 
-# Names of Lightning and of other programs, for the hint in an error message.
+# Names of Lightning and of other programs, by what serves here: a setting, or a sentence.
 ELSEWHERE = {
-    "ckpt_path": "resume",
-    "gpus": "devices",
-    "nnodes": "num_nodes",
-    "nproc_per_node": "devices",
-    "num_threads": "threads",
-    "num_workers": "threads",  # batches come from memory: there are no workers
-    "seed_everything": "seed",
+    "accelerator": "device cpu cuda gpu no_cuda use_cuda use_gpu",
+    "accumulate_grad_batches": "accum_steps accumulation_steps gradient_accumulation_steps",
+    "augment": "augmentation augmentations data_augmentation transform transforms",
+    "batch_size": "batch bs per_device_train_batch_size train_batch_size",
+    "batchnorm": "batch_norm bn norm",
+    "config": "cfg config_file",
+    "data_dir": "data data_path data_root dataset dataset_path root",
+    "devices": "gpu_ids gpus n_gpus ngpus nproc_per_node num_gpus",
+    "dropout": "drop drop_rate dropout_p dropout_rate",
+    "eval_every": "eval_interval eval_steps val_check_interval val_every",
+    "fast_dev_run": "debug dry_run dev_run",
+    "gradient_clip_val": "clip clip_grad clip_grad_norm grad_clip max_grad_norm",
+    "hidden_units": "hidden hidden_dim hidden_dims hidden_layers hidden_size hidden_sizes layers",
+    "label_smoothing": "smoothing",
+    "log_dir": "default_root_dir logdir out_dir output_dir save_dir",
+    "log_every": "log_every_n_steps log_freq log_interval logging_steps",
+    "logger": "use_wandb wandb",
+    "lr": "base_lr eta step_size",
+    "max_epochs": "epoch epochs n_epochs nb_epochs num_epochs num_train_epochs",
+    "max_steps": "iterations iters max_iter max_iters n_steps num_iters num_steps steps",
+    "model": "arch architecture model_name net network",
+    "num_nodes": "nnodes nodes",
+    "optimizer": "opt optim optimiser",
+    "precision": "amp bf16 dtype fp16 mixed_precision",
+    "resume": "checkpoint ckpt ckpt_path load_from_checkpoint resume_from resume_from_checkpoint",
+    "seed": "manual_seed random_seed random_state rng seed_everything",
+    "threads": "cpus n_jobs num_threads",
+    "val_size": "val_fraction val_ratio val_split validation_split",
+    "weight_decay": "decay l2 wd",
+    "each model has its own activation function; --model MODULE:CLASS takes your own model": (
+        "act activation activation_fn activation_function nonlinearity"
+    ),
+    "each model has its own schedule; --model MODULE:CLASS takes your own model": (
+        "lr_schedule lr_scheduler schedule scheduler"
+    ),
+    "batches come from memory, without workers; --threads is for CPU threads": (
+        "n_workers num_workers"
+    ),
 }
+SERVES = {name: ours for ours, names in ELSEWHERE.items() for name in names.split()}
+# Decisive settings that may differ between a run and the report's system: none changes what is
+# trained, apart from random numbers and rounding.
+OF_ANY_SYSTEM = {"seed", "eval_every", "log_every", "accelerator", "precision", "deterministic"}
 
 
 @dataclass(frozen=True)
@@ -156,6 +191,14 @@ class Plan:
         parts = [f"{name}={value!r}" for name, value in {**named, **self.changes()}.items()]
         return f"cifar_lab.fit({', '.join([repr(self.recipe.model), *parts])})"
 
+    @property
+    def report_accuracy(self) -> float | None:
+        """The report's accuracy of the recipe's system, a fraction, if this is that system."""
+        changed = {name for name in self.changes() if name not in RUN or RUN[name].decisive}
+        if self.settings.val_size == 0:  # the report's protocol
+            changed.discard("val_size")
+        return None if changed - OF_ANY_SYSTEM else self.recipe.report_accuracy
+
     def decisive(self) -> dict[str, str]:
         """Return the settings that decide the numbers of a run; see :func:`decisive`."""
         return decisive(self.as_config())
@@ -192,12 +235,12 @@ def unknown_setting(name: str, known: Iterable[str], model: str, origin: str) ->
     if owners:
         return f"{origin}{name}: a setting of {', '.join(sorted(owners))}, not of {model}"
     known = [*known, *(alias for alias, name in ALIASES.items() if name in known)]
-    near = difflib.get_close_matches(name, known, n=1)
-    near = [ELSEWHERE[name]] if ELSEWHERE.get(name) in known else near
-    hint = f"; did you mean {origin}{near[0]}?" if near else "; --help lists all"
-    if name == "num_workers":
-        hint = f"; there are no workers, since batches come from memory{hint}"
-    return f"{origin}{shown(name)}: unknown{hint}"
+    served = SERVES.get(name, "")
+    near = [served] if served in known else difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {origin}{near[0]}?" if near else "--help lists all"
+    if " " in served:
+        hint = served
+    return f"{origin}{shown(name)}: unknown; {hint}"
 
 
 def _defaults(recipe: Recipe) -> dict[str, Any]:

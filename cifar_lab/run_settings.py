@@ -36,7 +36,7 @@ class RunSettings:
     gradient_clip_val: NonNegativeFloat | None = setting(
         None, "largest norm of the gradient; 0: any", "run"
     )
-    seed: Seed = setting(0, "random seed of weights, batches, augmentation and dropout", "run")
+    seed: Seed = setting(0, "random seed of weights, batches and augmentation", "run")
     deterministic: bool = setting(False, "deterministic algorithms on a GPU; slower", "run")
 
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = setting(
@@ -49,7 +49,7 @@ class RunSettings:
     num_nodes: PositiveInt = setting(1, "number of machines", "hardware", resumable=True)
     precision: Precision = setting("auto", "auto: bf16 if faster", "hardware")
     threads: PositiveInt | None = setting(
-        None, "CPU threads of a process (all); with several runs at once fewer", "hardware", **FREE
+        None, "CPU threads (all); fewer with several runs at once", "hardware", **FREE
     )
 
     data_dir: str | None = setting(
@@ -75,7 +75,7 @@ class RunSettings:
     note: str | None = setting(None, "text that is kept with the run", "output", **FREE)
     log_every: PositiveInt = setting(20, "steps between points of the training curves", "output")
     progress: Literal["auto", "bar", "line", "none"] = setting(
-        "auto", "auto: a bar on a terminal, else lines", "output", **FREE
+        "auto", "auto: bar on a terminal", "output", **FREE
     )
     dashboard: Literal["full", "scalars", "off"] = setting(
         "full", "TensorBoard; full: with pictures", "output", **FREE

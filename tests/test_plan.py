@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from cifar_lab.errors import UserError
-from cifar_lab.plan import Plan, RunSettings
+from cifar_lab.plan import ELSEWHERE, SERVES, Plan, RunSettings
+from cifar_lab.recipes import recipes
+from cifar_lab.run_settings import RUN
 
 
 def test_keywords_are_settings_of_the_run_and_of_the_model_and_names_of_the_course() -> None:
@@ -70,6 +72,38 @@ def test_what_decides_the_numbers_is_told_from_what_does_not() -> None:
         assert plan.replace(**settings).decisive() != plan.decisive()
     batches = [plan.replace(limit_train_batches=value).decisive() for value in (1, 1.0)]
     assert batches[0] != batches[1]  # one batch and all batches
+
+
+def test_names_from_elsewhere_lead_to_settings_that_are_there() -> None:
+    known = {
+        *RUN,
+        "config",
+        "resume",
+        *(name for recipe in recipes().values() for name in recipe.own),
+    }
+    for ours, names in ELSEWHERE.items():
+        assert ours in known or " " in ours
+        assert not known & set(names.split())
+    assert len(SERVES) == sum(len(names.split()) for names in ELSEWHERE.values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "figure"),
+    [
+        ({}, 0.423),
+        ({"val_size": 0, "seed": 1, "eval_every": 50, "precision": "64-true"}, 0.423),
+        ({"log_dir": "x", "data_dir": "y", "threads": 1, "max_steps": 1500}, 0.423),
+        ({"val_size": 40_000}, None),
+        ({"max_steps": 60}, None),
+        ({"hidden_units": [100, 100]}, None),
+        ({"batch_size": 100}, None),
+        ({"augment": ["flip"]}, None),
+        ({"overfit_batches": 1}, None),
+        ({"limit_val_batches": 1}, None),
+    ],
+)
+def test_the_reports_figure_is_that_of_its_system_alone(settings, figure) -> None:
+    assert Plan.of("mlp", **settings).report_accuracy == figure
 
 
 def test_settings_that_a_run_of_an_older_version_did_not_have_are_the_defaults() -> None:

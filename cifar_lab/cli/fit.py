@@ -14,13 +14,9 @@ from cifar_lab.settings import PositiveInt, Seed, setting
 
 @dataclass(frozen=True)
 class _Options:
-    seeds: list[Seed] = setting(
-        [], "a run for each, such as 0..4; prints mean and deviation", "run"
-    )
+    seeds: list[Seed] = setting([], "a run for each, such as 0..4; prints their mean", "run")
     workers: PositiveInt = setting(1, "runs of --seeds that are trained at the same time", "run")
-    resume: str | None = setting(
-        None, "resume a run: its folder, a checkpoint, or last (also if nothing follows)", "output"
-    )
+    resume: str | None = setting(None, "run to resume: its folder, a checkpoint, or last", "output")
     print_config: bool = setting(False, "print all settings as YAML, and exit", "output")
 
 

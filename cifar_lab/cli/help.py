@@ -15,14 +15,22 @@ from cifar_lab.recipes import Recipe, find_recipe, models, recipes
 from cifar_lab.run_settings import RUN
 from cifar_lab.settings import ALIASES, MISSING, Setting, choices, expected
 
-FORMATTER: Any = partial(RawDescriptionHelpFormatter, max_help_position=31, width=110)
+WIDTH = 80
+FORMATTER: Any = partial(RawDescriptionHelpFormatter, max_help_position=26, width=WIDTH)
+ALWAYS = (  # what the command line answers itself, whatever the command
+    Setting("help", bool, False, "print this help; -h"),
+    Setting("version", bool, False, "print the version"),
+)
 
 
 def help_of(command: Command, words: Sequence[str], prog: str) -> str:
     """Return the help of a command called ``prog``, with the settings of the words' model."""
-    text = command.summary
-    settings = [replace(s, group="options") for s in (command.own | command.of_run).values()]
-    if command.plan and not command.shared:
+    paragraphs = command.summary.split("\n\n")
+    text = "\n\n".join(textwrap.fill(" ".join(part.split()), WIDTH) for part in paragraphs)
+    settings = [*command.own.values(), *command.of_run.values()]
+    if command.plan and command.shared:
+        settings.append(CONFIG)
+    elif command.plan:
         recipe = _recipe(words)
         usual = {**recipe.settings, "model": recipe.model, "recipe": recipe.name}
         settings = [*RUN.values(), CONFIG, *command.own.values(), *recipe.own.values()]
@@ -31,7 +39,7 @@ def help_of(command: Command, words: Sequence[str], prog: str) -> str:
         text += "\n"
         for name, names in (("models", models()), ("recipes", recipes()), ("aliases", aliases)):
             text += "\n" + textwrap.fill(
-                f"{name + ':':<9} {', '.join(names)}", 98, subsequent_indent=" " * 10
+                f"{name + ':':<9} {', '.join(names)}", WIDTH, subsequent_indent=" " * 10
             )
     positionals = "".join(f" {_metavar(entry, True)}" for entry in command.positionals)
     parser = ArgumentParser(
@@ -43,7 +51,7 @@ def help_of(command: Command, words: Sequence[str], prog: str) -> str:
         add_help=False,
     )
     groups: dict[str, Any] = {}
-    for entry in [*command.positionals, *settings]:
+    for entry in [*command.positionals, *settings, *ALWAYS]:
         if entry.group not in groups:
             groups[entry.group] = parser.add_argument_group(entry.group)
         _add(groups[entry.group], entry, entry in command.positionals)

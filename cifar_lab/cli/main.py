@@ -31,14 +31,14 @@ WRITTEN = ("resume", "output", "ckpt")  # flags of paths where commands write
 VERSION = f"cifar-lab {__version__}"
 COMMANDS = {
     "fit": "train a model, or resume a run",
-    "evaluate": "accuracy, calibration and confusion matrix of a checkpoint",
+    "evaluate": "accuracy, calibration, confusion matrix of a checkpoint",
     "predict": "most probable classes of image files",
-    "export": "write a trained model for other programs: ONNX, torch.export",
+    "export": "write a trained model as ONNX or torch.export",
     "runs": "list the runs of a folder",
     "plot": "draw the curves of one or several runs",
-    "compare": "which of several runs is better, and whether that is shown",
-    "sweep": "search the best settings of a model, on the validation split",
-    "report": "train the systems of the lab report; draw its figures and table",
+    "compare": "which of several runs is better, and if that is shown",
+    "sweep": "search the best settings on the validation split",
+    "report": "train the report's systems; draw its figures and table",
     "speedrun": "accuracy of a recipe against its training time",
     "ablate": "what each part of a fast recipe contributes",
     "study-initialisation": "why the report's two MLPs differ",
@@ -67,7 +67,10 @@ def _call(module: Any, name: str, words: list[str]) -> int:
     flags = words[: words.index("--")] if "--" in words else words
     others = [word for word in flags if word not in ("-h", "--help")]
     if others != flags:
-        print(help_of(module.COMMAND, others, program(name)))
+        print(help_of(module.COMMAND, others, program(name, as_typed=True)))
+        return 0
+    if "--version" in flags:
+        print(VERSION)
         return 0
     options, given = module.COMMAND.parse(words)
     _spare_matplotlib()
@@ -94,9 +97,10 @@ def _without_command(word: str) -> int:
 def _overview() -> str:
     lines = [
         f"{VERSION}: CIFAR-10 in PyTorch Lightning\n",
-        "usage: cifar-lab COMMAND [--FLAG VALUE ...]\n",
+        f"usage: {program('COMMAND', as_typed=True)} [--FLAG VALUE ...]\n",
         *(f"  {name:<22}{text}" for name, text in COMMANDS.items()),
-        "\ncifar-lab COMMAND --help explains one. Example: cifar-lab fit --model cnn",
+        "\nCOMMAND --help explains a command; --version prints the version.",
+        f"\nexample: {program('fit', as_typed=True)} --model cnn",
     ]
     return "\n".join(lines)
 
@@ -136,18 +140,20 @@ def run_guarded(prog: str, work: Callable[[], int], interrupted: str = "Interrup
         return errors.INTERRUPTED
 
 
-def program(name: str) -> str:
+def program(name: str, as_typed: bool = False) -> str:
     """Return how to call a command again from here, as this process was called.
 
-    That is the console command, the script of its name, or ``python -m cifar_lab``.
+    That is the console command, the script of its name, or ``python -m cifar_lab``; the command and
+    the interpreter with their paths or, ``as_typed``, with their names alone.
     """
     called = Path(sys.argv[0])
+    python = "python" if as_typed else _shown_path(sys.executable)
     if called.stem == "cifar-lab":
-        words = [_shown_path(sys.argv[0]), name]
+        words = [called.stem if as_typed else _shown_path(sys.argv[0]), name]
     elif called.parent.name == "scripts" and called.stem == name.replace("-", "_"):
-        words = [_shown_path(sys.executable), sys.argv[0]]
+        words = [python, sys.argv[0]]
     else:
-        words = [_shown_path(sys.executable), "-m", "cifar_lab", name]
+        words = [python, "-m", "cifar_lab", name]
     return shlex.join(words)
 
 

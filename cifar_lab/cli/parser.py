@@ -30,7 +30,7 @@ STUDY_STATUSES = (
 
 def images_at_a_time(number: int) -> Setting:
     """Return --batch_size of a command that does not train."""
-    return replace(RUN["batch_size"], default=number, help="images at a time")
+    return replace(RUN["batch_size"], default=number, help="images at a time", group="options")
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def split_words(
     """
     positionals: list[str] = []
     flags: dict[str, Any] = {}
-    left = list(words)
+    left, last = list(words), ""
     while left:
         word = left.pop(0)
         if with_positionals and word == "--":
@@ -134,12 +134,15 @@ def split_words(
         if not word.startswith("--"):
             is_dashed = word.startswith("-")
             if not with_positionals or (is_dashed and len(word) > 1):
+                if last in known and not is_dashed and get_origin(known[last].type) is list:
+                    told = f"--{last} {shown(flags[last])} {shown(word)}"
+                    raise UserError(f"{told}: expected commas between the values, and no spaces")
                 hint = "with two dashes" if is_dashed else f"such as --model {shown(word)}"
                 raise UserError(f"{shown(repr(word))}: expected a flag, {hint}")
             positionals.append(word)
             continue
         name, equals, value = word[2:].partition("=")
-        name = canonical(name)
+        last = name = canonical(name)
         if not equals:
             value = _value_behind(name, left, known, with_positionals)
         if name == "config" and name in flags:

@@ -40,7 +40,7 @@ COMMAND = Command(
     shared=("model", "recipe", "max_steps", "max_epochs", "data_dir", "source", "log_dir"),
     plan=True,
     results=True,
-    example="--model deep_mlp --space lr=1e-4..1e-2:log --space optimizer=adam,adamw --trials 40",
+    example="--model mlp --space lr=1e-4..1e-2:log --trials 40",
 )
 INTERRUPTED_NOTE = "Interrupted; the same command continues."
 

@@ -122,8 +122,18 @@ def _own_part(archive: Path, report: Report) -> Iterator[Path]:
 
 
 def _download(part: Path, urls: list[str], report: Report) -> None:
-    """Complete and verify ``part``; try all mirrors again as long as a round brings bytes."""
+    """Complete and verify ``part``; try all mirrors again as long as a round brings bytes.
+
+    What failed is reported once another mirror answers, or else it is part of the error.
+    """
     failures: dict[str, str] = {}
+    untold: list[str] = []
+
+    def tell(text: str) -> None:
+        for line in (*untold, text):
+            report(line)
+        untold.clear()
+
     for round_ in range(MAX_ROUNDS):
         before = _size(part)
         for url in urls:
@@ -131,16 +141,23 @@ def _download(part: Path, urls: list[str], report: Report) -> None:
             patient = round_ > 0 or url == urls[-1]
             mirror = Mirror(url, ARCHIVE_SIZE, ANSWER_SECONDS / len(urls), patient)
             try:
-                return _complete(part, mirror, report)
+                return _complete(part, mirror, tell)
             except MirrorError as error:
-                failures[url] = f"{urllib.parse.urlsplit(url).hostname}: {error}"
-                report(failures[url])
+                failures[url] = str(error)
+                untold.append(f"{urllib.parse.urlsplit(url).hostname}: {error}")
         if _size(part) in (0, before):  # fewer bytes than before replace a damaged part
             break
     raise DownloadError(
-        f"no mirror delivered {ARCHIVE_NAME} ({'; '.join(failures.values())}).\n"
+        f"no mirror delivered {ARCHIVE_NAME} ({_reasons(failures)}).\n"
         f"Put the file of {urls[-1]} into {part.parent} (--data_dir), or try again to resume."
     )
+
+
+def _reasons(failures: dict[str, str]) -> str:
+    """Return why the mirrors failed; without their names if all failed for the same reason."""
+    if len(failures) > 1 and len(set(failures.values())) == 1:
+        return next(iter(failures.values()))
+    return "; ".join(f"{urllib.parse.urlsplit(url).hostname}: {e}" for url, e in failures.items())
 
 
 def _complete(part: Path, mirror: Mirror, report: Report) -> None:

@@ -69,6 +69,12 @@ class ImageSet:
         return digest.hexdigest()[:16]
 
     @property
+    def is_cifar10(self) -> bool:
+        """Whether these are the images of CIFAR-10 or of a copy, by the numbers of them."""
+        counts = len(self.train_labels), len(self.test_labels), len(self.class_names)
+        return counts == (50_000, 10_000, 10)
+
+    @property
     def description(self) -> str:
         """A line for people: what the data are and where they came from."""
         return describe(self.source, self.location)

@@ -19,7 +19,7 @@ from cifar_lab.data.download import ARCHIVE_NAME, DownloadError, StorageError, d
 from cifar_lab.data.image_set import ImageSet
 from cifar_lab.data.progress import Report
 from cifar_lab.data.unknown import is_unused, levels, what_is_there
-from cifar_lab.errors import UserError
+from cifar_lab.errors import UserError, first_line
 from cifar_lab.files import check_local, explained, shown
 
 Source = Literal["auto", "cifar10", "synthetic"]
@@ -89,7 +89,7 @@ def prepare(
     except (DownloadError, StorageError) as error:
         if source == "cifar10" or data_dir is not None:
             raise
-        report(str(error))
+        report(first_line(error))  # the second line is of use to those who want CIFAR-10
 
 
 def load(

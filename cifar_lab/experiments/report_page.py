@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from cifar_lab.data.image_set import describe
 from cifar_lab.errors import UserError
-from cifar_lab.experiments.report import SYSTEMS, Results
+from cifar_lab.experiments.report import SYSTEMS, Results, report_accuracy
 from cifar_lab.experiments.tables import markdown_table, mean_and_deviation, time_range
 from cifar_lab.files import write_atomically
 from cifar_lab.recipes import recipes
@@ -145,7 +145,7 @@ def _draw(runs: Sequence[Run], name: str, title: str) -> Figure:
         log_if_peaked(axes)
     else:
         style(axes, "optimizer steps", "accuracy (%)", f"{title}, accuracy")
-        report = runs[0].summary["report_accuracy"]
+        report = report_accuracy(runs)
         if report is not None:
             label = f"report's best point, {100 * report:.2f} %"
             axes.axhline(100 * report, color=VERMILION, linestyle="--", linewidth=1, label=label)

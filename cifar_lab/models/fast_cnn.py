@@ -135,8 +135,16 @@ class FastCNN(FastClassifier):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Choose the side of the images; ``training_step`` only reads it, as it may be compiled."""
         super().on_train_batch_start(batch, batch_idx)
-        small = self.global_step < self.small_share * self.trainer.estimated_stepping_batches
-        self.side = self.small_size if small else IMAGE_SHAPE[-1]
+        self.side = self.small_size if self.global_step < self._small_steps else IMAGE_SHAPE[-1]
+
+    @property
+    def _small_steps(self) -> float:
+        return self.small_share * self.trainer.estimated_stepping_batches
+
+    def cost_of_steps(self, step: int) -> float:
+        """Return the cost of the first steps: a small image costs less by its number of pixels."""
+        saved = 1 - (self.small_size / IMAGE_SHAPE[-1]) ** 2
+        return step - saved * min(step, self._small_steps)
 
     def captured_state(self) -> int:
         """Return the side of the images in pixels."""

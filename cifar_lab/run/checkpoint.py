@@ -4,6 +4,7 @@ It is read with ``weights_only=True``, which runs no code. What is wrong with it
 or two, before its content takes more memory than the file has bytes.
 """
 
+import glob
 import io
 import pickle
 import zipfile
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from cifar_lab.errors import UserError
 from cifar_lab.files import check_file, explained, shown, write_atomically
+from cifar_lab.run.folder import run_folders
 
 FILE_LIMIT = 2**32  # bytes; the largest model of the registry has 0.1 GB with its optimizer
 CHECKPOINTS = ("best.ckpt", "last.ckpt")  # in this order, of which a run's folder stands for one
@@ -47,13 +49,20 @@ def find_checkpoint(path: Path) -> Path:
         if not path.is_dir():
             what = "not a file, but a pipe or device" if path.exists() else "no such checkpoint"
             raise UserError(f"{path}: {what}")
-        for folder in (path, path / "checkpoints"):
-            for name in CHECKPOINTS:
-                if (folder / name).is_file():
-                    return folder / name
-        versions = sorted(entry.name for entry in path.glob("version_*"))
-    hint = f"; did you mean {path / versions[-1]}?" if versions else ""
+        if found := _checkpoint_in(path):
+            return found
+        # In the folder of a model's runs, or in that of all models.
+        whole = path.absolute()
+        versions = [path / r.version for r in run_folders(whole.parent, glob.escape(whole.name))]
+        runs = versions or [run.path for run in run_folders(path)]
+        there = [run for run in runs if _checkpoint_in(run)]
+    hint = f"; it holds runs: give one, such as {there[-1]}" if there else ""
     raise UserError(f"{path}: no checkpoints/best.ckpt or last.ckpt in this folder{hint}")
+
+
+def _checkpoint_in(folder: Path) -> Path | None:
+    places = [place / name for place in (folder, folder / "checkpoints") for name in CHECKPOINTS]
+    return next(filter(Path.is_file, places), None)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

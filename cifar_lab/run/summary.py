@@ -37,7 +37,8 @@ class Summary:
     model: str
     recipe: str  # name of the recipe that the settings started from
     accuracy: dict[str, dict[str, float]]  # points by split; see accuracies()
-    report_accuracy: float | None  # the report's figure for the recipe
+    # The report's figure, if the settings and the images are those of its system.
+    report_accuracy: float | None
     steps: int  # number of optimizer steps
     # Wall time of the training steps alone (train), with evaluations and checkpoints (fit), and in
     # all (total); of a resumed run, the time after its last checkpoint is not counted. In the last

@@ -147,14 +147,12 @@ class Job:
     def _summary(
         self, accuracy: dict[str, Any], seconds: dict[str, float], speed: float
     ) -> Summary:
-        synthetic = self.data.image_set.source == "synthetic"
-        recipe = self.plan.recipe
+        recipe, is_cifar10 = self.plan.recipe, self.data.image_set.is_cifar10
         return Summary(
             model=recipe.model,
             recipe=recipe.name,
             accuracy=accuracy,
-            # The report has no figure for synthetic images.
-            report_accuracy=None if synthetic else recipe.report_accuracy,
+            report_accuracy=self.plan.report_accuracy if is_cifar10 else None,
             steps=self.trainer.global_step,
             seconds=seconds,
             images_per_second=speed,

@@ -61,8 +61,9 @@ def test_the_overview_lists_every_command_and_version(words: list[str], call) ->
     assert call("--version") == (0, f"{version}\n", "")
     for name, text in MAIN.COMMANDS.items():
         assert sum(line.split() == [name, *text.split()] for line in lines) == 1
-    assert max(map(len, lines)) <= 100
-    assert "Example: cifar-lab fit --model cnn" in lines[-1]
+    assert max(map(len, lines)) <= 80
+    assert "usage: python -m cifar_lab COMMAND [--FLAG VALUE ...]" in lines
+    assert lines[-1] == "example: python -m cifar_lab fit --model cnn"
 
 
 @pytest.mark.parametrize(
@@ -103,20 +104,25 @@ def test_a_script_is_the_command_of_its_name_and_answers_without_anything_heavy(
 
 
 @pytest.mark.parametrize("name", MAIN.COMMANDS)
-def test_help_names_each_flag_and_an_example(name: str, capsys: Capture) -> None:
+def test_help_names_each_flag_and_an_example(name: str, call) -> None:
     command = import_module(f"cifar_lab.cli.{name.replace('-', '_')}").COMMAND
     assert command.name == name
-    assert main([name, "--help"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    for entry in (*command.own.values(), *command.of_run.values()):
-        assert sum(line.startswith(f"  --{entry.name} ") for line in lines) == 1
-        assert entry.help
+    status, told, _ = call(name, "--help")
+    assert status == 0
+    lines = told.splitlines()
+    assert lines[0].startswith(f"usage: python -m cifar_lab {name} ")
+    config = ["config"] if command.plan else []
+    for flag in (*command.own, *command.of_run, *config, "help", "version"):
+        assert sum(line.startswith(f"  --{flag} ") for line in lines) == 1
     for entry in command.positionals:
         assert entry.name.upper() in lines[0]
         assert any(line.startswith(f"  {entry.name.upper()}") for line in lines)
-    assert max(map(len, lines[1:-1])) <= 110  # usage and example begin with the interpreter's path
-    assert lines[-1].startswith("example: ")
+    assert max(map(len, lines)) <= 90
+    assert max(map(len, lines[:-1])) <= 80
+    assert len(lines) <= 100
+    assert lines[-1] == f"example: python -m cifar_lab {name} {command.example}"
     assert command.example
+    assert call(name, "--version") == (0, f"cifar-lab {cifar_lab.__version__}\n", "")
 
 
 @pytest.mark.parametrize("name", recipes())
@@ -124,8 +130,8 @@ def test_the_help_of_fit_shows_the_settings_of_a_recipe(name: str, capsys: Captu
     recipe = recipes()[name]
     assert main(["fit", "--recipe", name, "--help"]) == 0
     text = capsys.readouterr().out
-    assert max(map(len, text.splitlines()[1:-1])) <= 110
-    assert text.partition("settings of ")[0].count("\n") < 62
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.count("\n") <= 100
     entries = {entry.split()[0]: " ".join(entry.split()) for entry in text.split("\n  --")[1:]}
     assert set(entries) >= {*RUN, *recipe.own}
     for setting, value in recipe.settings.items():  # 0 too is a default
@@ -240,14 +246,17 @@ def test_a_command_is_called_again_as_it_was_called(tmp_path: Path, monkeypatch)
     monkeypatch.setattr(sys, "executable", str(bin_folder / "python"))
     monkeypatch.setenv("PATH", os.devnull)
 
-    def program(called: str | Path, name: str = "check-gradients") -> str:
+    def program(called: str | Path, name: str = "check-gradients", **options: bool) -> str:
         monkeypatch.setattr(sys, "argv", [str(called)])
-        return MAIN.program(name)
+        return MAIN.program(name, **options)
 
     command, python = bin_folder / "cifar-lab", f"'{bin_folder}/python'"
     assert program(command) == f"'{command}' check-gradients"
     assert program("../scripts/check_gradients.py") == f"{python} ../scripts/check_gradients.py"
     assert program("x/cifar_lab/__main__.py") == f"{python} -m cifar_lab check-gradients"
+    assert program(command, as_typed=True) == "cifar-lab check-gradients"
+    assert program("scripts/fit.py", "fit", as_typed=True) == "python scripts/fit.py"
+    assert program("-c", "fit", as_typed=True) == "python -m cifar_lab fit"
     assert program("scripts/other.py") == f"{python} -m cifar_lab check-gradients"
     monkeypatch.chdir(tmp_path)  # the virtual environment is below
     assert program(command, "fit") == "'a venv/bin/cifar-lab' fit"

@@ -1,5 +1,6 @@
 """Progress: a bar on a terminal, lines elsewhere."""
 
+import io
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,10 +14,18 @@ from cifar_lab.dashboards.progress import ProgressBar, ProgressLines, make_progr
 from cifar_lab.run.summary import clock
 
 
-def test_auto_shows_a_bar_on_a_terminal_only_and_none_nothing(monkeypatch) -> None:
-    for terminal, kind in ((True, ProgressBar), (False, ProgressLines)):
+def test_auto_shows_a_bar_where_it_can_be_redrawn_and_none_nothing(monkeypatch) -> None:
+    for terminal, name, kind in (
+        (True, "xterm", ProgressBar),
+        (True, "dumb", ProgressLines),
+        (False, "xterm", ProgressLines),
+    ):
         monkeypatch.setattr(sys.stdout, "isatty", lambda terminal=terminal: terminal, raising=False)
-        assert isinstance(make_progress("auto"), kind)
+        monkeypatch.setenv("TERM", name)
+        assert type(make_progress("auto")) is kind
+    notebook = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})
+    monkeypatch.setattr(sys, "stdout", notebook())
+    assert type(make_progress("auto")) is ProgressBar
     assert make_progress("none") is None
 
 
@@ -34,29 +43,64 @@ def now(monkeypatch: pytest.MonkeyPatch) -> Mock:
     return clock
 
 
-def _trainer(step: int) -> SimpleNamespace:
-    metrics = {"loss/train": 0.5, "acc/train": 0.5, "loss/val": 0.5, "acc/val": 0.5}
-    given = {"estimated_stepping_batches": 10, "is_global_zero": True, "callback_metrics": metrics}
+MODEL = SimpleNamespace(cost_of_steps=float)
+METRICS = {"loss/train": 1.6, "acc/train": 0.5, "loss/val": 1.7, "acc/val": 0.25}
+METRICS |= {"speed/images_per_second": 12345.6}
+
+
+def _trainer(step: int, steps: int = 10) -> SimpleNamespace:
+    given = {"estimated_stepping_batches": steps, "is_global_zero": True, "val_check_interval": 4}
+    given |= {"accumulate_grad_batches": 1, "callback_metrics": METRICS}
     return SimpleNamespace(global_step=step, **given)
 
 
-@pytest.mark.parametrize(("step", "left"), [(4, ""), (6, ", 0:20 left")])
-def test_the_time_left_is_told_once_a_step_was_timed(step: int, left: str, now, capsys) -> None:
+def test_the_line_of_an_evaluation(now, capsys) -> None:
     lines = ProgressLines()
-    lines.on_train_start(_trainer(4), None)
-    now.return_value = 10.0
-    lines.on_validation_end(_trainer(step), None)
-    assert capsys.readouterr().out.endswith(f"0:10 elapsed{left}\n")
+    lines.on_train_start(_trainer(0), MODEL)
+    for step in range(1, 5):
+        now.return_value += 10.0
+        lines.on_train_batch_end(_trainer(step))
+    lines.on_validation_start(_trainer(4), MODEL)
+    now.return_value += 5.0
+    lines.on_validation_end(_trainer(4), MODEL)
+    expected = "step  4 of 10  train 1.600 50.00 %  val 1.700 25.00 %  12,346 images/s"
+    assert capsys.readouterr().out == f"{expected}  0:45 elapsed  1:10 left\n"
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (120, "train 1.600 50.0 %  val 1.700 25.0 %  12,346 images/s  0:50 left"),
+        (80, "5,000/5,010  train 1.600 50.0 %  val 1.700 25.0 %  12,346 images/s  0:50 left"),
+        (62, "5,000/5,010  train 1.600 50.0 %  val 1.700 25.0 %  0:50 left"),
+        (50, "5,000/5,010  train 1.600 50.0 %  0:50 left"),
+        (24, "5,000/5,010  0:50 left"),
+    ],
+)
+def test_the_bar_fits_the_terminal(columns, expected, now, capsys) -> None:
+    bar = ProgressBar()
+    bar.on_train_start(_trainer(4980, 5010), MODEL)
+    bar._bar.dynamic_ncols = lambda file: (columns, 24)
+    for step in (4990, 5000):
+        now.return_value += 50.0
+        bar._refreshed = 0.0
+        bar.on_train_batch_end(_trainer(step, 5010))
+    shown = capsys.readouterr().out.rpartition("\r")[2].rstrip()
+    bar.on_train_end(_trainer(step))
+    assert shown.endswith(expected)
+    assert len(shown) < columns
+    assert ("█" in shown or "#" in shown) == (columns == 120)
 
 
 def test_a_line_comes_where_no_evaluation_does(now, monkeypatch, capsys) -> None:
     lines = ProgressLines()
-    lines.on_train_start(_trainer(0), None)
+    lines.on_train_start(_trainer(0), MODEL)
     told = []
     for step in range(1, 9):  # one in a hundred seconds
         trainer, now.return_value = _trainer(step), 100.0 * step
         if step == 4:
-            lines.on_validation_end(trainer, None)
+            lines.on_validation_start(trainer, MODEL)
+            lines.on_validation_end(trainer, MODEL)
         lines.on_train_batch_end(trainer, None, None, None, step)
         told += [(step, "val " in line) for line in capsys.readouterr().out.splitlines()]
     assert told == [(3, False), (4, True), (7, False)]
@@ -64,15 +108,15 @@ def test_a_line_comes_where_no_evaluation_does(now, monkeypatch, capsys) -> None
     now.return_value += 400
     lines.on_train_batch_end(trainer, None, None, None, 9)  # nothing is saved yet
     with pytest.raises(BrokenPipeError):
-        lines.on_validation_end(trainer, None)
+        lines.on_validation_end(trainer, MODEL)
 
 
-def test_the_bar_shows_steps_and_numbers_in_place_of_lines(tree: Path, capsys) -> None:
+def test_the_bar_stands_below_a_line_for_each_evaluation(tree: Path, capsys) -> None:
     words = ["--model", "mlp", "--hidden_units", "8", "--data_dir", str(tree), "--batch_size", "20"]
     words += ["--max_steps", "7", "--eval_every", "5", "--dashboard", "off", "--progress", "bar"]
     assert main(["fit", *words]) == 0
     told = capsys.readouterr().out
     shown = [line for part in told.split("\n") for line in part.split("\r")]
-    assert any("7/7" in line and "val " in line and "images/s" in line for line in shown)
-    assert any("evaluating" in line for line in shown)
-    assert not any(line.startswith("step ") for line in shown)
+    assert any("5/7" in line and "evaluating" in line and "images/s" in line for line in shown)
+    lines = [line.split("  ")[0] for line in shown if line.startswith("step ")]
+    assert lines == ["step 5 of 7", "step 7 of 7"]

@@ -362,7 +362,7 @@ def test_hanging_name_lookups_end_in_an_error_in_time(monkeypatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     monkeypatch.setattr(download, "ANSWER_SECONDS", 0.6)
     began = time.monotonic()
-    with pytest.raises(DownloadError, match=r"b\.test: no answer within 0\.2 s"):
+    with pytest.raises(DownloadError, match=r"\(no answer within 0\.2 s\)"):
         download_archive(Path(), [f"http://{x}.test/x" for x in "abc"])
     assert time.monotonic() - began < 5
     assert DEFAULT_ANSWER_SECONDS < 10

@@ -5,17 +5,19 @@ import os
 from pathlib import Path
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 
 from cifar_lab.data import original, sources
 from cifar_lab.data.download import DownloadError, StorageError, download_archive
+from cifar_lab.data.image_set import ImageSet
 from cifar_lab.errors import UserError
 
 
 @pytest.fixture(autouse=True)
 def download(monkeypatch) -> Mock:
     """The function that downloads the archive, and fails."""
-    mock = Mock(side_effect=DownloadError("no mirror delivered"))
+    mock = Mock(side_effect=DownloadError("no mirror delivered\nadvice"))
     monkeypatch.setattr(sources, "download_archive", mock)
     return mock
 
@@ -54,6 +56,22 @@ def test_a_folder_comes_before_an_archive_before_a_tree(tree, monkeypatch) -> No
     assert sources.load(tree, "auto") == "read_archive"  # the folder is empty
     (tree / original.FOLDER_NAME / "data_batch_1").touch()
     assert sources.load(tree, "auto") == "read_folder"
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "classes", "expected"),
+    [
+        (50_000, 10_000, 10, True),
+        (50_000, 10_000, 100, False),
+        (45_000, 10_000, 10, False),
+        (50_000, 2_000, 10, False),
+    ],
+)
+def test_cifar10_is_known_by_its_numbers(train, test, classes, expected) -> None:
+    images, names = np.empty((0, 3, 32, 32), np.uint8), tuple(map(str, range(classes)))
+    labels = np.zeros(train, np.int64), np.zeros(test, np.int64)
+    found = ImageSet(images, labels[0], images, labels[1], names, "folder")
+    assert found.is_cifar10 == expected
 
 
 def test_auto_falls_back_to_synthetic_with_a_warning() -> None:

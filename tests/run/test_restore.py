@@ -43,6 +43,16 @@ def test_the_folder_of_a_run_means_its_best_checkpoint(checkpoint: Path) -> None
     assert find_checkpoint(run) == last
 
 
+def test_a_folder_of_runs_names_the_newest_that_has_a_checkpoint() -> None:
+    for version in (2, 9, 10):
+        Path(f"logs/mlp/version_{version}/checkpoints").mkdir(parents=True)
+        Path(f"logs/mlp/version_{version}/checkpoints/last.ckpt").touch()
+    Path("logs/mlp/version_11").mkdir()  # it has just begun
+    for place in ("logs/mlp", "logs"):
+        with pytest.raises(UserError, match=rf"^{place}: .*, such as logs/mlp/version_10$"):
+            find_checkpoint(Path(place))
+
+
 @pytest.mark.parametrize(
     ("path", "said"),
     [

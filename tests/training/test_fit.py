@@ -19,7 +19,9 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cifar_lab.cli.main import program
+from cifar_lab.data.image_set import ImageSet
 from cifar_lab.models import MLP
+from cifar_lab.plan import Plan
 
 RUN = Path("logs/mlp/version_0")
 SCALARS = {"epoch", "loss/train", "acc/train", "lr", "speed/images_per_second"}
@@ -111,7 +113,16 @@ def test_the_protocol_of_the_report_selects_nothing(run) -> None:
     assert (accuracy["test"]["best"], accuracy["test"]["last"]) == (max(curve.values()), curve[25])
     assert "test accuracy, best point" in out
     assert "test accuracy, last point" in out
-    assert "42.30 %   recipe mlp" in out  # the report's figure beside ours
+    assert "report, best point" not in out  # which has other settings, and other images
+
+
+@pytest.mark.parametrize("is_cifar10", [True, False])
+def test_the_reports_figure_is_shown_for_its_images_alone(is_cifar10, run, monkeypatch) -> None:
+    monkeypatch.setattr(Plan, "report_accuracy", 0.423)
+    monkeypatch.setattr(ImageSet, "is_cifar10", is_cifar10)
+    _, out, _ = run("--max_steps", "2")
+    assert ("42.30 %   recipe mlp" in out) == is_cifar10
+    assert _summary()["report_accuracy"] == (0.423 if is_cifar10 else None)
 
 
 def test_the_configuration_repeats_the_run_bit_for_bit_but_with_another_seed(run, fit) -> None:
