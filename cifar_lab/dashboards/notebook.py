@@ -7,13 +7,8 @@ import sys
 
 
 def in_notebook() -> bool:
-    """Return whether this process is the kernel of a notebook."""
-    if "IPython" not in sys.modules:
-        return False
-    from IPython import get_ipython
-
-    shell = get_ipython()
-    return shell is not None and "IPKernelApp" in shell.config
+    """Return whether the output of this process goes to a Jupyter notebook."""
+    return type(sys.stdout).__module__.startswith("ipykernel.")
 
 
 class NotebookLine:

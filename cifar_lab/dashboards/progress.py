@@ -16,6 +16,7 @@ from typing import Any
 from pytorch_lightning import Callback, Trainer
 from tqdm import tqdm
 
+from cifar_lab.dashboards.notebook import NotebookLine, in_notebook
 from cifar_lab.dashboards.time_left import TimeLeft
 from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.run.summary import clock
@@ -30,7 +31,7 @@ def make_progress(kind: str) -> Callback | None:
     """Return the callback for ``--progress``: "bar", "line", "none" or "auto"."""
     if kind == "auto":
         redraws = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
-        kind = "bar" if redraws or is_notebook() else "line"
+        kind = "bar" if redraws or in_notebook() else "line"
     if kind == "none":
         return None
     return ProgressBar() if kind == "bar" else ProgressLines()
@@ -99,16 +100,15 @@ class ProgressBar(ProgressLines):
         """Open the bar."""
         super().on_train_start(trainer, pl_module)
         self._refreshed = 0.0
-        width: dict[str, Any] = {"dynamic_ncols": True}
-        if is_notebook():
-            width = {"ncols": NOTEBOOK_WIDTH}
+        output: dict[str, Any] = {"file": sys.stdout, "dynamic_ncols": True}
+        if in_notebook():
+            output = {"file": NotebookLine(), "ncols": NOTEBOOK_WIDTH}
         self._bar = tqdm(
             total=trainer.estimated_stepping_batches,
             bar_format="{desc}",
             disable=not trainer.is_global_zero,
-            file=sys.stdout,
             leave=False,  # the line of the last evaluation says the same
-            **width,
+            **output,
         )
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
@@ -180,8 +180,3 @@ def fitted(parts: Mapping[str, str], dropped: Sequence[str], width: float) -> st
             break
         kept.pop(name, None)
     return "  ".join(kept.values())
-
-
-def is_notebook() -> bool:
-    """Return whether the output goes to a Jupyter notebook."""
-    return type(sys.stdout).__module__.startswith("ipykernel.")
