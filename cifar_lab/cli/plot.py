@@ -31,7 +31,7 @@ COMMAND = Command(
     positionals=(
         Setting("runs", str, [], "folders of runs, or of models with all their runs", "arguments"),
     ),
-    example="lightning_logs/mlp lightning_logs/deep_mlp --output curves.svg",
+    example="lightning_logs/mlp lightning_logs/cnn",
 )
 
 
