@@ -9,7 +9,7 @@ import pytest
 
 from cifar_lab.gradient_check import cases
 from cifar_lab.gradient_check.gradients import check_gradients
-from cifar_lab.numpy_reference.activations import ReLU, Softmax
+from cifar_lab.numpy_reference.activations import ELU, LeakyReLU, ReLU, Softmax
 from cifar_lab.numpy_reference.batch_norm import BatchNorm
 from cifar_lab.numpy_reference.conv import Conv3x3
 from cifar_lab.numpy_reference.cross_entropy import CrossEntropy, SoftmaxCrossEntropy
@@ -26,6 +26,8 @@ MISTAKES = {
         "gradients accumulate": ("= dout.T @ x", '= self.grads.get("weight", 0) + dout.T @ x'),
     },
     (ReLU, "forward"): {"gradient passes at zero": ("x > 0", "x >= 0")},
+    (LeakyReLU, "forward"): {"gradient passes at zero in a leaky ReLU": ("x > 0", "x >= 0")},
+    (ELU, "forward"): {"the branch of positive numbers at zero": ("x > 0", "x >= 0")},
     (ReLU, "backward"): {
         "mask from the wrong tensor": ("dout * positive", "dout * (dout > 0)"),
         "upstream gradient overwritten": ("return dout", "dout *= positive; return dout"),
