@@ -203,9 +203,9 @@ def _elu_builds(cls: Any) -> list[Build]:
     return _shapes(cases.elu, *[(shape, alpha) for shape in ROWS])(cls)
 
 
-def _cross_entropy(rng: Rng) -> Case:
-    """Build a cross entropy whose last class occurs nowhere: labels may be one too large."""
-    while (case := cases.cross_entropy(rng, 6, 4)).args[0][:, -1].any():
+def _cross_entropy(b: int, c: int, has_last: bool, rng: Rng) -> Case:
+    """Build a cross entropy with or without the last class; without, labels may be too large."""
+    while (case := cases.cross_entropy(rng, b, c)).args[0][:, -1].any() != has_last:
         pass
     return case
 
@@ -233,7 +233,7 @@ KINDS: dict[str, Kind] = {
     "LinearModule": Kind(
         "linear",
         _numpy_module,
-        _shapes(cases.linear, (7, 5, 3), (6, 4, 4), (1, 3, 2), (3, 1, 1)),
+        _shapes(cases.linear, (7, 5, 3), (6, 4, 4), (3, 2, 3), (1, 3, 2), (3, 1, 1)),
     ),
     "ReLUModule": Kind("relu", _numpy_module, _shapes(cases.relu, *[(s,) for s in ROWS])),
     "LeakyReLUModule": Kind(
@@ -244,7 +244,11 @@ KINDS: dict[str, Kind] = {
     "CrossEntropyModule": Kind(
         "cross_entropy",
         lambda cls, case: LossLayer(cls(), case),
-        lambda cls: [_cross_entropy, *_shapes(cases.cross_entropy, (5, 5), (1, 3))(cls)],
+        lambda cls: [
+            partial(_cross_entropy, 6, 4, False),
+            partial(_cross_entropy, 5, 5, True),
+            partial(_cross_entropy, 1, 3, False),
+        ],
     ),
     "CustomBatchNormAutograd": BATCH_NORM,
     "CustomBatchNormManualFunction": Kind("batch_norm", _torch_function, BATCH_NORM.builds),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cifar_lab.gradient_check.student_check import RIGHT, check_class
+from cifar_lab.gradient_check.student_check import RIGHT, WRONG, check_class
 from cifar_lab.gradient_check.student_layers import KINDS
 
 FOLDER = Path(__file__).parent / "students"
@@ -26,8 +26,8 @@ PLANTED = [
     ("modules", '["weight"] = dout.T', '["weight"] += dout.T', LINEAR, "weight",
      "added to the gradient of the call before"),
     ("modules", '["weight"] = dout.T', '["wieght"] = dout.T', LINEAR, "weight", "zero everywhere"),
-    ("modules", "self.x = x\n        out", "self.x = getattr(self, 'x', x)\n        out", LINEAR,
-     "weight", "with the input of the call before"),
+    ("modules", "self.x = x\n        return x @", "self.x = getattr(self, 'x', x); return x @",
+     LINEAR, "weight", "with the input of the call before"),
     ("modules", "dout.sum(0)", "dout.mean(0)", LINEAR, "bias", "divided by B once too often"),
     ("modules", "dout.sum(0)", "dout", LINEAR, "bias", "not summed over the batch"),
     ("modules", "dout.sum(0)", "dout.sum(1)", LINEAR, "bias", "over the outputs, not over the sa"),
@@ -116,6 +116,9 @@ def test_right_layers_of_every_edition_are_not_blamed(name, tmp_path):
     ("file", "right", "wrong", "cls", "answer", "told"), PLANTED, ids=lambda value: str(value)[:20]
 )
 def test_planted_mistake_is_named(file, right, wrong, cls, answer, told, tmp_path):
-    assert FILES[file].count(right) == 1, FILES[file].count(right)
+    assert FILES[file].count(right) == 1
     rows = rows_of(FILES[file].replace(right, wrong), tmp_path)
+    blamed = {name for (name, _), row in rows.items() if row.verdict != RIGHT}
+    assert blamed <= {cls, cls.replace("Function", "Module")}  # which calls the Function
+    assert rows[cls, answer].verdict == WRONG
     assert told in " ".join(rows[cls, answer].notes)

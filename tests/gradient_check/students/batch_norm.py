@@ -14,8 +14,7 @@ class CustomBatchNormAutograd(nn.Module):
     def forward(self, input):
         mu = input.mean(0, keepdim=True)
         sigma = input.var(0, keepdim=True, unbiased=False)
-        out = self.gamma * (input - mu) / torch.sqrt(sigma + self.eps) + self.beta
-        return out
+        return self.gamma * (input - mu) / torch.sqrt(sigma + self.eps) + self.beta
 
 
 class CustomBatchNormManualFunction(torch.autograd.Function):

@@ -14,14 +14,12 @@ class LinearModule:
 
     def forward(self, x):
         self.x = x
-        out = x @ self.params["weight"].T + self.params["bias"]
-        return out
+        return x @ self.params["weight"].T + self.params["bias"]
 
     def backward(self, dout):
         self.grads["weight"] = dout.T @ self.x
         self.grads["bias"] = dout.sum(0)
-        dx = dout @ self.params["weight"]
-        return dx
+        return dout @ self.params["weight"]
 
 
 class ReLUModule:
