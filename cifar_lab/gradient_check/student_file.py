@@ -52,31 +52,39 @@ def check_file(
         UserError: the file cannot be read or run, or has no class that was asked for.
     """
     path = path.absolute()
+    known = dict.fromkeys([*(kind.layer for kind in KINDS.values()), *KINDS])
+    if layer is not None and layer not in known:
+        raise UserError(unknown("--layer", layer, known))
     if not path.is_file():
         raise UserError(f"--file {path}: no such file")
     found: dict[str, list[Row]] = {}
     with tempfile.TemporaryDirectory() as folder:
         results, trace = Path(folder) / "results", Path(folder) / "trace"
         while True:
-            status = _start(path, results, trace, seconds, list(found))
+            status = _start(path, results, trace, seconds, [layer or "", *found])
             lines = [json.loads(line) for line in results.read_text("utf-8").splitlines()]
             text = trace.read_text("utf-8", "replace")
             if not lines or "error" in lines[0]:
                 told = lines[0]["error"] if lines else _ended(status, text, path, seconds)
                 raise UserError(f"--file {path}: {told}")
-            wanted = _wanted(lines[0]["classes"], layer, path)
+            wanted = _wanted(lines[0]["classes"], layer)
+            if not wanted:
+                raise UserError(_without_classes(path, lines[0]["classes"], layer))
             for line in lines[1:]:
                 found |= {name: [Row(**row) for row in rows] for name, rows in line.items()}
             left = [name for name in wanted if name not in found]
             if not left:
-                return {name: found[name] for name in wanted}
+                return found
             found[left[0]] = [Row("–", WRONG, notes=[_ended(status, text, path, seconds)])]
 
 
-def _start(path: Path, results: Path, trace: Path, seconds: float, done: Sequence[str]) -> int:
-    """Run a process that checks what is not done yet; return its exit status."""
+def _start(path: Path, results: Path, trace: Path, seconds: float, more: Sequence[str]) -> int:
+    """Run a process that checks the classes of a layer which are not done yet; return its status.
+
+    ``more`` is the layer, or "" for all, and the classes that are done.
+    """
     results.write_text("")
-    words = [sys.executable, "-c", PROGRAM, str(path), str(results), str(seconds), *done]
+    words = [sys.executable, "-c", PROGRAM, str(path), str(results), str(seconds), *more]
     with trace.open("wb") as stream:
         return subprocess.run(
             words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stream
@@ -93,21 +101,19 @@ def _ended(status: int, trace: str, path: Path, seconds: float) -> str:
     return f"the program ended with exit status {status}{where}."
 
 
-def _wanted(classes: list[str], layer: str | None, path: Path) -> list[str]:
+def _wanted(classes: list[str], layer: str | None) -> list[str]:
     """Return those of the classes in a file that are asked for."""
+    return [name for name in classes if not layer or layer in (name, KINDS[name].layer)]
+
+
+def _without_classes(path: Path, classes: list[str], layer: str | None) -> str:
+    """Return what to say of a file that has no class that is asked for."""
     if not classes:
-        raise UserError(f"--file {path}: no class of the course (known: {', '.join(KINDS)})")
-    layers = {name: KINDS[name].layer for name in classes}
-    wanted = [name for name in classes if layer in (None, name, layers[name])]
-    if not wanted:
-        known = dict.fromkeys([*(kind.layer for kind in KINDS.values()), *KINDS])
-        if layer not in known:
-            raise UserError(unknown("--layer", layer, known))
-        raise UserError(f"--layer {layer}: not in {path.name}, which has {', '.join(classes)}")
-    return wanted
+        return f"--file {path}: no class of the course (known: {', '.join(KINDS)})"
+    return f"--layer {layer}: not in {path.name}, which has {', '.join(classes)}"
 
 
-def work(path: str, results: str, seconds: str, *done: str) -> None:
+def work(path: str, results: str, seconds: str, layer: str, *done: str) -> None:
     """Run the student's file and check its classes: what the process does."""
     faulthandler.enable()
     with open(results, "w", encoding="utf-8") as stream:
@@ -126,7 +132,7 @@ def work(path: str, results: str, seconds: str, *done: str) -> None:
             os._exit(0)
         classes = [name for name in vars(module) if name in KINDS]
         tell(classes=classes)
-        for name in classes:
+        for name in _wanted(classes, layer):
             if name not in done:
                 cls = getattr(module, name)
                 rows = check_class(cls, name, Path(path))

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from cifar_lab.gradient_check import cases
 from cifar_lab.gradient_check.case import Case, Rng
+from cifar_lab.numpy_reference.activations import ELU, LeakyReLU
 from cifar_lab.numpy_reference.layer import Array
 
 EPS = 0.1  # so large that a misplaced ε shows
@@ -144,8 +145,11 @@ def _numpy_module(cls: Any, case: Case) -> ArrayLayer:
     layer = case.layer
     if "weight" in case.params:
         return ArrayLayer(cls(*reversed(case.params["weight"].shape)), case)
-    numbers = [getattr(layer, name) for name in ("alpha", "negative_slope") if hasattr(layer, name)]
-    return ArrayLayer(cls(*numbers if takes(cls, *numbers) else ()), case)
+    if isinstance(layer, LeakyReLU):
+        return ArrayLayer(cls(layer.negative_slope), case)
+    if isinstance(layer, ELU) and takes(cls, layer.alpha):
+        return ArrayLayer(cls(layer.alpha), case)
+    return ArrayLayer(cls(), case)
 
 
 def _torch_function(cls: Any, case: Case) -> TensorLayer:
