@@ -21,10 +21,17 @@ LIMIT = 1e-5
 
 @dataclass(frozen=True)
 class Failure:
-    """An exception of the student's code; an unfinished stub raises NotImplementedError."""
+    """An exception of the student's code.
+
+    Attributes:
+        text: the exception in a line.
+        unfinished: whether it is NotImplementedError, which a stub raises.
+        is_misfit: whether the class is not what the course asks for, so nothing can be checked.
+    """
 
     text: str
     unfinished: bool = False
+    is_misfit: bool = False
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from cifar_lab.gradient_check.case import Case
-from cifar_lab.gradient_check.norm_mistakes import NORM, add_statistics
+from cifar_lab.gradient_check.norm_mistakes import LAYER_NORM, NORM, add_statistics
 from cifar_lab.numpy_reference.layer import Array
 
 Variant = Callable[[Any], Any]
@@ -133,6 +133,9 @@ ELU: dict[str, Variants] = {
             lambda v: v.dout * np.where(v.dout > 0, 1, v.alpha * np.exp(v.x))
         ),
         "Nothing passes below 0, as in ReLU.": lambda v: v.dout * (v.x > 0),
+        "Below 0 the factor is y + 1; it is y + α.": (
+            lambda v: v.dout * np.where(v.x > 0, 1, v.alpha * np.expm1(v.x) + 1)
+        ),
         "Below 0 the factor is α; it is α exp(X).": (
             lambda v: v.dout * np.where(v.x > 0, 1, v.alpha)
         ),
@@ -164,6 +167,9 @@ SOFTMAX: dict[str, Variants] = {
         "The term diag(p) of the Jacobian diag(p) − p pᵀ is missing.": lambda v: -v.p * v.dot,
         "The terms of the Jacobian are added: it is diag(p) − p pᵀ.": (
             lambda v: v.p * (v.dout + v.dot)
+        ),
+        "The terms off the diagonal have the wrong sign: they are −p_i p_j.": (
+            lambda v: v.p * (v.dout - 2 * v.p * v.dout + v.dot)
         ),
         "The sum runs over the batch, not over the classes.": (
             lambda v: v.p * (v.dout - (v.dout * v.p).sum(axis=0, keepdims=True))
@@ -232,7 +238,7 @@ CATALOGUE: dict[str, dict[str, Variants]] = {
     "softmax": SOFTMAX,
     "cross_entropy": CROSS_ENTROPY,
     "batch_norm": NORM,
-    "layer_norm": NORM,
+    "layer_norm": LAYER_NORM,
 }
 """The variants of a layer's answers, by layer, name of the answer, and what the student did."""
 

@@ -25,6 +25,8 @@ def add_statistics(v: SimpleNamespace, axis: int, eps: float) -> None:
     v.r = 1 / np.sqrt(v.var + eps)
     v.x_hat = v.centred * v.r
     v.dx_hat = v.gamma * v.dout
+    v.through_mean = mean(v.dx_hat)  # the two terms of dX
+    v.through_var = v.x_hat * mean(v.dx_hat * v.x_hat)
 
 
 def _y(v: Any, std: Any, centred: Any = None) -> Any:
@@ -49,6 +51,9 @@ NORM: dict[str, dict[str, Any]] = {
             lambda v: _y(v, np.sqrt(v.var * v.n / (v.n - 1) + v.eps))
         ),
         "ε is outside of the root.": lambda v: _y(v, np.sqrt(v.var) + v.eps),
+        "ε is outside of the root, and σ² is divided by N − 1 (Bessel's correction), not by N.": (
+            lambda v: _y(v, np.sqrt(v.var * v.n / (v.n - 1)) + v.eps)
+        ),
         "ε is forgotten.": lambda v: _y(v, np.sqrt(v.var)),
         "The argument eps is not used: it is always 1e-5.": lambda v: _y(v, np.sqrt(v.var + 1e-5)),
         "The root is forgotten: it is divided by the variance.": lambda v: _y(v, v.var + v.eps),
@@ -78,10 +83,10 @@ NORM: dict[str, dict[str, Any]] = {
     },
     "x": {
         "The term of the mean, − r mean(dX̂), is missing.": (
-            lambda v: v.r * (v.dx_hat - v.x_hat * v.mean(v.dx_hat * v.x_hat))
+            lambda v: v.r * (v.dx_hat - v.through_var)
         ),
         "The term of the variance, − r x̂ mean(dX̂ x̂), is missing.": (
-            lambda v: v.r * (v.dx_hat - v.mean(v.dx_hat))
+            lambda v: v.r * (v.dx_hat - v.through_mean)
         ),
         "The mean and the variance are taken for constants: both depend on x.": (
             lambda v: v.r * v.dx_hat
@@ -97,31 +102,37 @@ NORM: dict[str, dict[str, Any]] = {
             lambda v: _dx_with_r(v, 1 / np.sqrt(v.var + 1e-5))
         ),
         "Both terms have the wrong sign: they are subtracted.": (
-            lambda v: v.r * (v.dx_hat + v.mean(v.dx_hat) + v.x_hat * v.mean(v.dx_hat * v.x_hat))
+            lambda v: v.r * (v.dx_hat + v.through_mean + v.through_var)
         ),
         "The term of the mean has the wrong sign.": (
-            lambda v: v.r * (v.dx_hat + v.mean(v.dx_hat) - v.x_hat * v.mean(v.dx_hat * v.x_hat))
+            lambda v: v.r * (v.dx_hat + v.through_mean - v.through_var)
         ),
         "The term of the variance has the wrong sign.": (
-            lambda v: v.r * (v.dx_hat - v.mean(v.dx_hat) + v.x_hat * v.mean(v.dx_hat * v.x_hat))
+            lambda v: v.r * (v.dx_hat - v.through_mean + v.through_var)
         ),
         "The term of the variance is twice as large: its 2/N and its −½ make 1/N.": (
-            lambda v: v.r * (v.dx_hat - v.mean(v.dx_hat) - 2 * v.x_hat * v.mean(v.dx_hat * v.x_hat))
+            lambda v: v.r * (v.dx_hat - v.through_mean - 2 * v.through_var)
         ),
         "The term of the variance is half as large: its 2/N and its −½ make 1/N.": (
-            lambda v: v.r * (v.dx_hat - v.mean(v.dx_hat) - v.x_hat * v.mean(v.dx_hat * v.x_hat) / 2)
+            lambda v: v.r * (v.dx_hat - v.through_mean - v.through_var / 2)
         ),
         "The term of the variance lacks the factor x̂ in front of its mean.": (
-            lambda v: v.r * (v.dx_hat - v.mean(v.dx_hat) - v.mean(v.dx_hat * v.x_hat))
+            lambda v: v.r * (v.dx_hat - v.through_mean - v.mean(v.dx_hat * v.x_hat))
         ),
         "The sums over dX̂ and dX̂ x̂ are not divided by N.": (
             lambda v: _dx(v, mean=lambda a: v.n * v.mean(a))
+        ),
+        "The sum over dX̂ is not divided by N.": (
+            lambda v: v.r * (v.dx_hat - v.n * v.through_mean - v.through_var)
+        ),
+        "The sum over dX̂ x̂ is not divided by N.": (
+            lambda v: v.r * (v.dx_hat - v.through_mean - v.n * v.through_var)
         ),
         "Bessel's correction: the sums are divided by N − 1, not by N.": (
             lambda v: _dx(v, mean=lambda a: v.n / (v.n - 1) * v.mean(a))
         ),
         "The sums over dX̂ and dX̂ x̂ are swapped.": (
-            lambda v: v.r * (v.dx_hat - v.mean(v.dx_hat * v.x_hat) - v.x_hat * v.mean(v.dx_hat))
+            lambda v: v.r * (v.dx_hat - v.mean(v.dx_hat * v.x_hat) - v.x_hat * v.through_mean)
         ),
         "The mean is not subtracted in x̂.": lambda v: _dx(v, x_hat=v.x * v.r),
         "The sums run along the wrong axis.": (
@@ -152,3 +163,15 @@ NORM: dict[str, dict[str, Any]] = {
     },
 }
 """What the student did, and the answer that this leads to, by the name of the answer."""
+
+LAYER_NORM = {
+    **NORM,
+    "output": {
+        **NORM["output"],
+        "The mean and the variance have the shape (B,), which broadcasts along the wrong axis: "
+        "keep them (B, 1), by keepdim.": lambda v: _y(
+            v, np.sqrt(v.var[:, 0] + v.eps), v.x - v.mean(v.x)[:, 0]
+        ),
+    },
+}
+"""Of layer normalization alone are those of a lost dimension, which does no harm to the other."""

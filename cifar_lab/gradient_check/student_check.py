@@ -87,6 +87,10 @@ def _rows(kind: Kind, cls: Any, path: Path, as_labels: bool) -> list[Row]:
         written |= more
         for name, answer in answers.items():
             found.setdefault(name, []).append(answer)
+    outputs = [answer.got for answer in found["output"]]
+    misfit = next((got for got in outputs if isinstance(got, Failure) and got.is_misfit), None)
+    if misfit:
+        return [Row("output", WRONG, notes=[misfit.text])]
     output_is_right = all(answer.is_right for answer in found["output"])
     rows = [_judge(kind.layer, n, answers, output_is_right) for n, answers in found.items()]
     _tell_once(rows, {a.got.text for a in found.get("x", []) if isinstance(a.got, Failure)})
@@ -180,8 +184,10 @@ def _with_slopes(answers: dict[str, Answer], slopes: Any) -> dict[str, Answer]:
         arrays = [slope[name] for slope in slopes]
         if all(np.isfinite(array).all() for array in arrays):
             ours = fitted(answer.got, answer.right)
-            errors = [np.inf if ours is None else _error(ours, b, answer.terms) for b in arrays]
-            found[name] = replace(answer, slope_error=min(errors))
+            if ours is not None:
+                error = min(_error(ours, array, answer.terms) for array in arrays)
+                answer = replace(answer, slope_error=error)
+            found[name] = answer
     return found
 
 
@@ -225,7 +231,7 @@ def attempt(call: Callable[[], Any], path: Path) -> Any:
     try:
         return call()
     except MisfitError as error:
-        return Failure(f"{error}.")
+        return Failure(f"{error}.", is_misfit=True)
     except NotImplementedError as error:
         return Failure(where(error, path), unfinished=True)
     except (Exception, SystemExit) as error:

@@ -23,7 +23,6 @@ from cifar_lab.numpy_reference.layer import Array
 
 EPS = 0.1  # so large that a misplaced ε shows
 ALPHA, SLOPE = 0.5, 0.2
-NAMES = {"gamma": ("gamma", "weight", "scale"), "beta": ("beta", "bias", "shift")}
 Build = Callable[[Rng], Case]
 
 
@@ -80,7 +79,11 @@ class LossLayer(ArrayLayer):
         """Return the gradient of the probabilities of the last call."""
         x, targets = self.given
         with self._watched("backward changes x", x) as given:
-            return _copied(type(self.module)().backward(given, targets.copy()))
+            try:
+                return _copied(type(self.module)().backward(given, targets.copy()))
+            except AttributeError as error:
+                error.args = (f"{error} (backward is called on a new object, without forward)",)
+                raise
 
 
 class TensorLayer:
@@ -161,7 +164,7 @@ def _torch_module(cls: Any, case: Case) -> TensorLayer:
     if not isinstance(module, nn.Module):
         raise MisfitError("expected a subclass of torch.nn.Module")
     own = dict(module.named_parameters())
-    names = {key: next((name for name in NAMES[key] if name in own), "") for key in NAMES}
+    names = {key: _name_of(own, key, start) for key, start in (("gamma", 1.0), ("beta", 0.0))}
     if not all(names.values()):
         raise MisfitError(
             "expected parameters gamma and beta, each an nn.Parameter; found "
@@ -176,6 +179,12 @@ def _torch_module(cls: Any, case: Case) -> TensorLayer:
         )
 
     return TensorLayer(function, case)
+
+
+def _name_of(own: dict[str, nn.Parameter], key: str, start: float) -> str:
+    """Return the name of gamma or beta, which may be told by where it starts; "" for none."""
+    starts = [name for name, param in own.items() if bool((param == start).all())]
+    return key if key in own else next(iter(starts), "")
 
 
 @dataclass(frozen=True)

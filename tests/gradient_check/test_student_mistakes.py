@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from cifar_lab.gradient_check.student_check import RIGHT, WRONG, check_class
+from cifar_lab.gradient_check.student_check import (
+    AFTER,
+    FOLLOWS,
+    RIGHT,
+    UNDONE,
+    WRONG,
+    check_class,
+)
 from cifar_lab.gradient_check.student_layers import KINDS
 
 FOLDER = Path(__file__).parent / "students"
@@ -15,7 +22,7 @@ FILES["layer_norm"] = (
 LINEAR, RELU, LEAKY = "LinearModule", "ReLUModule", "LeakyReLUModule"
 ELU, SOFTMAX, LOSS = "ELUModule", "SoftMaxModule", "CrossEntropyModule"
 AUTOGRAD, FUNCTION = "CustomBatchNormAutograd", "CustomBatchNormManualFunction"
-LAYER_FUNCTION = "CustomLayerNormManualFunction"
+LAYER_AUTOGRAD, LAYER_FUNCTION = "CustomLayerNormAutograd", "CustomLayerNormManualFunction"
 
 # The file, the right code and the wrong one, the class and its wrong answer, and what is said.
 PLANTED = [
@@ -85,6 +92,13 @@ PLANTED = [
     ("batch_norm", "dx, dgamma, dbeta", "dx, dbeta, dgamma", FUNCTION, "beta", "It is dγ"),
     ("layer_norm", "dxhat.sum(1, keepdim=True)", "dxhat.sum(0, keepdim=True)", LAYER_FUNCTION, "x",
      "All of its 21 numbers differ: "),
+    ("batch_norm", "torch.sqrt(sigma + self.eps)", "(input.std(0) + self.eps)", AUTOGRAD, "output",
+     "ε is outside of the root, and σ² is divided by N − 1"),
+    ("batch_norm", "dxhat.sum(0, keepdim=True)", "dxhat.sum(0, keepdim=True) * n", FUNCTION, "x",
+     "The sum over dX̂ is not divided by N."),
+    ("layer_norm", "= input.mean(1, keepdim=True)\n        sigma = input.var(1, keepdim=True,",
+     "= input.mean(1)\n        sigma = input.var(1,", LAYER_AUTOGRAD, "output",
+     "have the shape (B,), which broadcasts along the wrong axis"),
     ("layer_norm", " - s1", "", LAYER_FUNCTION, "x", "The term of the mean"),
     ("layer_norm", "grad_output.sum(0)", "grad_output.sum(1)", LAYER_FUNCTION, "beta",
      "It is summed over the features, not over the samples."),
@@ -110,6 +124,70 @@ def test_right_layers_of_every_edition_are_not_blamed(name, tmp_path):
     rows = rows_of(FILES[name], tmp_path)
     assert {row.verdict for row in rows.values()} == {RIGHT}
     assert not any(row.notes for row in rows.values())
+
+
+MISFITS = {
+    "weight": (
+        'class LinearModule:\n def __init__(self, a, b): self.params = {"weight": 0, "bias": 0}',
+        'expected an array params["weight"] after __init__.',
+    ),
+    "shape": (
+        "import numpy as np\nclass LinearModule:\n def __init__(self, a, b):\n"
+        '  self.params = {"weight": np.zeros((a, b)), "bias": np.zeros(b)}',
+        'params["weight"] has the shape (5, 3); expected (3, 5).',
+    ),
+    "no module": (
+        "class CustomBatchNormAutograd:\n def __init__(self, n, eps): pass",
+        "expected a subclass of torch.nn.Module.",
+    ),
+    "no parameters": (
+        "from torch import nn\nclass CustomLayerNormAutograd(nn.Module):\n"
+        " def __init__(self, n, eps): super().__init__()",
+        "expected parameters gamma and beta, each an nn.Parameter; found none.",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_class_that_is_not_what_the_course_asks_for_gets_one_line(name, tmp_path):
+    source, told = MISFITS[name]
+    (row,) = rows_of(source, tmp_path).values()
+    assert (row.name, row.verdict, row.notes) == ("output", WRONG, [told])
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "note"),
+    [
+        ("dout.sum(0)", "dout.sum(0, keepdims=True)", "the shape is (1, 3), expected (3,)."),
+        ("np.maximum(x, 0)", "np.maximum(x, 0)[None]", "the shape is (1, 6, 5), expected (6, 5)."),
+    ],
+)
+def test_right_numbers_in_a_shape_that_broadcasts_are_right_with_a_note(
+    right, wrong, note, tmp_path
+):
+    rows = rows_of(FILES["modules"].replace(right, wrong), tmp_path)
+    assert {row.verdict for row in rows.values()} == {RIGHT}
+    assert [row.notes for row in rows.values() if row.notes] == [[f"The numbers are right; {note}"]]
+
+
+@pytest.mark.parametrize(
+    ("cls", "changes", "verdict"),
+    [
+        (ELU, {"(np.exp(x) - 1)": "(np.exp(x) - 2)"}, RIGHT),
+        (ELU, {"(np.exp(x) - 1)": "3 * (np.exp(x) - 1)", "self.alpha * np.exp(s": "3 * self.alpha "
+               "* np.exp(s"}, FOLLOWS),
+        (SOFTMAX, {"e.sum(axis=1, keepdims=True)": "e.sum()"}, AFTER),
+        (ELU, {"return dout": "raise NotImplementedError; return dout"}, UNDONE),
+    ],
+)  # fmt: skip
+def test_gradient_of_a_wrong_or_an_unfinished_layer_is_not_blamed(cls, changes, verdict, tmp_path):
+    source = FILES["modules"]
+    for old, new in changes.items():
+        start = source.index(f"class {cls}")
+        source = source[:start] + source[start:].replace(old, new, 1)
+    rows = rows_of(source, tmp_path)
+    assert rows[cls, "x"].verdict == verdict
+    assert rows[cls, "output"].verdict == (RIGHT if verdict == UNDONE else WRONG)
 
 
 @pytest.mark.parametrize(
