@@ -23,7 +23,9 @@ class _Options:
     layer: str | None = setting(
         None, "only this name of the table's first column; with --file also linear, elu, batch_norm"
     )
-    dtype: Literal["float64", "float32"] = setting("float64", "precision that the layers use")
+    dtype: Literal["float64", "float32"] = setting(
+        "float64", "precision of the package's own layers"
+    )
     seconds: PositiveFloat = setting(20.0, "with --file, what the check of a class may take")
 
 
@@ -31,8 +33,8 @@ COMMAND = Command(
     "check-gradients",
     "Compares every gradient written by hand with autograd and with central differences.\n\n"
     "With --file it checks a file of your own that has the course's class names: LinearModule,\n"
-    "ReLUModule, LeakyReLUModule, ELUModule, SoftMaxModule, CrossEntropyModule, and the three\n"
-    "forms of CustomBatchNorm and CustomLayerNorm (Autograd, ManualFunction, ManualModule).\n"
+    "ReLUModule, LeakyReLUModule, ELUModule, SoftMaxModule, CrossEntropyModule, MLP in NumPy, and\n"
+    "the forms of CustomBatchNorm and CustomLayerNorm (Autograd, ManualFunction, ManualModule).\n"
     "A wrong answer is compared with a catalogue of usual mistakes, and the one that it looks\n"
     "like is named. The file is code, and is run with your rights, in a process of its own:\n"
     "read a stranger's file first.\n\n"

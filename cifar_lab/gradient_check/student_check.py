@@ -18,7 +18,8 @@ from cifar_lab.gradient_check.case import Case, Rng
 from cifar_lab.gradient_check.diagnosis import Answer, Failure, explain, fitted, mistake_in
 from cifar_lab.gradient_check.gradients import autograd, central_differences, relative_error
 from cifar_lab.gradient_check.mistakes import inputs_of
-from cifar_lab.gradient_check.student_layers import KINDS, Build, Kind, MisfitError
+from cifar_lab.gradient_check.student_adapters import MisfitError
+from cifar_lab.gradient_check.student_layers import KINDS, Build, Kind
 
 RIGHT, WRONG, UNDONE = "right", "WRONG", "not done yet"
 FOLLOWS, AFTER, UNKNOWN = "as forward", "forward first", "no answer"

@@ -18,13 +18,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from torch import nn
+
 from cifar_lab.errors import UserError
 from cifar_lab.gradient_check.student_check import WRONG, Failure, Row, attempt, check_class
 from cifar_lab.gradient_check.student_layers import KINDS
+from cifar_lab.gradient_check.student_mlp import check_mlp
 from cifar_lab.settings import unknown
 
 SECONDS = 20.0
 """What the check of one class may take, and what running the file may take."""
+
+LAYERS = {**{name: kind.layer for name, kind in KINDS.items()}, "MLP": "mlp"}
+"""The layer of each class that is checked. An MLP in PyTorch has nothing by hand, and is not."""
 
 ROOT = Path(__file__).parents[2]
 # Not -m, which would let files of the current folder stand in for modules of Python.
@@ -52,7 +58,7 @@ def check_file(
         UserError: the file cannot be read or run, or has no class that was asked for.
     """
     path = path.absolute()
-    known = dict.fromkeys([*(kind.layer for kind in KINDS.values()), *KINDS])
+    known = dict.fromkeys([*LAYERS.values(), *LAYERS])
     if layer is not None and layer not in known:
         raise UserError(unknown("--layer", layer, known))
     if not path.is_file():
@@ -98,18 +104,19 @@ def _ended(status: int, trace: str, path: Path, seconds: float) -> str:
     where = f", at {path.name}:{place[1]} in {place[2]}" if place else ""
     if "Timeout" in trace:
         return f"not done after {seconds:g} seconds{where}."
-    return f"the program ended with exit status {status}{where}."
+    said = f" ({trace.strip().splitlines()[-1]})" if "Traceback" in trace else ""
+    return f"the program ended with exit status {status}{where}{said}."
 
 
 def _wanted(classes: list[str], layer: str | None) -> list[str]:
     """Return those of the classes in a file that are asked for."""
-    return [name for name in classes if not layer or layer in (name, KINDS[name].layer)]
+    return [name for name in classes if not layer or layer in (name, LAYERS[name])]
 
 
 def _without_classes(path: Path, classes: list[str], layer: str | None) -> str:
     """Return what to say of a file that has no class that is asked for."""
     if not classes:
-        return f"--file {path}: no class of the course (known: {', '.join(KINDS)})"
+        return f"--file {path}: no class of the course (known: {', '.join(LAYERS)})"
     return f"--layer {layer}: not in {path.name}, which has {', '.join(classes)}"
 
 
@@ -130,14 +137,20 @@ def work(path: str, results: str, seconds: str, layer: str, *done: str) -> None:
         if isinstance(module, Failure):
             tell(error=module.text or "it raises NotImplementedError when it is run")
             os._exit(0)
-        classes = [name for name in vars(module) if name in KINDS]
+        classes = [name for name, value in vars(module).items() if _is_checked(name, value)]
         tell(classes=classes)
         for name in _wanted(classes, layer):
             if name not in done:
                 cls = getattr(module, name)
-                rows = check_class(cls, name, Path(path))
+                is_mlp = name == "MLP"
+                rows = check_mlp(cls, Path(path)) if is_mlp else check_class(cls, name, Path(path))
                 tell(**{name: [asdict(row) for row in rows]})
     os._exit(0)  # whatever threads the student's file has started
+
+
+def _is_checked(name: str, value: Any) -> bool:
+    is_torch_mlp = name == "MLP" and isinstance(value, type) and issubclass(value, nn.Module)
+    return name in LAYERS and not is_torch_mlp
 
 
 def load(path: Path) -> ModuleType:

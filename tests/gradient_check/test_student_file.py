@@ -95,6 +95,7 @@ def test_layer_flag_names_a_layer_or_a_class(call, refused):
             "mine.py:3 in <module>: Module",
         ),
         ("x = 1\n", "no class of the course (known: LinearModule, "),
+        ("from torch import nn\nclass MLP(nn.Module): pass\n", "no class of the course"),
         ("while True: pass\n", "not done after 1 seconds, at mine.py:1 in <module>."),
         ("raise SystemExit\n", "mine.py:1 in <module>: SystemExit"),
     ],
@@ -109,9 +110,10 @@ def test_neighbours_of_the_file_do_not_stand_in_for_modules_of_python():
     for name in ("random", "numpy", "json"):
         Path(f"{name}.py").write_text("raise ImportError('this is not yours')\n")
     source = (STUDENTS / "labels.py").read_text("utf-8")
-    Path("modules.py").write_text(source, "utf-8")
+    Path("modules.py").write_text(f"{source}\nfrom cifar_lab.course import MLP\n", "utf-8")
     found = student_file.check_file(Path("modules.py"))
-    assert [row.verdict for row in found["CrossEntropyModule"]] == ["right", "right"]
+    assert {name: len(rows) for name, rows in found.items()} == {"CrossEntropyModule": 2, "MLP": 7}
+    assert {row.verdict for rows in found.values() for row in rows} == {"right"}
 
 
 def test_exercise_is_graded_one_by_one_and_never_overwritten(call, refused):
