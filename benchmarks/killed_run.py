@@ -108,7 +108,8 @@ class KilledRun:
             if processes[0].exitcode is None and number != signal.SIGKILL:
                 _send(processes, number)
                 end = time.monotonic() + PATIENCE
-                self._watch(processes, lambda: time.monotonic() >= end)
+                # The other one may still wait for the first, until torchrun would end it.
+                self._watch(processes[:1], lambda: time.monotonic() >= end)
         status = processes[0].exitcode
         if status == 0:
             return TOO_LATE
@@ -210,7 +211,11 @@ def _child(code: str, words: list[str], output: Path, environment: dict[str, str
     # The command that a process starts again for the second one of its run.
     sys.argv = [str(Path(cifar_lab.__file__).with_name("__main__.py")), "fit", *words]
     sys.orig_argv = [sys.executable, *sys.argv]
-    exec(code, {})
+    try:
+        exec(code, {})
+    except KeyboardInterrupt:  # it came before the command began; Python itself ends like this
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def _environments() -> list[dict[str, str]]:

@@ -27,7 +27,7 @@ from cifar_lab.recipes.own_model import is_own_model
 from cifar_lab.run_settings import RUN
 from cifar_lab.settings import NonNegativeInt, PositiveFloat, PositiveInt, Seed, setting, unknown
 
-SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)  # in turns
+SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)  # drawn at random
 TWO = {"devices": 2, "accelerator": "cpu"}
 MODES: dict[str, dict[str, Any]] = {  # kinds of a run, and their flags
     "one": {},
@@ -59,7 +59,7 @@ class Options:
 COMMAND = Command(
     "soak",
     "Trains each model, for each length and mode, twice: once undisturbed, and once ended at\n"
-    "random moments, half of them by SIGKILL, the others by SIGINT and SIGTERM, and one while a\n"
+    "random moments, half of the time by SIGKILL, else by SIGINT or SIGTERM, and one while a\n"
     "checkpoint is written, and resumed each time. Then weights, optimizer and curves are\n"
     "compared bit by bit. The modes: one process; devices: two by --devices 2; torchrun: two as\n"
     "it starts them; seeds: two runs by --seeds 0,1. Exit status: 0 the same, 1 a difference or\n"
@@ -196,7 +196,7 @@ def _soak(options: Any, trial: Trial, folder: Path) -> dict[str, Any]:
     earlier = 1.0  # factor of the delays
     for number, delay in enumerate(_delays(moments, trial.kills, *seconds)):
         while_writing = number == trial.kills // 4 * 2
-        sent = signal.SIGKILL if while_writing or delay < 0 else SIGNALS[number % len(SIGNALS)]
+        sent = signal.SIGKILL if while_writing else moments.choice(SIGNALS)
         for _ in range(ATTEMPTS):
             moment = delay * earlier, while_writing, sent, delay >= 0 and number % 2 == 1
             told = killed[-1].run_and_kill(*moment)
@@ -233,13 +233,13 @@ def _delays(
     """Return the moments of the kills, as ``KilledRun.run_and_kill`` takes them.
 
     Most of them come in the steps or shortly before; every second one begins to count at a
-    checkpoint. Every fifth one comes before the run is opened, when nothing may happen to it at
-    all. The last arguments are seconds of the whole run.
+    checkpoint. The fourth of five comes before the run is opened, when nothing may happen to it
+    at all. The last arguments are seconds of the whole run.
     """
     longest = 1.2 * training / kills
     delays = [max(0.0, starting + moments.uniform(-0.2, 1) * longest) for _ in range(kills)]
     delays[1::2] = [moments.uniform(0, longest) for _ in delays[1::2]]
-    delays[4::5] = [-moments.uniform(0, opening) for _ in delays[4::5]]
+    delays[3::5] = [-moments.uniform(0, opening) for _ in delays[3::5]]
     return delays
 
 

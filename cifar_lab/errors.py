@@ -25,6 +25,10 @@ class TrainingEndedError(RuntimeError):
         self.status = status
 
 
+class StoppedEarly(Exception):  # noqa: N818  # it is no error
+    """A callback ended a run that is not worth going on, which is no failure."""
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an exception's message, or its type's name if it has none."""
     return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -47,7 +47,12 @@ def explained(what: str) -> Iterator[None]:
 
 
 def check_local(path: str | os.PathLike[str], name: str) -> None:
-    """Raise a UserError that calls the path ``name`` if it is an address of another machine."""
+    """Raise a UserError that calls the path ``name`` if it is empty, or an address elsewhere.
+
+    An empty text is often a variable of the shell that is not set.
+    """
+    if not os.fspath(path):
+        raise UserError(f"{name} '': expected a path")
     if re.match(REMOTE, os.fspath(path)):
         raise UserError(f"{name} {shown(path)}: an address; expected a path on this machine")
 

@@ -51,15 +51,6 @@ def write_summaries(writer: SummaryWriter, *summaries: Any) -> None:
         writer._get_file_writer().add_summary(summary)
 
 
-def evaluation_follows(trainer: Trainer) -> bool:
-    """Return whether an evaluation follows the batch that has just been trained on.
-
-    Call it from ``on_train_batch_end``. Lightning decides this after that hook.
-    """
-    batches = trainer.fit_loop.total_batch_idx + 1
-    return bool(trainer.should_stop or batches % trainer.val_check_batch == 0)
-
-
 def epoch_of_last_batch(trainer: Trainer) -> int:
     """Return the number of the epoch, from 0, that the last training batch belonged to.
 
@@ -91,37 +82,42 @@ def load_loader_states(trainer: Trainer) -> None:
     trainer.fit_loop._load_combined_loader_states()
 
 
-def settle_loops(
-    checkpoint: dict[str, Any], batches_per_epoch: float, evaluation_is_due: bool
-) -> None:
-    """Change the state of the loops in a checkpoint, in place, to that between two steps.
+def settle_loops(checkpoint: dict[str, Any], batches_per_epoch: float, in_evaluation: bool) -> None:
+    """Change the state of the loops in a checkpoint, in place, to one that is resumed exactly.
 
-    Lightning 2.6.6 restores its counters, but guesses from them at which hook they were saved, and
-    then what to do first. It guesses wrong in three places: saved at a step with an evaluation,
-    that evaluation is left out; saved at the end of an epoch, the next batch is counted to the old
-    epoch; restored there twice, the epochs are counted wrongly. This leaves nothing to guess: the
-    state is that of a step that is over, and a finished epoch is the next one with no batch done.
-    A resumed run begins with an evaluation that is due and not over yet.
+    It is saved in an evaluation, at its end, or before the next batch. Lightning 2.6.6 guesses from
+    its counters at which hook a state was saved, and then what to do first. Here they say that the
+    last batch is over: a training that is resumed ends the step, and perhaps the epoch, if it was
+    saved in or after an evaluation; else all of that was done before the next batch began. An
+    evaluation that is not over begins anew.
     """
     loops = checkpoint["loops"]["fit_loop"]
     batches = loops["epoch_loop.batch_progress"]
     for counter in (batches["total"], batches["current"]):
-        counter["completed"] = counter["processed"]
-    if 0 < batches_per_epoch <= batches["current"]["processed"]:
-        _begin_next_epoch(checkpoint)
-    if evaluation_is_due:
+        counter.update(dict.fromkeys(counter, counter["processed"]))
+    batches["is_last_batch"] = 0 < batches_per_epoch <= batches["current"]["processed"]
+    epochs = loops["epoch_progress"]
+    if epochs["current"]["ready"] > epochs["current"]["started"]:  # the next epoch begins
+        for counter in (epochs["total"], epochs["current"]):
+            counter.update(dict.fromkeys(counter, counter["completed"]))
+        batches["current"] = dict.fromkeys(batches["current"], 0)
+        batches["is_last_batch"] = False
+    checkpoint["epoch"] = epochs["current"]["completed"] + batches["is_last_batch"]
+    if in_evaluation:
         # An evaluation that was interrupted in its first batch; Lightning begins it anew.
         waiting = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
         evaluation = loops["epoch_loop.val_loop.batch_progress"]
         evaluation.update(total=dict(waiting), current=dict(waiting), is_last_batch=False)
 
 
-def _begin_next_epoch(checkpoint: dict[str, Any]) -> None:
-    loops = checkpoint["loops"]["fit_loop"]
-    for counter in (loops["epoch_progress"]["total"], loops["epoch_progress"]["current"]):
-        done = counter["started"]
-        counter.update(ready=done + 1, started=done + 1, processed=done, completed=done)
-    batches = loops["epoch_loop.batch_progress"]
-    batches["current"] = dict.fromkeys(batches["current"], 0)
-    batches["is_last_batch"] = False
-    checkpoint["epoch"] = loops["epoch_progress"]["current"]["completed"]
+def resume_epoch(trainer: Trainer) -> None:
+    """Let the epoch that a training is resumed in end like any other, and a new one begin so.
+
+    Call it from ``on_train_start``. Lightning leaves out the step of a scheduler that monitors a
+    metric at the end of that epoch, since it does not restore the metrics. Before the first batch
+    of an epoch, it would end a step that there was not.
+    """
+    loop = trainer.fit_loop.epoch_loop
+    trainer.fit_loop._restarting = False
+    if not loop.batch_progress.current.completed:
+        loop.restarting = False

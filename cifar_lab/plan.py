@@ -141,14 +141,19 @@ class Plan:
         """Return all settings as a YAML text, which ``--config`` takes."""
         return yaml.safe_dump(self.as_config(), sort_keys=False, default_flow_style=None)
 
+    def changes(self) -> dict[str, Any]:
+        """Return the settings that differ from those of the recipe."""
+        usual = {**_defaults(self.recipe), "model": self.recipe.model, "recipe": self.recipe.name}
+        return {
+            name: value
+            for name, value in self.as_config().items()
+            if value != usual.get(name, MISSING) and (value is not None or name not in LIMITS)
+        }
+
     def as_call(self) -> str:
         """Return the Python call that starts a run with these settings."""
-        usual = {**_defaults(self.recipe), "model": self.recipe.model, "recipe": self.recipe.name}
         named = {} if self.recipe.name == self.recipe.model else {"recipe": self.recipe.name}
-        for name, value in self.as_config().items():
-            if value != usual.get(name, MISSING) and (value is not None or name not in LIMITS):
-                named[name] = value
-        parts = [f"{name}={value!r}" for name, value in named.items()]
+        parts = [f"{name}={value!r}" for name, value in {**named, **self.changes()}.items()]
         return f"cifar_lab.fit({', '.join([repr(self.recipe.model), *parts])})"
 
     def decisive(self) -> dict[str, str]:

@@ -64,6 +64,7 @@ class RunSettings:
     val_size: NonNegativeInt | None = setting(
         None, "images to select on (those in val/, or a tenth); 0: the report's protocol", "data"
     )
+    test: bool = setting(True, "test the best checkpoint once, at the end", "data", resumable=True)
     augment: list[str] = setting([], "some of flip,alternating_flip,crop,cutout, or none", "data")
     crop_padding: NonNegativeInt = setting(4, "pixels that crop shifts by at most", "data")
     verify_data: bool = setting(False, "decode an image tree without its cache", "data", **FREE)
@@ -71,12 +72,16 @@ class RunSettings:
     log_dir: str = setting(
         "lightning_logs", "folder of all runs", "output", decisive=False, is_path=True
     )
+    note: str | None = setting(None, "text that is kept with the run", "output", **FREE)
     log_every: PositiveInt = setting(20, "steps between points of the training curves", "output")
     progress: Literal["auto", "bar", "line", "none"] = setting(
         "auto", "auto: a bar on a terminal, else lines", "output", **FREE
     )
     dashboard: Literal["full", "scalars", "off"] = setting(
         "full", "TensorBoard; full: with pictures", "output", **FREE
+    )
+    logger: list[Literal["mlflow", "wandb", "comet", "neptune"]] = setting(
+        [], "beside TensorBoard: some of mlflow,wandb,comet", "output", **FREE
     )
     profiler: Literal["simple", "advanced"] | None = setting(
         None, "time Lightning's hooks", "output", **FREE

@@ -11,6 +11,7 @@ import os
 import pickle
 import shlex
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,10 @@ GPU = os.environ.get("CIFAR_LAB_TEST_GPU") == "1"
 if not GPU:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks
     os.environ["DISABLE_MPS"] = "1"  # which Lightning looks at
+if "PYTEST_XDIST_WORKER" in os.environ:  # with -n, each process has a core
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a background job of a shell
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # processes of the tests take Ctrl-C
 REAL_DATA = os.environ.get("CIFAR_LAB_DATA")
 # Of a scheduler or a launcher around the tests; Lightning reads some of them at its import.
 OTHERS = ("SLURM_", "TORCHELASTIC_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "MASTER_")
@@ -235,6 +240,7 @@ def write_summary() -> Callable[..., None]:
             device={"name": "a CPU", "precision": "32-true"},
             versions={"torch": "2"},
             command="fit.py",
+            settings={},
         )
         summary.write(folder / "summary.json")
 

@@ -104,19 +104,11 @@ def test_write_summaries_reaches_the_event_file(tmp_path: Path) -> None:
 
 
 class _Counting(BoringModel):
-    """A small model that notes what the functions say at each batch."""
+    """A small model that notes the epoch of its last batch."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.follows: list[bool] = []
-        self.evaluated: list[int] = []
         self.epochs: list[int] = []
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.follows.append(internals.evaluation_follows(self.trainer))
-
-    def on_validation_start(self) -> None:
-        self.evaluated.append(self.global_step)
 
     def on_train_end(self) -> None:
         self.epochs.append(internals.epoch_of_last_batch(self.trainer))
@@ -127,12 +119,6 @@ def _train(model: _Counting, batches: int = 5, **options: Any) -> _Counting:
     options |= {"accelerator": "cpu", "check_val_every_n_epoch": None, "num_sanity_val_steps": 0}
     pl.Trainer(**options, **dict.fromkeys(off, False), limit_train_batches=batches).fit(model)
     return model
-
-
-def test_evaluation_follows_says_what_lightning_does() -> None:
-    model = _train(_Counting(), max_steps=10, val_check_interval=3)
-    followed = [step for step, follows in enumerate(model.follows, 1) if follows]
-    assert followed == model.evaluated == [3, 6, 9]
 
 
 @pytest.mark.parametrize(("steps", "epoch"), [(4, 0), (5, 0), (6, 1), (10, 1)])
@@ -175,39 +161,65 @@ def test_a_loader_gets_its_place_from_the_loop_and_its_state() -> None:
     assert done == [[0, 0], [1, 0], [2, 0]] * 2
 
 
-def _saved(steps: int) -> dict[str, Any]:
-    """What Lightning saves after a step of an epoch of five."""
+def _saved(hook: str, **options: Any) -> list[dict[str, Any]]:
+    """What Lightning saves at each call of a hook, in epochs of five batches."""
     saved: list[dict[str, Any]] = []
 
-    class Saving(_Counting):
-        def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-            saved.append(self.trainer._checkpoint_connector.dump_checkpoint())
+    class Saving(pl.Callback):
+        pass
 
-    _train(Saving(), max_steps=steps, limit_val_batches=0, val_check_interval=100)
-    return saved[-1]
+    def save(self: Any, trainer: pl.Trainer, *args: Any) -> None:
+        saved.append(trainer._checkpoint_connector.dump_checkpoint())
+
+    setattr(Saving, hook, save)
+    _train(_Counting(), max_steps=8, val_check_interval=5, callbacks=[Saving()], **options)
+    return saved
 
 
 def _keys(state: Any) -> Any:
     return {name: _keys(inner) for name, inner in state.items()} if isinstance(state, dict) else 0
 
 
-def test_settle_loops_ends_a_finished_epoch_and_asks_for_a_due_evaluation() -> None:
-    checkpoint = _saved(steps=5)
+@pytest.mark.parametrize(
+    ("hook", "call", "in_evaluation", "batches", "epochs"),
+    [
+        ("on_train_batch_start", 3, False, 3, [1, 0]),  # of the fourth batch
+        ("on_train_batch_start", 5, False, 0, [2, 1]),  # of the first batch of an epoch
+        ("on_train_epoch_start", 1, False, 0, [1, 1]),
+        ("on_validation_batch_end", 0, True, 5, [1, 0]),
+        ("on_validation_end", 0, False, 5, [1, 0]),
+    ],
+)
+def test_settle_loops_says_which_batch_is_the_last_that_is_over(
+    hook: str, call: int, in_evaluation: bool, batches: int, epochs: list[int]
+) -> None:
+    checkpoint = _saved(hook)[call]
     loops = checkpoint["loops"]["fit_loop"]
-    keys = _keys(loops)
-    internals.settle_loops(checkpoint, batches_per_epoch=5, evaluation_is_due=True)
+    keys, evaluation = _keys(loops), deepcopy(loops["epoch_loop.val_loop.batch_progress"])
+    internals.settle_loops(checkpoint, batches_per_epoch=5, in_evaluation=in_evaluation)
     assert _keys(loops) == keys  # only what Lightning has is changed
-    assert checkpoint["epoch"] == 1
-    assert loops["epoch_loop.batch_progress"]["current"]["ready"] == 0
-    assert loops["epoch_progress"]["current"]["completed"] == 1
-    assert loops["epoch_loop.val_loop.batch_progress"]["current"]["started"] == 1
+    found = loops["epoch_loop.batch_progress"]
+    assert set(found["current"].values()) == {batches}
+    assert found["is_last_batch"] == (batches == 5)
+    found = loops["epoch_progress"]["current"]
+    assert [found["started"], found["completed"]] == epochs
+    assert checkpoint["epoch"] == epochs[1] + (batches == 5)  # those that have no batch left
+    waits = loops["epoch_loop.val_loop.batch_progress"] != evaluation
+    assert waits == in_evaluation
 
 
-def test_settle_loops_leaves_an_epoch_that_is_not_over() -> None:
-    checkpoint = _saved(steps=4)
-    loops = checkpoint["loops"]["fit_loop"]
-    evaluation = deepcopy(loops["epoch_loop.val_loop.batch_progress"])
-    internals.settle_loops(checkpoint, batches_per_epoch=5, evaluation_is_due=False)
-    assert checkpoint["epoch"] == 0
-    assert loops["epoch_loop.batch_progress"]["current"]["completed"] == 4
-    assert loops["epoch_loop.val_loop.batch_progress"] == evaluation
+def test_resume_epoch_lets_an_epoch_end_like_any_other() -> None:
+    seen = []
+
+    class Resumed(pl.Callback):
+        def on_train_start(self, trainer: pl.Trainer, *args: Any) -> None:
+            loop, progress = trainer.fit_loop, trainer.fit_loop.epoch_loop.batch_progress.current
+            for done in (0, 2):
+                pl.loops.loop._Loop.restarting.fset(loop, True)
+                progress.completed = done
+                internals.resume_epoch(trainer)
+                seen.append((loop.restarting, loop.epoch_loop.restarting))
+            progress.completed, loop.epoch_loop.restarting = 0, False
+
+    _train(_Counting(), max_steps=1, val_check_interval=5, callbacks=[Resumed()])
+    assert seen == [(False, False), (False, True)]

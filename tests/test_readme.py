@@ -44,7 +44,8 @@ def _header(recipe: str) -> str:
 
 def test_a_command_is_one_line_with_its_own_virtual_environment() -> None:
     start = r"```\npython3 -m venv \.venv && \.venv/bin/pip install -e "
-    for name, end in (("train", r"scripts/fit\.py --model cnn"), ("test", "python -m pytest")):
+    ends = {"train": r"scripts/fit\.py --model cnn", "test": "python -m pytest -n auto"}
+    for name, end in ends.items():
         assert re.fullmatch(rf"{start}.*{end}\n```", _marked(name))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from cifar_lab.cli.parser import STUDY_STATUSES, Command
 from cifar_lab.errors import UserError
-from cifar_lab.settings import NonNegativeInt, Seed, setting, unknown
+from cifar_lab.settings import NonNegativeInt, PositiveInt, Seed, setting, unknown
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class _Options:
     seeds: list[Seed] = setting([0, 1, 2], "seeds of the runs, at least two")
     only: list[NonNegativeInt] = setting([], "variants by number; 0 lists them [all]")
     whole: bool = setting(False, "train whole runs: for a GPU, or many hours")
+    workers: PositiveInt = setting(1, "runs at the same time; their seconds are longer")
     log_dir: Path = setting(Path("lightning_logs/ablation"), "folder of the runs")
     json: bool = setting(False, "print JSON, and nothing else")
 
@@ -49,7 +50,7 @@ def run(options: Any, given: Mapping[str, str], command: str) -> dict[str, Any]:
     changes = {**given, "log_dir": options.log_dir}
     plans = ablation.plans(model, chosen, options.whole).items()
     changed = {name: plan.changed(changes, "--") for name, plan in plans}
-    runs = Study(changed, options.seeds, command).runs()
+    runs = Study(changed, options.seeds, command, workers=options.workers).runs()
     found = ablation.gather(model, options.whole, runs)
     print(f"\n{model} {found['shortened'] or 'in whole runs'}; seeds {seeds}")
     print(f"{found['data']}; {found['hardware']}\n\n{ablation.table(found)}")

@@ -9,7 +9,7 @@ from typing import Any
 from cifar_lab.cli.main import discard, program, tell
 from cifar_lab.cli.parser import Command, plan_of
 from cifar_lab.errors import PIPE_CLOSED, UserError
-from cifar_lab.settings import Seed, setting
+from cifar_lab.settings import PositiveInt, Seed, setting
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class _Options:
     seeds: list[Seed] = setting(
         [], "a run for each, such as 0..4; prints mean and deviation", "run"
     )
+    workers: PositiveInt = setting(1, "runs of --seeds that are trained at the same time", "run")
     resume: str | None = setting(
         None, "resume a run: its folder, a checkpoint, or last (also if nothing follows)", "output"
     )
@@ -40,6 +41,8 @@ def run(options: Any, given: Mapping[str, str], command: str) -> int:
         raise UserError("--resume and --seeds: a single run is resumed; give one of them")
     if options.seeds and "seed" in given:
         raise UserError(f"--seed {given['seed']} and --seeds: give one of them")
+    if options.workers > 1 and not options.seeds:
+        raise UserError(f"--workers {options.workers}: runs of --seeds are trained side by side")
     if options.resume is None:
         plan, point = plan_of(given), None
     else:
@@ -52,7 +55,7 @@ def run(options: Any, given: Mapping[str, str], command: str) -> int:
     if options.seeds:
         from cifar_lab.experiments.study import Study, table_of_seeds
 
-        (runs,) = Study({"": plan}, options.seeds, command).runs().values()
+        (runs,) = Study({"": plan}, options.seeds, command, workers=options.workers).runs().values()
         print(table_of_seeds(runs))
         return 0
     from cifar_lab.training.fit import train

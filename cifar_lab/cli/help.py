@@ -62,7 +62,7 @@ def _recipe(words: Sequence[str]) -> Recipe:
 def _add(group: Any, entry: Setting, is_positional: bool) -> None:
     parts = ["|".join(choices(entry.type)), entry.help]
     text, default = "; ".join(filter(None, parts)), entry.default
-    if default not in (None, MISSING, []) and default is not False:  # 0 is a value
+    if default not in (None, MISSING, [], ()) and default is not False:  # 0 is a value
         text += f" [{','.join(map(str, default)) if isinstance(default, list) else default}]"
     name = entry.name if is_positional else f"--{entry.name}"
     metavar = _metavar(entry, is_positional)

@@ -11,11 +11,14 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from cifar_lab import __version__, errors
@@ -25,12 +28,17 @@ from cifar_lab.errors import TrainingEndedError, UserError
 from cifar_lab.settings import unknown
 
 WRITTEN = ("resume", "output", "ckpt")  # flags of paths where commands write
+# With which schedulers warn a job; Windows has neither.
+WARNINGS = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
 VERSION = f"cifar-lab {__version__}"
 COMMANDS = {
     "fit": "train a model, or resume a run",
     "evaluate": "accuracy, calibration and confusion matrix of a checkpoint",
     "predict": "most probable classes of image files",
     "export": "write a trained model for other programs: ONNX, torch.export",
+    "runs": "list the runs of a folder",
+    "compare": "which of several runs is better, and whether that is shown",
+    "sweep": "search the best settings of a model, on the validation split",
     "report": "train the systems of the lab report; draw its figures and table",
     "speedrun": "accuracy of a recipe against its training time",
     "ablate": "what each part of a fast recipe contributes",
@@ -44,6 +52,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command: its name and the words behind it; return the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     _prepare_output()
+    with _signals():
+        return _main(words)
+
+
+def _main(words: list[str]) -> int:
     name = words[0].replace("_", "-") if words else "--help"
     if name not in COMMANDS:
         return run_guarded("cifar-lab", lambda: _without_command(words[0] if words else name))
@@ -164,6 +177,36 @@ def _prepare_output() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # until the process ends
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as the error stream is
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """Take the signals until a run does: schedulers' warnings do what SIGTERM does; see below."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        handlers = dict.fromkeys(WARNINGS, _terminate) | {signal.SIGINT: _interrupt}
+        for number, handler in handlers.items():
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                before[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt; in an import end at once, since NumPy's, for one, swallows it."""
+    while frame is not None:
+        if "importlib" in frame.f_code.co_filename:
+            os.write(2, b"\nInterrupted.\n")
+            os._exit(errors.INTERRUPTED)
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def _spare_matplotlib() -> None:

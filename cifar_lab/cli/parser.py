@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_origin
 
 from cifar_lab.errors import UserError
 from cifar_lab.files import read_yaml, shown
@@ -98,6 +98,9 @@ class Command:
         for entry in self.positionals:
             is_list = isinstance(entry.default, list)
             taken, words = (words, []) if is_list else (words[:1], words[1:])
+            if not taken and entry.default not in (MISSING, []):
+                found[entry.name] = entry.default
+                continue
             if not taken:
                 raise UserError(f"{entry.name.upper()}: missing; --help shows what is expected")
             if "" in taken:
@@ -112,13 +115,15 @@ class Command:
 
 def split_words(
     words: Sequence[str], known: Mapping[str, Setting], with_positionals: bool
-) -> tuple[list[str], dict[str, str]]:
+) -> tuple[list[str], dict[str, Any]]:
     """Split words into positional ones and flags with their values, as text.
+
+    A flag whose type is a tuple may be given several times; its values are a tuple.
 
     Where positional words are expected, everything behind ``--`` is one.
     """
     positionals: list[str] = []
-    flags: dict[str, str] = {}
+    flags: dict[str, Any] = {}
     left = list(words)
     while left:
         word = left.pop(0)
@@ -139,7 +144,8 @@ def split_words(
             value = _value_behind(name, left, known, with_positionals)
         if name == "config" and name in flags:
             raise UserError(f"--config {flags[name]} and {value}: one file; put them together")
-        flags[name] = value
+        is_repeated = name in known and get_origin(known[name].type) is tuple
+        flags[name] = (*flags.get(name, ()), value) if is_repeated else value
     return positionals, flags
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from cifar_lab.cli.output import check_writable, writing
 from cifar_lab.cli.parser import STUDY_STATUSES, Command
 from cifar_lab.errors import UserError
-from cifar_lab.settings import Seed, setting
+from cifar_lab.settings import PositiveInt, Seed, setting
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class _Options:
     seeds: list[Seed] = setting([], "seeds of the MLPs [0,1,2; with --quick 0]")
     cnn_seeds: list[Seed] = setting([0], "seeds of the CNN")
     quick: bool = setting(False, "shorten the recipes, for a look")
+    workers: PositiveInt = setting(1, "runs at the same time")
     log_dir: Path | None = setting(None, "folder of the runs [OUTPUT/runs]")
     no_train: bool = setting(False, "take only the runs that are there")
     reference: Path | None = setting(None, "folder that gets the scalars of the runs too")
@@ -60,7 +61,7 @@ def run(options: Any, given: Mapping[str, str], command: str) -> dict[str, Any]:
     for flag, place in (("--output", folder), ("--reference", options.reference)):
         check_writable(flag, place and place / "results.json")  # before hours of training
     of_each = {recipe: options.cnn_seeds if recipe == "cnn" else seeds for recipe in plans}
-    runs = Study(plans, of_each, command).runs(train=not options.no_train)
+    runs = Study(plans, of_each, command, workers=options.workers).runs(train=not options.no_train)
     if not runs:
         raise UserError(f"{log_dir}: none of the runs is there; leave --no_train out to train them")
     results = gather(runs, options.quick)

@@ -49,8 +49,9 @@ def final_metrics(accuracy: Mapping[str, Mapping[str, float]]) -> dict[str, floa
     ``hp/best_accuracy`` and ``hp/last_accuracy`` are points of the curve of the evaluations; for
     ``hp/test_accuracy`` see :func:`accuracy_on_test`.
     """
-    curve = accuracy.get("val", accuracy["test"])
-    return {TEST: accuracy_on_test(accuracy), BEST: curve["best"], LAST: curve["last"]}
+    curve = accuracy["val"] if "val" in accuracy else accuracy["test"]
+    found = {TEST: accuracy_on_test(accuracy), BEST: curve["best"], LAST: curve["last"]}
+    return {tag: value for tag, value in found.items() if value is not None}
 
 
 def _example(kind: Any) -> float | str:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from cifar_lab.data.image_set import IMAGE_SHAPE
-from cifar_lab.files import check_file, make_folder, new_file
+from cifar_lab.files import check_file, check_local, make_folder, new_file
 
 FORMAT = 2  # to be raised when the stored content changes: older files are then rebuilt
 PART_SECONDS = 3600  # a temporary file of this age is not written any more
@@ -28,6 +28,7 @@ def cache_folder() -> Path:
     """Return ``$CIFAR_LAB_CACHE``, else ``cifar_lab`` in the platform's folder for caches."""
     try:
         if override := os.environ.get("CIFAR_LAB_CACHE"):
+            check_local(override, "$CIFAR_LAB_CACHE")
             return Path(override).expanduser()
         if sys.platform == "win32":
             base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")

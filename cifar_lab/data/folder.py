@@ -108,7 +108,7 @@ def read_tree(root: Path, verify: bool, report: Report, classes: tuple[str, ...]
     if root not in folders.values():
         others += _other_folders(root, folders)
     if others:
-        report(left_out(root, others, "expected pictures in train/<class>/ and test/<class>/"))
+        report(left_out(root, others, "expected pictures in {train,val,test}/<class>/"))
     lists = {split: _labelled(folders[split], found[split], class_names) for split in folders}
     val = lists.get("val", [])  # they stand behind those of the training split
     splits = {"train": lists.get("train", []) + val, "test": lists["test"]}

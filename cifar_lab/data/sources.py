@@ -33,9 +33,10 @@ def resolve_folder(data_dir: str | os.PathLike[str] | None) -> Path | None:
     Raises:
         UserError: The named folder does not exist, which is probably a typing error.
     """
-    name = "data_dir" if data_dir else "CIFAR_LAB_DATA"
-    value = data_dir or os.environ.get("CIFAR_LAB_DATA")
-    if not value:
+    name, value = "data_dir", data_dir
+    if value is None:
+        name, value = "CIFAR_LAB_DATA", os.environ.get("CIFAR_LAB_DATA") or None
+    if value is None:
         return None
     with explained(f"{name} {shown(value)}: cannot be read"):
         check_local(value, name)

@@ -1,9 +1,11 @@
 """A study: variants × seeds, and a run for each, which is found on disk, resumed or trained."""
 
+import hashlib
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 
 from pytorch_lightning import Callback
@@ -12,15 +14,20 @@ from cifar_lab.data.image_set import SYNTHETIC_NOTE
 from cifar_lab.devices import use_threads
 from cifar_lab.errors import TrainingEndedError, UserError
 from cifar_lab.experiments.tables import mean_and_deviation
+from cifar_lab.experiments.workers import share_of_machine, side_by_side
+from cifar_lab.files import explained, shown
 from cifar_lab.plan import Plan, decisive
 from cifar_lab.recipes.own_model import is_own_model
-from cifar_lab.run.folder import folder_of_runs, run_folders
+from cifar_lab.run.folder import LockedError, RunFolder, folder_of_runs, locked, run_folders
 from cifar_lab.run.resume import ResumePoint
 from cifar_lab.run.run import Run
 from cifar_lab.run.summary import POINT_NAMES
 from cifar_lab.training import fit
 from cifar_lab.training.processes import Environment
 from cifar_lab.training.trainer import device_count
+
+Job = tuple[str, Plan]  # name of a variant, and the plan of one of its runs
+PAUSE = 2.0  # seconds between looks at the runs that other processes train
 
 
 @dataclass
@@ -38,6 +45,10 @@ class Study:
         anew: whether unfinished runs are trained anew: a resumed one would lack measurements.
         file: name of a file that the folder of a finished run must hold, or "" for none.
         callbacks: function that returns further callbacks for a new run.
+        workers: number of processes that train at the same time on this machine.
+
+    Several processes, also on several machines that share the log folder, may work on the same
+    study: each run is trained by one of them, and all wait for all runs.
     """
 
     variants: Mapping[str, Plan]
@@ -46,6 +57,7 @@ class Study:
     anew: bool = False
     file: str = ""
     callbacks: Callable[[], Sequence[Callback]] = tuple
+    workers: int = 1
     _known: dict[Path, Run] = field(default_factory=dict, init=False)
 
     def plans(self) -> Iterator[tuple[str, Plan]]:
@@ -63,15 +75,17 @@ class Study:
             TrainingEndedError: A run failed or was interrupted.
         """
         images = self.images if train else None  # without training they need not be there
+        jobs = dict(enumerate(self.plans()))
+        done: dict[int, Run] = {}
+        for number, (name, plan) in jobs.items():
+            if run := self.find(plan, images):
+                print(f"\n--- {_label(name, plan)} is there: {run.path}", flush=True)
+                done[number] = run
+        if train:
+            done |= self._obtain_all({n: job for n, job in jobs.items() if n not in done})
         found: dict[str, list[Run]] = {}
-        for name, plan in self.plans():
-            run = self.find(plan, images)
-            if run is None and not train:
-                continue
-            label = f"{name}, seed" if name else "seed"
-            state = f"is there: {run.path}" if run else "is trained"
-            print(f"\n--- {label} {plan.settings.seed} {state}", flush=True)
-            found.setdefault(name, []).append(run or self.train(plan))
+        for number in sorted(done):
+            found.setdefault(jobs[number][0], []).append(done[number])
         seen = {run.summary["data"]["fingerprint"] for several in found.values() for run in several}
         if len(seen) > 1:
             raise UserError(
@@ -117,6 +131,55 @@ class Study:
                 raise UserError(told) from error
         return None
 
+    def _obtain_all(self, jobs: Mapping[int, Job]) -> dict[int, Run]:
+        """Return the finished run of each job; wait for those that other processes train."""
+        done = self._side_by_side(jobs) if self.workers > 1 and len(jobs) > 1 else {}
+        is_told = False
+        while left := {number: job for number, job in jobs.items() if number not in done}:
+            tried = {n: self.obtain(plan, _label(name, plan)) for n, (name, plan) in left.items()}
+            found = {number: run for number, run in tried.items() if run is not None}
+            done |= found
+            if found:
+                continue
+            if not is_told:
+                print("waiting for runs that other processes train", file=sys.stderr, flush=True)
+                is_told = True
+            time.sleep(PAUSE)
+        return done
+
+    def _side_by_side(self, jobs: Mapping[int, Job]) -> dict[int, Run]:
+        """Return the runs that worker processes have trained."""
+        workers = min(self.workers, len(jobs))
+        done: dict[int, Run] = {}
+        alone = replace(self, variants={}, seeds=())
+        alone.images = self.images
+        plans = [(n, share_of_machine(plan, self.workers)) for n, (_, plan) in jobs.items()]
+        print(f"\n--- {len(jobs)} runs are trained, {workers} at a time", flush=True)
+        for (number, plan), path in side_by_side(partial(_obtain, alone), plans, workers):
+            if path is not None:
+                print(f"--- {_label(jobs[number][0], plan)} is done: {path}", flush=True)
+                done[number] = Run(RunFolder.at(path), plan.own_model)
+        return done
+
+    def obtain(self, plan: Plan, label: str = "") -> Run | None:
+        """Return the finished run of a plan, trained if it is missing.
+
+        Return None if another process trains it.
+        """
+        folder = folder_of_runs(plan.settings.log_dir)
+        text = f"{sorted(plan.decisive().items())} {self.images}"
+        lock = folder / f".{hashlib.sha256(text.encode()).hexdigest()[:16]}.lock"
+        with explained(f"log_dir {shown(folder)}: cannot be written, give another --log_dir"):
+            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with locked(lock, "another process trains it"):
+                if run := self.find(plan, self.images):
+                    return run
+                print(f"\n--- {label} is trained", flush=True)
+                return self.train(plan)
+        except LockedError:
+            return None
+
     def train(self, plan: Plan) -> Run:
         """Train a plan, or resume an unfinished run of it; return the finished run."""
         point = None if self.anew else self._resume_point(plan)
@@ -147,6 +210,15 @@ class Study:
         model = plan.recipe.model if is_own_model(plan.recipe.model) else None
         for folder in reversed(run_folders(folder_of_runs(plan.settings.log_dir))):
             yield self._known.setdefault(folder.path, Run(folder, model))
+
+
+def _obtain(study: Study, job: tuple[int, Plan]) -> Path | None:
+    run = study.obtain(job[1])
+    return None if run is None else run.path
+
+
+def _label(name: str, plan: Plan) -> str:
+    return f"{name}, seed {plan.settings.seed}" if name else f"seed {plan.settings.seed}"
 
 
 def _check_settings(plan: Plan) -> None:

@@ -4,16 +4,15 @@ from collections.abc import Mapping, Sequence
 from math import sqrt
 from statistics import fmean, mean, stdev
 
+from scipy import stats
+
 from cifar_lab.run.run import Run
 from cifar_lab.run.summary import hardware
 
-# The 0.975 quantile of Student's t for 1, 2, … degrees of freedom, as in any table of it. For more
-# degrees the last value is used, which is at most 4 % too large.
-STUDENT = (
-    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
-    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
-    *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
-)
+
+def quantile(freedom: float) -> float:
+    """Return the 0.975 quantile of Student's t with these degrees of freedom."""
+    return float(stats.t.ppf(0.975, freedom))
 
 
 def mean_and_deviation(values: Sequence[float]) -> str:
@@ -26,8 +25,8 @@ def mean_and_deviation(values: Sequence[float]) -> str:
 def paired(values: Sequence[float], base: Sequence[float]) -> tuple[float, float]:
     """Return the mean difference of at least two pairs, and half its 95 % interval."""
     differences = [value - other for value, other in zip(values, base, strict=True)]
-    freedom = min(len(differences) - 1, len(STUDENT))
-    return mean(differences), STUDENT[freedom - 1] * stdev(differences) / sqrt(len(differences))
+    half = quantile(len(differences) - 1) * stdev(differences) / sqrt(len(differences))
+    return mean(differences), half
 
 
 def mean_time(seconds: Sequence[float]) -> str:

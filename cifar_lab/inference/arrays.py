@@ -19,6 +19,7 @@ import numpy as np
 from cifar_lab.data import sources
 from cifar_lab.data.image_set import IMAGE_SHAPE, ImageSet
 from cifar_lab.data.pictures import counts
+from cifar_lab.data.progress import print_line
 from cifar_lab.errors import UserError
 from cifar_lab.files import check_file, shown
 from cifar_lab.inference.known_data import KnownSplit, where
@@ -26,10 +27,11 @@ from cifar_lab.models.classifier import ImageClassifier
 
 SEVERITIES = 5
 SHAPES = (IMAGE_SHAPE, IMAGE_SHAPE[1:] + IMAGE_SHAPE[:1])
-# Words in names of arrays: of images, and of labels in their place.
-LABELS_OF = {"data": "labels", "images": "labels", "x": "y"}
-IMAGES = re.compile(rf"(?<![a-z])({'|'.join(LABELS_OF)})(?![a-z])")
-LABELS = re.compile(r"(?<![a-z])(labels|y)(?![a-z])")
+# Words in names of arrays: of images, of labels in their place, and of those trained on.
+LABELS_OF = {"data": "labels", "images": "labels", "image": "label", "x": "y"}
+IMAGES = re.compile(rf"(?<![a-z])({'|'.join(LABELS_OF)})(?![a-z])", re.IGNORECASE)
+LABELS = re.compile(r"(?<![a-z])(labels?|y)(?![a-z])", re.IGNORECASE)
+TRAINING = re.compile(r"(?<![a-z])train(ing)?(?![a-z])", re.IGNORECASE)
 
 
 class ArraySet(NamedTuple):
@@ -67,10 +69,12 @@ def load_arrays(
         return []
     if split != "test":
         raise UserError(f"--split {split}: {place} holds arrays, which have no splits")
-    images = [file for file in files if not LABELS.search(file.stem)]
+    images = [file.name for file in files if not LABELS.search(file.stem)]
     if not images:
         raise UserError(f"{place}: labels without images")
-    return [one for file in images for one in _sets(file, model.num_classes)]
+    folder = place if place.is_dir() else place.parent
+    chosen = [folder / name for name in _without_training(images, folder)]
+    return [one for file in chosen for one in _sets(file, model.num_classes)]
 
 
 def _numpy_files(place: Path) -> list[Path]:
@@ -78,39 +82,56 @@ def _numpy_files(place: Path) -> list[Path]:
     return [file for file in files if file.suffix in (".npy", ".npz") and counts(file.name)]
 
 
+def _without_training(names: list[str], place: Path) -> list[str]:
+    """Return the names of images that are not for training, unless all are; name the others."""
+    trained_on = [name for name in names if TRAINING.search(name)]
+    if not 0 < len(trained_on) < len(names):
+        return names
+    print_line(f"{place}: left out, as they are for training: {shown(', '.join(trained_on))}")
+    return [name for name in names if name not in trained_on]
+
+
 def _labels_of(name: str) -> str:
-    return IMAGES.sub(lambda word: LABELS_OF[word[0]], name)
+    """Return the name of the labels of images, in lower case."""
+    return IMAGES.sub(lambda word: LABELS_OF[word[0].lower()], name).lower()
+
+
+def _are_severities(labels: np.ndarray) -> bool:
+    """Return whether labels are those of a set five times, and no regular pattern within it."""
+    count = len(labels) // SEVERITIES
+    divisors = (size for size in range(1, count + 1) if count % size == 0)
+    repeated = (size for size in divisors if np.array_equal(labels[size:], labels[:-size]))
+    return len(labels) == SEVERITIES * count and next(repeated, None) == count
 
 
 def _sets(file: Path, num_classes: int) -> list[ArraySet]:
     """Return the sets in a file; the severities of a corruption are several."""
     if file.suffix == ".npz":
         arrays = _read(file)
-        names = [name for name in arrays if IMAGES.search(name) and _labels_of(name) in arrays]
+        by_name = {name.lower(): array for name, array in arrays.items()}
+        pairs_of = [name for name in arrays if IMAGES.search(name) and _labels_of(name) in by_name]
+        names = _without_training(pairs_of, file)
         if not names:
             raise UserError(f"{file}: expected images and labels; found {shown(list(arrays))}")
-        pairs = [_checked(file, arrays[n], arrays[_labels_of(n)], num_classes) for n in names]
+        pairs = [_checked(file, arrays[n], by_name[_labels_of(n)], num_classes) for n in names]
         titles = [file.name] if len(names) == 1 else [f"{file.name} {name}" for name in names]
         return [ArraySet(file, title, 0, *pair) for title, pair in zip(titles, pairs, strict=True)]
-    own, shared = file.with_name(_labels_of(file.name)), file.with_name("labels.npy")
-    has_own = own != file and own.is_file()
-    if not has_own and not shared.is_file():
-        raise UserError(
-            f"{file}: no labels beside it; expected {own.name if own != file else shared.name}"
-        )
-    images, labels = _checked(file, _read(file), _read(own if has_own else shared), num_classes)
-    count = len(labels) // SEVERITIES
-    if has_own or not np.array_equal(labels, np.tile(labels[:count], SEVERITIES)):
+    has_own = bool(IMAGES.search(file.stem))
+    name = _labels_of(file.name) if has_own else "labels.npy"
+    beside = {path.name.lower(): path for path in file.parent.iterdir()}
+    if has_own and name not in beside:
+        has_own, name = False, "labels.npy" if "labels.npy" in beside else name
+    if name not in beside:
+        raise UserError(f"{file}: no labels beside it; expected {name}")
+    images, labels = _checked(file, _read(file), _read(beside[name]), num_classes)
+    if has_own or not _are_severities(labels):
         return [ArraySet(file, file.stem, 0, images, labels)]
     parts = zip(np.split(images, SEVERITIES), np.split(labels, SEVERITIES), strict=True)
     return [ArraySet(file, file.stem, severity, *part) for severity, part in enumerate(parts, 1)]
 
 
 def _read(file: Path) -> Any:
-    """Return the array in a ``.npy`` file, left on the disk, or images and labels in an ``.npz``.
-
-    The latter are a dictionary by name.
-    """
+    """Return the array in a ``.npy`` file, left on the disk, or those in an ``.npz`` by name."""
     try:
         check_file(file, sys.maxsize)  # opening a pipe would not end
         found = np.load(file, mmap_mode="r", allow_pickle=False)
@@ -118,7 +139,7 @@ def _read(file: Path) -> Any:
             return np.asanyarray(found)
         with found:
             wanted = [name for name in found if IMAGES.search(name) or LABELS.search(name)]
-            return {name: found[name] for name in wanted}
+            return {name: found[name] if name in wanted else None for name in found}
     except UserError:
         raise
     except Exception as error:  # zipfile and NumPy raise errors of any type for a damaged file

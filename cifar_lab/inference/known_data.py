@@ -96,7 +96,7 @@ def where(
 ) -> tuple[Path | None, sources.Source]:
     """Return the data folder that is named, if it is needed, and what "auto" means for a model."""
     if source == "auto":
-        is_synthetic = model.data.get("source") == "synthetic" and not data_dir
+        is_synthetic = model.data.get("source") == "synthetic" and data_dir is None
         source = "synthetic" if is_synthetic else "cifar10"
     return None if source == "synthetic" else sources.resolve_folder(data_dir), source
 

@@ -4,6 +4,7 @@ config.yaml     all settings; ``--config`` takes it to repeat the run
 hparams.yaml    the same, as Lightning's logger for TensorBoard writes them
 events.*        what TensorBoard shows
 metrics.csv     the same scalars as a table
+loggers.json    ids of the run in MLflow and others, where ``--logger`` names them
 summary.json    the result
 checkpoints/    best.ckpt (where there is a validation split) and last.ckpt
 run.lock        while a process trains the run
@@ -22,6 +23,10 @@ from filelock import FileLock, Timeout
 
 from cifar_lab.errors import UserError
 from cifar_lab.files import check_local, check_own, explained, shown
+
+
+class LockedError(UserError):
+    """Another process holds a lock."""
 
 
 class RunFolder:
@@ -43,6 +48,7 @@ class RunFolder:
         self.hparams = self.path / "hparams.yaml"
         self.metrics = self.path / "metrics.csv"
         self.summary = self.path / "summary.json"
+        self.loggers = self.path / "loggers.json"
         self.best_checkpoint = self.path / "checkpoints" / "best.ckpt"
         self.last_checkpoint = self.path / "checkpoints" / "last.ckpt"
         self.lock = self.path / "run.lock"
@@ -58,24 +64,12 @@ class RunFolder:
         """Hold the lock of the run; where the file system has no locks, nothing is held.
 
         Raises:
-            UserError: Another process holds it.
+            LockedError: Another process holds it.
             OSError: The folder cannot be written, or something else stands at the lock's place.
         """
         check_own(self.lock)
-        lock = FileLock(self.lock, timeout=0, is_singleton=False)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise UserError(f"{self.path}: another process is training this run") from error
-        except NotImplementedError:  # the file system has no locks
+        with locked(self.lock, f"{self.path}: another process is training this run"):
             yield
-            return
-        try:
-            yield
-        finally:
-            lock.release()
-            with contextlib.suppress(OSError):  # Windows keeps a file that is open
-                self.lock.unlink()
 
     @property
     def is_locked(self) -> bool:
@@ -87,6 +81,30 @@ class RunFolder:
                 return False
         except (UserError, OSError):
             return True
+
+
+@contextlib.contextmanager
+def locked(path: Path, message: str) -> Iterator[None]:
+    """Hold a lock, a file at a path; where the file system has no locks, nothing is held.
+
+    Raises:
+        LockedError: Another process holds it; the error has the message.
+        OSError: The file cannot be written.
+    """
+    lock = FileLock(path, timeout=0, is_singleton=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise LockedError(message) from error
+    except NotImplementedError:  # the file system has no locks
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+        with contextlib.suppress(OSError):  # Windows keeps a file that is open
+            path.unlink()
 
 
 def folder_of_runs(log_dir: str | Path) -> Path:

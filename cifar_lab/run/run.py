@@ -91,8 +91,15 @@ class Run:
 
     @property
     def accuracy(self) -> float:
-        """The test accuracy, a fraction: of the best checkpoint, or else of the last point."""
-        return accuracy_on_test(self.summary["accuracy"])
+        """The test accuracy, a fraction: of the best checkpoint, or else of the last point.
+
+        Raises:
+            UserError: The run is not finished, or it was not tested.
+        """
+        found = accuracy_on_test(self.summary["accuracy"])
+        if found is None:
+            raise UserError(f"{self.path}: was not tested (--test false)")
+        return found
 
     @cached_property
     def curves(self) -> dict[str, Curve]:

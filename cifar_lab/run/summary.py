@@ -49,6 +49,7 @@ class Summary:
     device: dict[str, Any]  # name of the hardware, precision, number of processes
     versions: dict[str, str]  # of Python and of the packages
     command: str  # command or Python call that started the run
+    settings: dict[str, Any]  # all settings, as config.yaml holds them
 
     def write(self, path: Path) -> None:
         """Write the JSON file, whole or not at all."""
@@ -110,10 +111,13 @@ def accuracies(split: str, best: Point, last: Point, tested: float | None) -> di
     return found
 
 
-def accuracy_on_test(accuracy: Mapping[str, Mapping[str, float]]) -> float:
-    """Return the test accuracy: of the best checkpoint or, if none was selected, the last point."""
-    test = accuracy["test"]
-    return test.get("of_best_checkpoint", test.get("last", 0.0))
+def accuracy_on_test(accuracy: Mapping[str, Mapping[str, float]]) -> float | None:
+    """Return the test accuracy: of the best checkpoint or, if none was selected, the last point.
+
+    It is None for a run that was not tested.
+    """
+    test = accuracy.get("test", {})
+    return test.get("of_best_checkpoint", test.get("last"))
 
 
 def hardware(summary: Mapping[str, Any]) -> str:

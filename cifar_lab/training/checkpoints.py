@@ -8,11 +8,12 @@ import math
 import time
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_only
 
 from cifar_lab.files import copy_file
-from cifar_lab.internals import evaluation_follows, settle_loops
+from cifar_lab.internals import resume_epoch, settle_loops
 from cifar_lab.models.curves import Curves
 from cifar_lab.run.folder import RunFolder
 from cifar_lab.run.resume import ResumePoint
@@ -23,10 +24,10 @@ from cifar_lab.training.random_state import gathered_states, restore_states, see
 class Checkpoints(Callback):
     """Saves ``last.ckpt`` before the first step, at every evaluation, and every few minutes.
 
-    The checkpoint of the best evaluation is kept as ``best.ckpt``. A step that an evaluation
-    follows is not saved before the evaluation is over. The last step is evaluated even where
-    ``eval_every`` does not divide the number of steps. This callback must come after those that
-    write curves.
+    The checkpoint of the best evaluation is kept as ``best.ckpt``. A step is saved when all of it
+    is over, with the hooks, schedulers and evaluation that belong to it: before the next batch. The
+    last step is evaluated even where ``eval_every`` does not divide the number of steps. This
+    callback must come after those that write curves.
 
     On the split "val" the best checkpoint is selected; on "test" nothing is selected, and there is
     no ``best.ckpt``. Several processes look at the clock only where ``curves`` have a point.
@@ -49,10 +50,12 @@ class Checkpoints(Callback):
         self._step = self.saved_step = point.step if point else 0
         self.selected_since = 0  # step from which on a point can be the best
         self._last_step = math.inf  # until training begins
-        self._evaluation_is_due = False
+        self._in_evaluation = False
         self._interval = 60 * minutes
         self._began = self._saved_at = time.monotonic()
-        self._random: dict[str, Any] = {}  # restored states, until training begins
+        # Restored states of the random generators, and metrics, until training begins.
+        self._random: dict[str, Any] = {}
+        self._metrics: dict[str, float] = {}
 
     @property
     def last(self) -> Point:
@@ -76,6 +79,9 @@ class Checkpoints(Callback):
             restore_states(self._random, trainer.global_rank)
         else:
             seed_process(trainer.global_rank)
+        restored = {name: torch.tensor(value) for name, value in self._metrics.items()}
+        trainer.callback_metrics.update(restored)  # a scheduler may monitor one
+        resume_epoch(trainer)
         self._began = self._saved_at = time.monotonic()
         self._step = self.saved_step = trainer.global_step
         self._last_step = trainer.estimated_stepping_batches
@@ -85,24 +91,28 @@ class Checkpoints(Callback):
         self.keep_if_best(self._step)
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
-        """Save when the time has come, at a step that no evaluation follows."""
+        """Let Lightning end the training at its last step; it evaluates before."""
         if trainer.global_step >= self._last_step:
-            trainer.should_stop = True  # Lightning evaluates before it stops
+            trainer.should_stop = True
         self.stepped, self._step = trainer.global_step > self._step, trainer.global_step
-        self._evaluation_is_due = evaluation_follows(trainer)
-        if not self.stepped or self._evaluation_is_due:
-            return
-        if self.agreed(trainer, time.monotonic() - self._saved_at >= self._interval):
+
+    def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
+        """Save the step before this batch when the time has come."""
+        is_time = time.monotonic() - self._saved_at >= self._interval
+        is_new = self.stepped and self.saved_step < trainer.global_step
+        if is_new and self.agreed(trainer, is_time):
             self.save(trainer)
+
+    on_train_epoch_start = on_train_batch_start  # before the hook of the model
 
     def on_validation_start(self, trainer: Trainer, *args: Any) -> None:
         """Note that an evaluation is not over."""
-        self._evaluation_is_due = True
+        self._in_evaluation = True
 
     def on_validation_end(self, trainer: Trainer, *args: Any) -> None:
         """Add the point of the evaluation and save."""
         metrics = trainer.callback_metrics
-        self._evaluation_is_due = False
+        self._in_evaluation = False
         # Lightning holds it as float32; see ImageClassifier for the digits.
         accuracy = round(float(metrics[f"acc/{self.split}"]), 6)
         loss = float(metrics[f"loss/{self.split}"])
@@ -136,7 +146,7 @@ class Checkpoints(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Make the state of the loops one that Lightning resumes exactly."""
-        settle_loops(checkpoint, trainer.num_training_batches, self._evaluation_is_due)
+        settle_loops(checkpoint, trainer.num_training_batches, self._in_evaluation)
 
     @rank_zero_only
     def _forget_lost_best(self) -> None:
@@ -158,11 +168,12 @@ class Checkpoints(Callback):
             copy_file(self.folder.last_checkpoint, self.folder.best_checkpoint)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the points, the time so far, and the states of the random generators."""
+        """Return the points, the metrics, the time so far, and the states of random generators."""
         return {
             "points": self.points,
             "seconds": self.seconds_before + time.monotonic() - self._began,
             "selected_since": self.selected_since,
+            "metrics": {n: float(v) for n, v in self.curves.trainer.callback_metrics.items()},
             "random": gathered_states(),
         }
 
@@ -171,4 +182,5 @@ class Checkpoints(Callback):
         self.points = list(state_dict["points"])
         self.selected_since = state_dict["selected_since"]
         self.seconds_before = state_dict["seconds"]
+        self._metrics = state_dict.get("metrics", {})  # not in checkpoints of earlier versions
         self._random = state_dict["random"]  # set later: until then Lightning may draw numbers

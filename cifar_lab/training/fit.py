@@ -29,6 +29,7 @@ from cifar_lab.run.resume import ResumePoint, check_fits, finished_note, resume_
 from cifar_lab.run.run import Run
 from cifar_lab.training.console import quiet
 from cifar_lab.training.job import Job
+from cifar_lab.training.loggers import check_loggers
 from cifar_lab.training.outcome import Outcome
 from cifar_lab.training.trainer import build_trainer, device_count, fit_model
 
@@ -91,6 +92,7 @@ def train(
     Raises:
         UserError: A setting, the data or the hardware is wrong, or the run cannot be resumed.
     """
+    check_loggers(plan.settings.logger)
     start = time.perf_counter()
     quiet()
     seed_everything(plan.settings.seed, verbose=False)

@@ -17,7 +17,7 @@ from typing import Any
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.utilities import rank_zero_only
 
-from cifar_lab.errors import INTERRUPTED, TERMINATED
+from cifar_lab.errors import INTERRUPTED, TERMINATED, UserError
 from cifar_lab.run.folder import RunFolder
 from cifar_lab.training.checkpoints import Checkpoints
 
@@ -54,9 +54,18 @@ class Interrupt(Callback):
         return INTERRUPTED if self.received == signal.SIGINT else TERMINATED
 
     def on_fit_start(self, trainer: Trainer, *args: Any) -> None:
-        """Take the signals over, so that Lightning gives them back to this callback at the end."""
-        path = trainer.strategy.broadcast(str(self._checkpoints.folder.path))
-        self.folder = RunFolder.at(Path(path))
+        """Take the signals over, so that Lightning gives them back to this callback at the end.
+
+        Raises:
+            UserError: A process on another machine does not see the folder of the run.
+        """
+        path = Path(trainer.strategy.broadcast(str(self._checkpoints.folder.path)))
+        if not trainer.strategy.reduce_boolean_decision(path.is_dir()):
+            raise UserError(
+                f"--log_dir: {path} is there on the first machine and not on all; give a folder "
+                "that the machines share"
+            )
+        self.folder = RunFolder.at(path)
         self.on_train_start()
 
     def on_train_start(self, *args: Any) -> None:
@@ -67,11 +76,14 @@ class Interrupt(Callback):
 
     on_test_start = on_train_start
 
-    def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
-        """Save and end the run, unless its last evaluation comes next."""
+    def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
+        """Save the step before this batch, unless that was done, and end the run."""
         if self._checkpoints.stepped and self._is_to_end(trainer):
-            self._checkpoints.save(trainer)
+            if self._checkpoints.saved_step < trainer.global_step:
+                self._checkpoints.save(trainer)
             raise InterruptedRun
+
+    on_train_epoch_start = on_train_batch_start  # before the hook of the model
 
     def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
         """Save the step before the evaluation and end the run, unless it is the last one."""

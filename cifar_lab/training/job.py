@@ -12,6 +12,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from cifar_lab.dashboards.progress import make_progress
 from cifar_lab.data.datamodule import CIFAR10DataModule
+from cifar_lab.errors import FAILED, INTERRUPTED, StoppedEarly
 from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.models.curves import Curves, write_evaluation
 from cifar_lab.plan import Plan
@@ -22,6 +23,7 @@ from cifar_lab.run.summary import Summary, accuracies, describe_data, describe_d
 from cifar_lab.training.checkpoints import Checkpoints
 from cifar_lab.training.console import print_end, print_header
 from cifar_lab.training.interrupt import Interrupt, signals_kept
+from cifar_lab.training.loggers import RunLogger, open_loggers
 from cifar_lab.training.memory import kept_memory
 from cifar_lab.training.outcome import Outcome, outcome_of
 from cifar_lab.training.trainer import fit_model
@@ -51,11 +53,22 @@ class Job:
         folder = self.on_disk.folder
         self.checkpoints = Checkpoints(folder, split, self.curves, minutes, self.point)
         self.interrupt = Interrupt(self.checkpoints)
+        self.others: list[RunLogger] = []  # beside TensorBoard and metrics.csv
 
     def run(self) -> Outcome:
         """Train and evaluate; return how the run ended."""
-        with kept_memory(), signals_kept():
-            return outcome_of(self._work, self.on_disk, self.checkpoints, self.interrupt)
+        status = FAILED
+        try:
+            with kept_memory(), signals_kept():
+                outcome = outcome_of(self._work, self.on_disk, self.checkpoints, self.interrupt)
+            status = outcome.status
+            return outcome
+        except StoppedEarly:
+            status = INTERRUPTED
+            raise
+        finally:
+            for logger in self.others:
+                logger.end(status)
 
     def _work(self) -> bool:
         """Train, test and write the summary; return False if a signal came."""
@@ -77,6 +90,10 @@ class Job:
         accuracy = self._accuracies()
         if dashboard:
             dashboard.write_end(accuracy, trainer.global_step)
+        for logger in self.others:
+            from cifar_lab.dashboards.hparams import final_metrics  # slow to import
+
+            logger.log_metrics(final_metrics(accuracy), trainer.global_step)
         seconds["dashboard"] = dashboard.seconds if dashboard else 0.0
         seconds["checkpoints"] = checkpoints.seconds
         seconds["total"] = before + time.perf_counter() - self.start
@@ -105,14 +122,15 @@ class Job:
         progress = make_progress(self.plan.settings.progress)
         found = [self.curves, dashboard, *self.callbacks, self.checkpoints, progress]
         self.trainer.callbacks += [*filter(None, found), self.interrupt]
-        self.trainer.loggers = [dashboard.logger, table] if dashboard else [table]
+        open_loggers(self.plan, folder, self.others)
+        self.trainer.loggers = [*([dashboard.logger] if dashboard else []), table, *self.others]
         return dashboard
 
     def _accuracies(self) -> dict[str, Any]:
         """Return the accuracies of the run; test the best checkpoint where one was selected."""
         trainer, checkpoints, tested = self.trainer, self.checkpoints, None
         best, last = checkpoints.best, checkpoints.last
-        if not self.data.evaluates_on_test:
+        if not self.data.evaluates_on_test and self.plan.settings.test:
             path = trainer.strategy.broadcast(str(checkpoints.folder.best_checkpoint))
             # Lightning would write the metrics at another step, and the epoch once more.
             loggers, trainer.loggers = trainer.loggers, []
@@ -145,4 +163,5 @@ class Job:
             device=describe_device(self.trainer),
             versions=versions(),
             command=self.command,
+            settings=self.plan.as_config(),
         )

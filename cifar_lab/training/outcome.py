@@ -53,7 +53,9 @@ def outcome_of(
         reason = f"{error}. A smaller --lr or --gradient_clip_val may help."
         resumable = False
     except (MemoryError, RuntimeError) as error:
-        if is_lost_connection(error):
+        if is_lost_connection(error) and interrupt.status:
+            status = interrupt.status  # the signal ended the others, which were still starting
+        elif is_lost_connection(error):
             reason = "another process of the run was lost."
             tells = _is_first_to_tell(interrupt.folder or run.folder)
         elif is_out_of_memory(error):

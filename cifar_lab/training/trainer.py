@@ -12,12 +12,14 @@ from pytorch_lightning.strategies import StrategyRegistry
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from cifar_lab.devices import device_kind, resolve_precision
+from cifar_lab.devices import device_kind, resolve_precision, usable_cpus
 from cifar_lab.errors import UserError, first_line
 from cifar_lab.plan import RunSettings
 from cifar_lab.run.checkpoint import AtomicCheckpointIO
 from cifar_lab.settings import unknown
 from cifar_lab.training.processes import Environment, start_others
+
+PROCESSES_PER_CPU = 8  # more are a mistake; each has a copy of the images
 
 
 class NoProfiler(PassThroughProfiler):
@@ -116,7 +118,11 @@ def _check_strategy(strategy: str) -> None:
 
 def device_count(devices: str, accelerator: str) -> int:
     """Return the number of devices on each machine that ``--devices`` means."""
-    wanted = _devices(devices)
+    wanted, on_cpu = _devices(devices), device_kind(accelerator) == "cpu"
+    most = PROCESSES_PER_CPU * usable_cpus()
+    if on_cpu and wanted != "auto" and not (isinstance(wanted, int) and 0 < wanted <= most):
+        expected = f"a number of processes from 1 to {most} on this CPU; only GPUs have a list"
+        raise UserError(f"--devices {devices}: expected {expected}")
     if isinstance(wanted, list):
         return len(wanted)
     if isinstance(wanted, int) and wanted > 0:

@@ -13,7 +13,7 @@ import pytest
 
 PAGE = Path(__file__).parents[2] / "docs" / "clusters.md"
 SCRIPTS = re.findall(r"```bash\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
-ONE, SEVERAL_MACHINES, SEEDS, REQUEUED = range(4)
+ONE, SEVERAL_MACHINES, SEEDS, REQUEUED, SWEEP = range(5)
 
 
 @pytest.fixture
@@ -53,6 +53,18 @@ def test_the_scripts_run(submit) -> None:
     one, several, seeds = (_summaries(job, count) for job, count in jobs.items())
     assert (one[0]["device"]["processes"], several[0]["device"]["processes"]) == (1, 2)
     assert {summary["seed"] for summary in seeds} == {0, 1, 2}
+
+
+@pytest.mark.slow
+def test_the_tasks_of_an_array_share_a_sweep(submit) -> None:
+    job = submit(SWEEP)
+    folder = Path("runs", job, "sweep_mlp")
+    while not (folder / "sweep.json").exists():
+        assert subprocess.run(["squeue", "-h", "-j", job], capture_output=True).stdout
+        time.sleep(1)
+    found = json.loads((folder / "sweep.json").read_text("utf-8"))
+    assert found["complete"] == 8
+    assert len({run for trial in found["trials"] for run in trial["runs"]}) == 8
 
 
 @pytest.mark.slow

@@ -81,6 +81,12 @@ def _of_atomic(hook: str):
     return find
 
 
+def _of_start() -> tuple[object, str, Signals]:
+    from cifar_lab.training import fit
+
+    return fit, "build_model", (signal.SIGUSR1,)
+
+
 def _of_best() -> tuple[object, str, Signals]:
     from cifar_lab.training import checkpoints
 
@@ -88,6 +94,7 @@ def _of_best() -> tuple[object, str, Signals]:
 
 
 SPOTS = {
+    "start_sigusr1": _of_start,
     "step": _of_classifier("on_train_batch_end"),
     "evaluation": _of_classifier("validation_step"),
     "test": _of_classifier("test_step"),

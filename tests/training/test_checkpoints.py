@@ -19,7 +19,9 @@ from cifar_lab.training import random_state
 from cifar_lab.training.checkpoints import Checkpoints
 from cifar_lab.training.random_state import gathered_states, restore_states
 
-CURVES: Any = SimpleNamespace(is_point_due=lambda step: True)
+CURVES: Any = SimpleNamespace(
+    is_point_due=lambda step: True, trainer=SimpleNamespace(callback_metrics={})
+)
 FOLDER = RunFolder(Path("logs"), "mlp", "version_0")
 
 
@@ -62,14 +64,11 @@ def test_the_clock_saves_every_two_minutes(monkeypatch: pytest.MonkeyPatch) -> N
     minutes = Plan.of().settings.checkpoint_minutes
     checkpoints = Checkpoints(FOLDER, "val", CURVES, minutes)
     monkeypatch.setattr(checkpoints, "save", lambda trainer: saved.append(now.seconds))
-    loop = SimpleNamespace(total_batch_idx=0)
-    run = SimpleNamespace(
-        world_size=1, global_step=0, should_stop=False, val_check_batch=1000, fit_loop=loop
-    )
+    run: Any = SimpleNamespace(world_size=1, global_step=0, should_stop=False)
     for now.seconds in (60.0, 119.0, 120.0):
         run.global_step += 1
-        loop.total_batch_idx += 1
-        checkpoints.on_train_batch_end(run, None, None, None, 0)  # type: ignore[arg-type]
+        checkpoints.on_train_batch_end(run, None, None, None, 0)
+        checkpoints.on_train_batch_start(run, None, None, None, 0)
     assert saved == [120.0]
     now.seconds = 125.0
     assert checkpoints.state_dict()["seconds"] == 125.0

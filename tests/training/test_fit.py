@@ -177,7 +177,7 @@ def test_synthetic_runs_are_named_for_it(run) -> None:
         (["--hidden_units", "1000000000000000"], "mlp: cannot be built ("),
         (["--hidden_units", "1000000000000"], "mlp: cannot be built ("),
         (["--model", "numpy_mlp", "--hidden_units", "1000000000000000"], "mlp: cannot be built ("),
-        (["--devices", "1,", "--accelerator", "cpu"], "should be an int > 0"),
+        (["--devices", "1,", "--accelerator", "cpu"], "--devices 1,: expected a number of"),
         (["--init", "zeros"], "init 'zeros': expected "),
         (["--model", "numpy_mlp", "--precision", "bf16-mixed"], "numpy_mlp computes in NumPy"),
         (["--augment", "blur"], "augment 'blur'"),

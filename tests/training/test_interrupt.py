@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,8 +36,8 @@ def last_step() -> int:
 @pytest.mark.parametrize(
     ("spot", "status", "step"),
     [
-        ("step_sigint:2", 130, 3),  # sent when step 2 is over
-        ("step_sigusr1:2", 143, 3),  # as SIGTERM
+        ("step_sigint:2", 130, 2),  # sent when step 2 is over
+        ("step_sigusr1:2", 143, 2),  # as SIGTERM
         ("step_sigterm:4", 143, 4),  # an evaluation follows: it is not waited for
         ("evaluation_sigterm:1", 143, 4),
         ("step_sigint:13", 130, 13),  # the last evaluation is waited for
@@ -68,6 +69,11 @@ def test_a_second_signal_leaves_at_once_with_a_whole_checkpoint(tree: Path) -> N
     assert last_step() == 0
 
 
+@pytest.mark.slow
+def test_a_scheduler_s_warning_ends_a_run_that_has_not_begun_as_sigterm_does(tree: Path) -> None:
+    assert processes.run(words(tree), "start_sigusr1:1") == -signal.SIGTERM
+
+
 @pytest.mark.parametrize("ask", ["ended", "_is_to_end"])
 @pytest.mark.parametrize(
     ("own", "rank", "status"), [(None, 0, 143), (None, 1, 0), (signal.SIGINT, 0, 130)]
@@ -92,3 +98,11 @@ def test_without_a_signal_nothing_has_ended() -> None:
     interrupt = Interrupt(SimpleNamespace())
     assert not interrupt.ended(SimpleNamespace(strategy=alone))
     assert interrupt.status == 0
+
+
+def test_ctrl_c_in_an_import_that_swallows_it_ends_the_command() -> None:
+    swallow = "try:\n    os.kill(os.getpid(), signal.SIGINT)\nexcept KeyboardInterrupt:\n    pass\n"
+    Path("own.py").write_text(f"import os, signal\n{swallow}")
+    words = ["-m", "cifar_lab", "fit", "--model", "own:Mine", "--source", "synthetic"]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "\nInterrupted.\n")

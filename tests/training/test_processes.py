@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -247,6 +248,24 @@ def test_one_of_two_processes_ends_the_run_with_one_line(
     assert "Traceback" not in err
     assert (last.parents[1] / "traceback.txt").exists() == (number == signal.SIGKILL)
     assert list(Path().glob("hpc_ckpt*")) == []
+
+
+@pytest.mark.slow
+def test_a_log_folder_that_the_machines_do_not_share_is_named(tree: Path, monkeypatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        at = f"MASTER_ADDR=127.0.0.1 MASTER_PORT={free.getsockname()[1]}"
+    machines = []
+    for rank in range(2):
+        Path(f"machine{rank}").mkdir()
+        monkeypatch.chdir(f"machine{rank}")
+        words = ("--num_nodes", "2", "--max_steps", "4")
+        machines.append(_start(tree, *words, variables=f"{at} NODE_RANK={rank}"))
+        monkeypatch.chdir("..")
+    for process in machines:
+        _, err = process.communicate(timeout=240)
+        assert process.returncode == 2
+        assert "--log_dir: logs/mlp/version_0 is there on the first machine and not on all" in err
 
 
 TWICE = """

@@ -1,0 +1,184 @@
+"""Which of several trainings is better: a difference of means, its interval, and an exact test.
+
+Groups of runs are compared by their seeds: paired where both groups have the same seeds, and
+otherwise by Welch's interval. Two checkpoints are compared by the same images (McNemar's test).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+from statistics import fmean, variance
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from cifar_lab.errors import UserError
+from cifar_lab.experiments.tables import mean_and_deviation, paired, quantile
+from cifar_lab.files import check_local, shown
+from cifar_lab.plan import decisive
+from cifar_lab.run.folder import RunFolder, run_folders
+from cifar_lab.run.run import Run
+
+MOST_SEEDS = 10_000
+
+
+@dataclass(frozen=True)
+class Group:
+    """Finished runs that differ in their seeds alone.
+
+    Attributes:
+        name: the words that named them.
+        runs: runs by seed, in ascending order.
+        split: "test" (of the best checkpoint, else the last point) or "val" (the best point).
+    """
+
+    name: str
+    runs: dict[int, Run]
+    split: str
+
+    @property
+    def accuracies(self) -> dict[int, float]:
+        """The accuracy, a fraction, by seed."""
+        return {seed: _accuracy(run, self.split) for seed, run in self.runs.items()}
+
+
+def open_group(name: str, split: str) -> Group:
+    """Return the finished runs of a folder: of one run, or of all runs of a model.
+
+    Several folders are separated by commas.
+
+    Raises:
+        UserError: A folder holds no finished run, or the runs differ in more than their seeds.
+    """
+    found: dict[int, Run] = {}
+    for run in (run for part in name.split(",") for run in _runs_in(part)):
+        seed = run.summary["seed"]
+        if seed in found:
+            raise UserError(f"{shown(name)}: two runs of seed {seed}; name the runs one by one")
+        found[seed] = run
+    _check_alike(name, list(found.values()))
+    return Group(name, dict(sorted(found.items())), split)
+
+
+def _runs_in(name: str) -> list[Run]:
+    check_local(name, "runs")
+    path = Path(name).expanduser().absolute()
+    folder = RunFolder.at(path)
+    named = [folder] if folder.config.is_file() else run_folders(path.parent, path.name)
+    runs = [Run(entry) for entry in named if entry.summary.is_file()]
+    if not runs:
+        raise UserError(f"{shown(name)}: no finished run here")
+    return runs
+
+
+def _check_alike(name: str, runs: Sequence[Run]) -> None:
+    first, *others = [decisive(run.config) for run in runs]
+    for run, other in zip(runs[1:], others, strict=True):
+        differing = sorted(n for n in first.keys() | other.keys() if first.get(n) != other.get(n))
+        if differing != ["seed"]:
+            raise UserError(
+                f"{shown(name)}: {runs[0].path} and {run.path} are not runs of one group: they "
+                f"differ in {', '.join(n for n in differing if n != 'seed')}"
+            )
+
+
+def _accuracy(run: Run, split: str) -> float:
+    if split == "test":
+        return run.accuracy
+    if "val" not in run.summary["accuracy"]:
+        raise UserError(f"{run.path}: has no validation split; give --split test")
+    return float(run.summary["accuracy"]["val"]["best"])
+
+
+def check_images(groups: Sequence[Group]) -> None:
+    """Refuse groups that were not evaluated on the same images."""
+    seen = {run.summary["data"]["fingerprint"] for group in groups for run in group.runs.values()}
+    if len(seen) > 1:
+        raise UserError(f"the runs saw different images (fingerprints {', '.join(sorted(seen))})")
+
+
+def difference(base: Group, other: Group) -> dict[str, Any]:
+    """Return the difference of two groups in plain values; accuracies are fractions.
+
+    Its 95 % ``interval`` is half the width, or None where a group has one run. ``more_seeds`` is
+    how many more seeds of each group would show a difference of this size, if it is real and the
+    deviation stays; it is None where it is shown already or no number is enough.
+    """
+    ours, theirs = other.accuracies, base.accuracies
+    is_paired = ours.keys() == theirs.keys() and len(ours) > 1
+    mean = fmean(ours.values()) - fmean(theirs.values())
+    found: dict[str, Any] = {"difference": mean, "interval": None, "shown": None}
+    found |= {"paired": is_paired, "more_seeds": None}
+    if min(len(ours), len(theirs)) < 2:
+        return found
+    if is_paired:
+        values, others = list(ours.values()), list(theirs.values())
+        interval = paired(values, others)[1]
+        spread = variance([a - b for a, b in zip(values, others, strict=True)])
+    else:
+        interval = _welch(list(ours.values()), list(theirs.values()))
+        spread = variance(ours.values()) + variance(theirs.values())
+    found |= {"interval": interval, "shown": abs(mean) > interval}
+    if not found["shown"]:
+        degrees = 1 if is_paired else 2
+        needed = _seeds_needed(abs(mean), sqrt(spread), degrees)
+        found["more_seeds"] = needed and max(1, needed - min(len(ours), len(theirs)))
+    return found
+
+
+def _welch(a: Sequence[float], b: Sequence[float]) -> float:
+    """Return half the 95 % interval of the difference of two means of unequal variances."""
+    parts = variance(a) / len(a), variance(b) / len(b)
+    if sum(parts) == 0:
+        return 0.0
+    freedom = sum(parts) ** 2 / (parts[0] ** 2 / (len(a) - 1) + parts[1] ** 2 / (len(b) - 1))
+    return quantile(freedom) * sqrt(sum(parts))
+
+
+def _seeds_needed(size: float, deviation: float, samples: int) -> int | None:
+    """Return the smallest number of seeds whose interval would leave out 0, or None."""
+    for seeds in range(2, MOST_SEEDS):
+        if quantile(samples * (seeds - 1)) * deviation / sqrt(seeds) < size:
+            return seeds
+    return None
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
+    """Return McNemar's exact test of two models on the same images.
+
+    Args:
+        first: whether the first model recognised each image, bool (N,).
+        second: the same of the second model.
+
+    Returns:
+        The images that only one of them recognised, and the two-sided ``p``: how probable it is
+        that these divide at least as unevenly if both models are equally good.
+    """
+    only_first = int((first & ~second).sum())
+    only_second = int((second & ~first).sum())
+    both = only_first + only_second
+    p = float(stats.binomtest(only_first, both).pvalue) if both else 1.0
+    return {"only_first": only_first, "only_second": only_second, "p": p}
+
+
+def describe_group(group: Group) -> str:
+    """Return the accuracies of a group as a line for people."""
+    values = list(group.accuracies.values())
+    count = f"{len(values)} seeds" if len(values) > 1 else f"seed {next(iter(group.runs))}"
+    return f"{mean_and_deviation(values)} %  ({count})  {group.name}"
+
+
+def describe_difference(found: Mapping[str, Any]) -> str:
+    """Return a difference, and whether it is shown, as a line for people."""
+    size = 100 * found["difference"]
+    if found["interval"] is None:
+        return f"{size:+.2f} points; one run has no interval: give several seeds of each"
+    way = "paired by seed" if found["paired"] else "seeds not paired"
+    text = f"{size:+.2f} ± {100 * found['interval']:.2f} points (95 %, {way}): "
+    if found["shown"]:
+        return f"{text}shown"
+    if found["more_seeds"] is None:
+        return f"{text}not shown"
+    return f"{text}not shown; a difference of this size takes {found['more_seeds']:,} more seeds"
