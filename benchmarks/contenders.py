@@ -81,7 +81,7 @@ class Setting:
             changes: settings of the model that differ from those of the plan.
         """
         pl.seed_everything(0, verbose=False)
-        model = build_model(self.plan.replace(**changes), self.data)
+        model = build_model(self.plan.replace(**changes), self.data.num_classes)
         _use_layers_of_pytorch(model)
         model.normalize.fill(*self.data.statistics(model.normalize.kind))
         return model.to(self.device)

@@ -1,8 +1,12 @@
-"""The exit statuses of the commands, and the exceptions that lead to them."""
+"""The exit statuses of the commands, and the signals and exceptions that lead to them."""
+
+import signal
 
 FAILED, WRONG_INPUT = 1, 2
 # 128 and the number of the signal: Ctrl-C, a closed output pipe, SIGTERM.
 INTERRUPTED, PIPE_CLOSED, TERMINATED = 130, 141, 143
+# Signals with which schedulers warn a job; they do what SIGTERM does. Windows has neither.
+WARNINGS = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
 
 
 class UserError(ValueError):

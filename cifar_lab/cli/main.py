@@ -28,8 +28,6 @@ from cifar_lab.errors import TrainingEndedError, UserError
 from cifar_lab.settings import unknown
 
 WRITTEN = ("resume", "output", "ckpt")  # flags of paths where commands write
-# With which schedulers warn a job; Windows has neither.
-WARNINGS = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
 VERSION = f"cifar-lab {__version__}"
 COMMANDS = {
     "fit": "train a model, or resume a run",
@@ -181,10 +179,10 @@ def _prepare_output() -> None:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[None]:
-    """Take the signals until a run does: schedulers' warnings do what SIGTERM does; see below."""
+    """Take the signals until a run does."""
     before = {}
     if threading.current_thread() is threading.main_thread():
-        handlers = dict.fromkeys(WARNINGS, _terminate) | {signal.SIGINT: _interrupt}
+        handlers = dict.fromkeys(errors.WARNINGS, _terminate) | {signal.SIGINT: _interrupt}
         for number, handler in handlers.items():
             if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 before[number] = signal.signal(number, handler)

@@ -47,6 +47,8 @@ def run(options: Any, given: Mapping[str, str], command: str) -> int:
 
     if options.csv and options.json:
         raise UserError("--csv and --json: give one of them")
+    if not options.folder.is_dir():
+        raise UserError(f"{options.folder}: no such folder")
     found = [(run, overview(run)) for run in runs(options.folder)]
     rows = [row for run, row in found if _is_wanted(row, options.where, run)]
     if found and not rows:

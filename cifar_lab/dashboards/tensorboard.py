@@ -54,10 +54,10 @@ def open_dashboard(
     what it has of later steps. ``command`` is the command or call that started the run.
     """
     with explained(f"{folder.path}: TensorBoard needs a path in UTF-8; give --dashboard off"):
-        str(folder.path).encode("utf-8")
+        str(folder.path.absolute()).encode("utf-8")
     has_start = any(folder.path.glob("events.out.tfevents.*"))
     logger = TensorBoardLogger(
-        folder.log_dir,
+        folder.log_dir.absolute(),  # its thread writes later, perhaps from another current folder
         folder.name,
         folder.version,
         default_hp_metric=False,

@@ -16,7 +16,7 @@ from cifar_lab.files import shown
 from cifar_lab.plan import Plan, unknown_setting
 from cifar_lab.run_settings import RUN
 from cifar_lab.settings import canonical
-from cifar_lab.training.fit import model_class_of
+from cifar_lab.training.fit import build_model
 
 Space = dict[str, BaseDistribution]
 ORIGIN = "--space "
@@ -84,8 +84,8 @@ def _value(name: str, text: str, plan: Plan) -> Any:
     changed = plan.changed({name: text}, ORIGIN)
     if name in plan.recipe.own:
         try:
-            model_class_of(changed)(**changed.model_settings)
-        except ValueError as error:
+            build_model(changed, num_classes=2)  # the fewest; the images are not read yet
+        except UserError as error:
             raise UserError(f"{ORIGIN}{name}={shown(text)}: {first_line(error)}") from error
     return changed.as_config()[name]
 

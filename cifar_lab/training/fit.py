@@ -109,7 +109,7 @@ def train(
             rank_zero_only(print)(note)
             return Outcome(Run(point.folder, plan.own_model))
         data = load_data(plan)
-        model = build_model(plan, data)
+        model = build_model(plan, data.num_classes)
         model.check_trainer(trainer)
         if settings.fast_dev_run:
             return _try_once(model, data, trainer)
@@ -139,11 +139,11 @@ def model_class_of(plan: Plan) -> Any:
     return import_model(name) if is_own_model(name) else REGISTRY[name]
 
 
-def build_model(plan: Plan, data: CIFAR10DataModule) -> ImageClassifier:
-    """Return the untrained model of a plan, for the number of classes of the data."""
+def build_model(plan: Plan, num_classes: int) -> ImageClassifier:
+    """Return the untrained model of a plan; a UserError says what of its settings is wrong."""
     name = plan.recipe.model
     try:
-        return model_class_of(plan)(**plan.model_settings, num_classes=data.num_classes)
+        return model_class_of(plan)(**plan.model_settings, num_classes=num_classes)
     except UserError:
         raise
     except (MemoryError, OverflowError, RuntimeError, ValueError, TypeError) as error:

@@ -17,12 +17,11 @@ from typing import Any
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.utilities import rank_zero_only
 
-from cifar_lab.errors import INTERRUPTED, TERMINATED, UserError
+from cifar_lab.errors import INTERRUPTED, TERMINATED, WARNINGS, UserError
 from cifar_lab.run.folder import RunFolder
 from cifar_lab.training.checkpoints import Checkpoints
 
-NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
-SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]  # Windows has two
+SIGNALS = [signal.SIGINT, signal.SIGTERM, *WARNINGS]
 NOTE = b"\nStopping after this step; a second signal stops at once.\n"
 
 

@@ -67,7 +67,10 @@ def test_the_contenders_start_from_the_same_weights(setting: Setting) -> None:
 @pytest.mark.parametrize("name", ["mlp", "deep_mlp", "batchnorm_mlp", "fast_mlp"])
 def test_the_plain_loop_has_the_layers_of_pytorch(name: str, given: dict[str, str]) -> None:
     setting = Setting(name, 1, {**given, "batch_size": "32"})
-    ours, plain = build_model(setting.plan, setting.data).network, setting.model().network
+    ours, plain = (
+        build_model(setting.plan, setting.data.num_classes).network,
+        setting.model().network,
+    )
     for kind in (torch.nn.Linear, torch.nn.Dropout):
         # ``weight_norm`` makes a class of its own for each layer, of the layer's name.
         names = {type(m).__name__ for m in plain.modules() if isinstance(m, kind)}

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -55,6 +56,19 @@ def test_full_shows_pictures_of_the_last_evaluation_and_of_the_test(run) -> None
         assert event.step == 25
         assert event.histogram_value.num == values.numel()
         assert event.histogram_value.sum == pytest.approx(values.sum().item(), abs=1e-4)
+
+
+def test_files_are_written_where_the_run_began(run, monkeypatch) -> None:
+    opened: list[str] = []
+    writer = tensorboard.TensorBoardLogger
+
+    def note(folder: Path, *args: Any, **options: Any) -> Any:
+        opened.append(str(folder))
+        return writer(folder, *args, **options)
+
+    monkeypatch.setattr(tensorboard, "TensorBoardLogger", note)
+    assert run("--dashboard", "scalars") == 0
+    assert opened == [str(Path("logs").absolute())]  # the current folder may change
 
 
 def test_scalars_has_norms_final_accuracies_and_texts_but_no_pictures(run) -> None:

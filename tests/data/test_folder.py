@@ -331,6 +331,12 @@ def test_where_the_cache_is(platform: str, variables: dict, expected: str, monke
     assert cache.cache_folder() == Path(expected)
 
 
+def test_a_cache_elsewhere_is_refused(tree, monkeypatch) -> None:
+    monkeypatch.setenv("CIFAR_LAB_CACHE", "s3://bucket/cache")
+    with pytest.raises(UserError, match=r"\$CIFAR_LAB_CACHE s3://bucket/cache: an address"):
+        _read(tree)
+
+
 def test_what_killed_processes_left_in_the_cache_is_removed(tree) -> None:
     folder = cache.cache_path(tree).parent
     folder.mkdir(parents=True)

@@ -133,3 +133,5 @@ def test_runs_are_sorted_and_filtered_and_printed_as_csv(listed, call) -> None:
     _, out, _ = call("runs", "logs", "--csv", "--where", "state=finished,lr=0.250")
     assert [row["run"] for row in csv.DictReader(out.splitlines())] == ["mlp/version_0"]
     assert call("runs", "logs", "--where", "lr=7")[1] == "no runs in logs\n"
+    status, _, told = call("runs", "log")
+    assert (status, told) == (2, "cifar-lab runs: log: no such folder\n")

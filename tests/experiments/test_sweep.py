@@ -61,6 +61,7 @@ def test_a_space_has_the_types_of_its_settings() -> None:
         (["--space", "=1..2"], "--space =1..2: expected NAME=LOW..HIGH"),
         (["--space", "lr=1e-4..1e-2:lg"], "--space lr=1e-4..1e-2:lg: expected NAME=LOW..HIGH"),
         (["--space", "optimizer=adam,sgdd"], "--space optimizer=sgdd: optimizer 'sgdd': expected"),
+        (["--space", f"hidden_units=8|{10**11}"], f"--space hidden_units={10**11}: mlp: cannot be"),
         (["--space", "lr=1..2", "--study", "../x"], "--study ../x: expected a name, not a path"),
         (["--space", "lrr=1..2"], "--space lrr: unknown; did you mean --space lr?"),
         (["--space", "lr=1e-2..1e-4"], "expected a lower and a higher end"),

@@ -14,7 +14,11 @@ import pytest
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 
+from cifar_lab.run.folder import RunFolder
+from cifar_lab.run.run import Run
+from cifar_lab.training.checkpoints import Checkpoints
 from cifar_lab.training.interrupt import Interrupt
+from cifar_lab.training.outcome import outcome_of
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the processes that are started
 import processes
@@ -91,6 +95,22 @@ def test_a_signal_to_one_process_is_known_to_all(
     monkeypatch.setattr(os, "_exit", lambda status: pytest.fail("its first signal ended it"))
     if own is None:  # what another process got is not its own first signal
         interrupt._note(signal.SIGTERM, None)
+
+
+@pytest.mark.parametrize(("received", "status"), [(signal.SIGINT, 130), (None, 1)])
+def test_a_process_lost_to_the_same_signal_is_no_failure(received, status, tmp_path) -> None:
+    run = Run(RunFolder(tmp_path, "mlp", "version_0"))
+    run.folder.path.mkdir(parents=True)
+    checkpoints = Checkpoints(run.folder, "val", SimpleNamespace())
+    interrupt = Interrupt(checkpoints)
+    interrupt.received = received
+
+    def lose() -> bool:
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer")
+
+    outcome = outcome_of(lose, run, checkpoints, interrupt)
+    assert outcome.status == status
+    assert run.folder.traceback.exists() == (received is None)
 
 
 def test_without_a_signal_nothing_has_ended() -> None:
