@@ -2,45 +2,49 @@
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cifar_lab import gradient_check
 from cifar_lab.cli.parser import Command
-from cifar_lab.settings import MISSING, Setting, setting
+from cifar_lab.errors import UserError
+from cifar_lab.settings import MISSING, Setting
 
+STUBS = Path(gradient_check.__file__).with_name("stubs.py")
 FOLDER = Setting(
-    "folder", Path, MISSING, "folder of the file, which is made if need be", "arguments"
+    "folder", Path, MISSING, "folder of the file, which is created if need be", "arguments"
 )
-
-
-@dataclass(frozen=True)
-class _Options:
-    layer: list[str] = setting(
-        [],
-        "only these, separated by commas: linear, relu, leaky_relu, elu, softmax, cross_entropy, "
-        "batch_norm, layer_norm (default: all)",
-    )
-
-
 COMMAND = Command(
     "exercise",
-    "Writes modules.py: the layers of the course with their signatures, their definitions, and\n"
-    "the gradients to derive. The code is yours to write. check-gradients --file says what is\n"
-    "right, what is wrong and what is not done yet. A file that exists is never overwritten.\n\n"
+    "Writes modules.py: the layers of the course with their signatures and definitions. The code\n"
+    "and the gradients are for you to derive. check-gradients --file says what is right, what is\n"
+    "wrong and what is not done yet. A file that exists is never overwritten.\n\n"
     "Exit status: 0 done, 2 wrong input.",
-    _Options,
     positionals=(FOLDER,),
-    example="week1 --layer linear,relu",
+    example="week1",
 )
 
 
 def run(options: Any, given: Mapping[str, str], command: str) -> int:
     """Run the command; return its exit status."""
     from cifar_lab.cli.main import program
-    from cifar_lab.gradient_check.exercise import write_exercise
 
-    path = write_exercise(options.folder, options.layer)
+    path = options.folder / "modules.py"
+    try:
+        options.folder.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as stream:
+            stream.write(stubs())
+    except OSError as error:
+        told = f"cannot be written ({error.strerror}); name another folder"
+        raise UserError(f"{path}: {told}") from error
     print(f"{path}: written. Fill it in, and check it as often as you like:")
     print(f"{program('check-gradients')} --file {shlex.quote(str(path))}")
     return 0
+
+
+def stubs() -> str:
+    """Return the stubs; those of layer normalization are batch normalization's on another axis."""
+    text = STUBS.read_text("utf-8")
+    norm = text[text.index("class CustomBatchNorm") :].replace("Batch", "Layer")
+    norm = norm.replace("each feature over the batch", "each sample over its C features")
+    return f"{text}\n\n{norm.replace('divided by B', 'divided by C')}"

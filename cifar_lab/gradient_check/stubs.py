@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 
 class LinearModule:
-    """«output», for X (B, in), W (out, in), b (out,) and Y (B, out)."""
+    """Y = X Wᵀ + b, for X (B, in), W (out, in), b (out,) and Y (B, out)."""
 
     def __init__(self, in_features: int, out_features: int, input_layer: bool = False) -> None:
         self.params: dict[str, np.ndarray] = {}
@@ -30,27 +30,26 @@ class LinearModule:
 
     def backward(self, dout: np.ndarray) -> np.ndarray:
         """Set the gradients of the parameters, and return the one of X."""
-        # self.grads["weight"]: «weight»
-        # self.grads["bias"]: «bias»
-        # return «x»
+        # self.grads["weight"] = dW = ?
+        # self.grads["bias"] = db = ?
+        # return dX = ?
         raise NotImplementedError
 
 
 class ReLUModule:
-    """«output», element by element, for an array of any shape."""
+    """Y = max(0, X), element by element, for an array of any shape."""
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return Y for X, and keep what the backward pass needs."""
         raise NotImplementedError
 
     def backward(self, dout: np.ndarray) -> np.ndarray:
-        """Return the gradient of X."""
-        # return «x»
+        """Return dX = ?"""
         raise NotImplementedError
 
 
 class LeakyReLUModule:
-    """«output», where a is ``neg_slope``, element by element."""
+    """Y = X where X > 0, and neg_slope X elsewhere."""
 
     def __init__(self, neg_slope: float) -> None:
         self.neg_slope = neg_slope
@@ -60,13 +59,12 @@ class LeakyReLUModule:
         raise NotImplementedError
 
     def backward(self, dout: np.ndarray) -> np.ndarray:
-        """Return the gradient of X."""
-        # return «x»
+        """Return dX = ?"""
         raise NotImplementedError
 
 
 class ELUModule:
-    """«output», element by element."""
+    """Y = X where X > 0, and alpha (exp(X) − 1) elsewhere."""
 
     def __init__(self, alpha: float = 1.0) -> None:
         self.alpha = alpha
@@ -76,29 +74,24 @@ class ELUModule:
         raise NotImplementedError
 
     def backward(self, dout: np.ndarray) -> np.ndarray:
-        """Return the gradient of X."""
-        # return «x»
+        """Return dX = ?"""
         raise NotImplementedError
 
 
 class SoftMaxModule:
-    """Probabilities (B, C) of logits X (B, C).
-
-    «output».
-    """
+    """p_i = exp(x_i − m) / Σ_k exp(x_k − m), where m is the largest number of the row."""
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        """Return the probabilities for X, and keep what the backward pass needs."""
+        """Return probabilities (B, C) for logits X (B, C), and keep what backward needs."""
         raise NotImplementedError
 
     def backward(self, dout: np.ndarray) -> np.ndarray:
-        """Return the gradient of X, for the gradient dP of the probabilities."""
-        # return «x»
+        """Return dX = ? for the gradient dP of the probabilities."""
         raise NotImplementedError
 
 
 class CrossEntropyModule:
-    """«output», for probabilities P (B, C).
+    """L = −1/B Σ_s Σ_j t_sj log p_sj, for probabilities P (B, C).
 
     The targets y are class indices (B,), or one-hot rows T (B, C) in the earlier editions of the
     course. Either is fine; write one of them.
@@ -109,16 +102,14 @@ class CrossEntropyModule:
         raise NotImplementedError
 
     def backward(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Return the gradient of the probabilities x; there may have been no forward pass."""
-        # return «x»
+        """Return dP = ? There may have been no forward pass."""
         raise NotImplementedError
 
 
 class CustomBatchNormAutograd(nn.Module):
-    """Batch normalization of x (B, C), whose gradients autograd computes.
+    """y = γ x̂ + β with x̂ = (x − μ) / √(σ² + ε), for x (B, C). Autograd computes the gradients.
 
-    «output».
-    The mean μ and the variance σ² are those of each feature over the batch.
+    μ and σ² are those of each feature over the batch; σ² is divided by B.
     """
 
     def __init__(self, n_neurons: int, eps: float = 1e-5) -> None:
@@ -141,22 +132,18 @@ class CustomBatchNormManualFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of x, gamma and beta, and None for eps."""
-        # dy, = grad_outputs
-        # «gamma»
-        # «beta»
-        # «x»
+        """Return dx = ?, dγ = ?, dβ = ?, and None for eps."""
+        # (dy,) = grad_outputs
         raise NotImplementedError
 
 
 class CustomBatchNormManualModule(nn.Module):
-    """The module of CustomBatchNormManualFunction."""
+    """Batch normalization by ``CustomBatchNormManualFunction.apply(...)``."""
 
     def __init__(self, n_neurons: int, eps: float = 1e-5) -> None:
         super().__init__()
-        # self.gamma and self.beta, as in CustomBatchNormAutograd.
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return y for x (B, C), by ``CustomBatchNormManualFunction.apply(...)``."""
+        """Return y for x (B, C)."""
         raise NotImplementedError

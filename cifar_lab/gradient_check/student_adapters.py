@@ -1,18 +1,17 @@
-"""A student's objects as layers of a ``Case``: filled with numbers, called, and watched.
+"""Adapters that make a student's class a layer of a ``Case``, with parameters that can be set.
 
-A NumPy module computes with ``params`` and ``grads``; a PyTorch module or Function is
-differentiated by autograd, which calls the backward pass that it has.
+They pass copies to the student's code, and return a ``Failure`` if it changes one of them.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cifar_lab.gradient_check.case import Case
+from cifar_lab.gradient_check.diagnosis import Failure
 from cifar_lab.numpy_reference.layer import Array
 
 
@@ -20,106 +19,120 @@ class MisfitError(Exception):
     """A student's class is not what the course asks for; the message says what is."""
 
 
-class ArrayLayer:
-    """A NumPy module. It is given copies, and ``written`` says which of them it changed."""
+def _call(method: Callable[..., Any], what: str, array: Array, *args: Array) -> Any:
+    """Return what a method returns for a copy of an array, unless it changes the copy."""
+    given = array.copy()
+    result = method(given, *(arg.copy() for arg in args))
+    return result if np.array_equal(given, array) else _changed(what)
 
-    def __init__(self, module: Any, case: Case) -> None:
-        self.module, self.params = module, case.params
-        self.grads: dict[str, Any] = {}
-        self.written: set[str] = set()
+
+def _changed(what: str) -> Failure:
+    return Failure(f"{what} in place, which other layers still need: compute a new array.")
+
+
+class ArrayLayer:
+    """A module in NumPy, which keeps its parameters and their gradients in dictionaries."""
+
+    def __init__(self, module: Any, params: dict[str, Array]) -> None:
+        self.module, self.params = module, params
 
     def forward(self, x: Array) -> Any:
-        """Return the module's output, after filling its parameters."""
+        """Return the module's output, after setting its parameters in place."""
         for name, value in self.params.items():
-            fill(getattr(self.module, "params", None), name, value)
-        with self._watched("forward changes x", x) as given:
-            return self.module.forward(given)
+            own = np.asarray(getattr(self.module, "params", {}).get(name))
+            if own.dtype.kind != "f" or own.size != value.size or own.shape[-1] != value.shape[-1]:
+                raise MisfitError(
+                    f'expected params["{name}"], an array of floats of shape {value.shape}; found '
+                    f"the shape {own.shape} and dtype {own.dtype}"
+                )
+            own[...] = value.reshape(own.shape)
+        return _call(self.module.forward, "forward changes x", x)
 
     def backward(self, dout: Array) -> Any:
         """Return the module's gradient of the input, and keep those of its parameters."""
-        with self._watched("backward changes dout", dout) as given:
-            dx = self.module.backward(given)
+        dx = _call(self.module.backward, "backward changes dout", dout)
         self.grads = {name: self._gradient(name) for name in self.params}
-        return _copied(dx)
+        return dx
 
     def _gradient(self, name: str) -> Any:
         """Return the gradient of a parameter; a bias (1, N) may have a gradient (1, N)."""
-        found = _copied(getattr(self.module, "grads", {}).get(name))
-        as_the_parameter = np.shape(found) == np.shape(self.module.params[name])
-        return np.reshape(found, self.params[name].shape) if as_the_parameter else found
-
-    @contextmanager
-    def _watched(self, what: str, array: Array) -> Iterator[Array]:
-        given = array.copy()
-        yield given
-        if not np.array_equal(given, array):
-            self.written.add(what)
+        grad: Any = getattr(self.module, "grads", {}).get(name)
+        same_shape = np.shape(grad) == np.shape(self.module.params[name])
+        return np.reshape(grad, self.params[name].shape) if same_shape else grad
 
 
-class LossLayer(ArrayLayer):
-    """A cross entropy. ``backward(x, y)`` is called on a new object, as the course does."""
+class LossLayer:
+    """A cross entropy. As in the course, ``backward(x, y)`` is called on a new object."""
 
-    def forward(self, x: Array, targets: Array) -> Any:  # type: ignore[override]
+    def __init__(self, cls: Any) -> None:
+        self.cls = cls
+        self.params: dict[str, Array] = {}
+        self.grads: dict[str, Array] = {}
+
+    def forward(self, x: Array, targets: Array) -> Any:
         """Return the loss of probabilities under targets."""
         self.given = x, targets
-        with self._watched("forward changes x", x) as given:
-            return type(self.module)().forward(given, targets.copy())
+        return _call(self.cls().forward, "forward changes x", x, targets)
 
-    def backward(self) -> Any:  # type: ignore[override]
+    def backward(self) -> Any:
         """Return the gradient of the probabilities of the last call."""
-        x, targets = self.given
-        with self._watched("backward changes x", x) as given:
-            try:
-                return _copied(type(self.module)().backward(given, targets.copy()))
-            except AttributeError as error:
-                error.args = (f"{error} (backward is called on a new object, without forward)",)
-                raise
+        try:
+            return _call(self.cls().backward, "backward changes x", *self.given)
+        except AttributeError as error:
+            error.args = (f"{error} (backward is called on a new object, without forward)",)
+            raise
 
 
 class TensorLayer:
-    """A PyTorch module or Function, as a function of x and of gamma and beta."""
+    """A PyTorch module or Function of x, gamma and beta, with gradients from PyTorch.
 
-    def __init__(self, function: Callable[..., Tensor], case: Case) -> None:
-        self.function, self.params = function, case.params
-        self.grads: dict[str, Any] = {}
-        self.written: set[str] = set()
+    PyTorch calls the backward pass that the student wrote, where there is one.
+    """
 
-    def forward(self, x: Array) -> Array:
-        """Return the function's value."""
-        inputs = {"x": x, **self.params}
-        self.tensors = {name: torch.tensor(a, requires_grad=True) for name, a in inputs.items()}
-        self.y = self.function(*self.tensors.values())
-        if not np.array_equal(self.tensors["x"].detach().numpy(), x):
-            self.written.add("forward changes x")
-        return self.y.detach().numpy()
+    def __init__(
+        self, function: Callable[[Tensor], Tensor], tensors: list[Tensor], params: dict[str, Array]
+    ) -> None:
+        self.function, self.tensors, self.params = function, tensors, params
 
-    def backward(self, dout: Array) -> Array | None:
-        """Return the gradient of x, and keep those of gamma and beta; None where there is none."""
+    def forward(self, x: Array) -> Any:
+        """Return the function's value, after setting gamma and beta in place."""
+        for tensor, value in zip(self.tensors, self.params.values(), strict=True):
+            tensor.data.copy_(torch.tensor(value).reshape(tensor.shape))
+        self.x = torch.tensor(x, requires_grad=True)
+        self.y = self.function(self.x)
+        unchanged = np.array_equal(self.x.detach().numpy(), x)
+        return self.y.detach().numpy() if unchanged else _changed("forward changes x")
+
+    def backward(self, dout: Array) -> Any:
+        """Return the gradient of x, and keep those of gamma and beta."""
         if not self.y.requires_grad:
             raise MisfitError("the output has no gradient: it is detached from its inputs")
         upstream = torch.tensor(dout, dtype=self.y.dtype)
-        grads = torch.autograd.grad(
-            self.y, list(self.tensors.values()), upstream, retain_graph=True, allow_unused=True
+        inputs = [self.x, *self.tensors]
+        grads = torch.autograd.grad(self.y, inputs, upstream, allow_unused=True)
+        dx, *others = (None if grad is None else grad.numpy() for grad in grads)
+        # A gamma of shape (1, C) is right as well.
+        vectors = [None if grad is None else grad.reshape(-1) for grad in others]
+        self.grads = dict(zip(self.params, vectors, strict=True))
+        unchanged = np.array_equal(upstream.numpy(), dout)
+        return dx if unchanged else _changed("backward changes dout")
+
+
+def torch_module(cls: Any, case: Case) -> TensorLayer:
+    """Adapt a normalization module; gamma starts at 1 and beta at 0, whatever their names are."""
+    n_neurons = case.x.shape[1]
+    module = cls(n_neurons, case.layer.eps)
+    own = dict(module.named_parameters()) if isinstance(module, nn.Module) else {}
+    if [param.numel() for param in own.values()] != [n_neurons] * 2:
+        raise MisfitError(
+            "expected an nn.Module with two parameters of n_neurons numbers, gamma and beta, "
+            "each an nn.Parameter; found " + (", ".join(own) or "none")
         )
-        if not np.array_equal(upstream.numpy(), dout):
-            self.written.add("backward changes dout")
-        found = [None if grad is None else grad.numpy() for grad in grads]
-        self.grads = dict(zip(self.tensors, found, strict=True))
-        return self.grads.pop("x")
+    beta, gamma = sorted(own.values(), key=lambda param: float(param.detach().mean()))
+    return TensorLayer(module.double(), [gamma, beta], case.params)
 
 
-def fill(params: Any, name: str, value: Array) -> None:
-    """Write numbers into a parameter of a module, in place, as the course's tests do."""
-    if not isinstance(params, dict) or not isinstance(params.get(name), np.ndarray):
-        raise MisfitError(f'expected an array params["{name}"] after __init__')
-    own = params[name]
-    if own.squeeze().shape != value.squeeze().shape:
-        raise MisfitError(f'params["{name}"] has the shape {own.shape}; expected {value.shape}')
-    if not np.issubdtype(own.dtype, np.floating):
-        params[name] = own = own.astype(np.float64)  # zeros of integers, for example
-    own[...] = value.reshape(own.shape)
-
-
-def _copied(found: Any) -> Any:
-    """Return a copy, which the student's code cannot change later."""
-    return found.copy() if isinstance(found, np.ndarray) else found
+def torch_function(cls: Any, case: Case) -> TensorLayer:
+    """Adapt a ``torch.autograd.Function`` of x, gamma, beta and eps."""
+    tensors = [torch.tensor(value, requires_grad=True) for value in case.params.values()]
+    return TensorLayer(lambda x: cls.apply(x, *tensors, case.layer.eps), tensors, case.params)

@@ -1,7 +1,7 @@
 """The check of a student's file, which is code and is run, in a process of its own.
 
-A process writes a line of JSON for each class that it has checked. One that takes too long, or ends
-early, is replaced by another that goes on with the next class.
+The process writes a line of JSON for each class that it has checked. If it takes too long or ends
+early, another process continues with the next class.
 """
 
 import faulthandler
@@ -12,7 +12,6 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
@@ -26,33 +25,26 @@ from cifar_lab.gradient_check.student_layers import KINDS
 from cifar_lab.gradient_check.student_mlp import check_mlp
 from cifar_lab.settings import unknown
 
-SECONDS = 20.0
-"""What the check of one class may take, and what running the file may take."""
-
 LAYERS = {**{name: kind.layer for name, kind in KINDS.items()}, "MLP": "mlp"}
-"""The layer of each class that is checked. An MLP in PyTorch has nothing by hand, and is not."""
+"""The layer of each class that is checked."""
 
-ROOT = Path(__file__).parents[2]
 # Not -m, which would let files of the current folder stand in for modules of Python.
 PROGRAM = (
-    f"import sys; sys.path[0] = {str(ROOT)!r}; "
+    f"import sys; sys.path[0] = {str(Path(__file__).parents[2])!r}; "
     "from cifar_lab.gradient_check.student_file import work; work(*sys.argv[1:])"
 )
 
 
-def check_file(
-    path: Path, layer: str | None = None, seconds: float = SECONDS
-) -> dict[str, list[Row]]:
+def check_file(path: Path, layer: str | None, seconds: float) -> dict[str, list[Row]]:
     """Check the classes of the course in a file.
 
     Args:
         path: Python file.
         layer: name of a layer, such as "linear", or of a class; None for all.
-        seconds: what one class may take.
+        seconds: what running the file may take, and the check of each class.
 
     Returns:
-        The rows of each class, by its name, in the order of the file. A class whose check did not
-        come to its end has one row, which says why.
+        The rows of each class, by its name. A class whose check did not end has one row, "check".
 
     Raises:
         UserError: the file cannot be read or run, or has no class that was asked for.
@@ -62,45 +54,37 @@ def check_file(
     if layer is not None and layer not in known:
         raise UserError(unknown("--layer", layer, known))
     if not path.is_file():
-        raise UserError(f"--file {path}: no such file")
+        raise UserError(f"--file {path}: {'a folder' if path.is_dir() else 'no such file'}")
     found: dict[str, list[Row]] = {}
+    while True:
+        lines, ended = _run(path, seconds, [layer or "", *found])
+        if not lines or "error" in lines[0]:
+            raise UserError(f"--file {path}: {lines[0]['error'] if lines else ended}")
+        classes = lines[0]["classes"]
+        for line in lines[1:]:
+            found |= {name: [Row(**row) for row in rows] for name, rows in line.items()}
+        left = [name for name in classes if name not in found]
+        if not left:
+            return {name: found[name] for name in classes}
+        found[left[0]] = [Row("check", WRONG, notes=[ended])]
+
+
+def _run(path: Path, seconds: float, more: list[str]) -> tuple[list[dict[str, Any]], str]:
+    """Run ``work`` in a process; return the lines that it wrote, and how it ended."""
     with tempfile.TemporaryDirectory() as folder:
         results, trace = Path(folder) / "results", Path(folder) / "trace"
-        while True:
-            status = _start(path, results, trace, seconds, [layer or "", *found])
-            lines = [json.loads(line) for line in results.read_text("utf-8").splitlines()]
-            text = trace.read_text("utf-8", "replace")
-            if not lines or "error" in lines[0]:
-                told = lines[0]["error"] if lines else _ended(status, text, path, seconds)
-                raise UserError(f"--file {path}: {told}")
-            wanted = _wanted(lines[0]["classes"], layer)
-            if not wanted:
-                raise UserError(_without_classes(path, lines[0]["classes"], layer))
-            for line in lines[1:]:
-                found |= {name: [Row(**row) for row in rows] for name, rows in line.items()}
-            left = [name for name in wanted if name not in found]
-            if not left:
-                return found
-            found[left[0]] = [Row("–", WRONG, notes=[_ended(status, text, path, seconds)])]
-
-
-def _start(path: Path, results: Path, trace: Path, seconds: float, more: Sequence[str]) -> int:
-    """Run a process that checks the classes of a layer which are not done yet; return its status.
-
-    ``more`` is the layer, or "" for all, and the classes that are done.
-    """
-    results.write_text("")
-    words = [sys.executable, "-c", PROGRAM, str(path), str(results), str(seconds), *more]
-    with trace.open("wb") as stream:
-        return subprocess.run(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stream
-        ).returncode
+        results.touch()
+        words = [sys.executable, "-c", PROGRAM, str(path), str(results), str(seconds), *more]
+        with trace.open("wb") as stream:
+            silent = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+            status = subprocess.run(words, **silent, stderr=stream).returncode  # type: ignore
+        ended = _ended(status, trace.read_text("utf-8", "replace"), path, seconds)
+        return [json.loads(line) for line in results.read_text("utf-8").splitlines()], ended
 
 
 def _ended(status: int, trace: str, path: Path, seconds: float) -> str:
-    """Return why a process ended early, and in which line of the student's file."""
-    name = re.escape(ascii(path.name)[1:-1])
-    place = re.search(rf'File ".*{name}", line (\d+) in (.+)', trace)
+    """Return why a process ended, and in which line of the student's file."""
+    place = re.search(rf'File ".*{re.escape(ascii(path.name)[1:-1])}", line (\d+) in (.+)', trace)
     where = f", at {path.name}:{place[1]} in {place[2]}" if place else ""
     if "Timeout" in trace:
         return f"not done after {seconds:g} seconds{where}."
@@ -108,49 +92,46 @@ def _ended(status: int, trace: str, path: Path, seconds: float) -> str:
     return f"the program ended with exit status {status}{where}{said}."
 
 
-def _wanted(classes: list[str], layer: str | None) -> list[str]:
-    """Return those of the classes in a file that are asked for."""
-    return [name for name in classes if not layer or layer in (name, LAYERS[name])]
-
-
-def _without_classes(path: Path, classes: list[str], layer: str | None) -> str:
-    """Return what to say of a file that has no class that is asked for."""
-    if not classes:
-        return f"--file {path}: no class of the course (known: {', '.join(LAYERS)})"
-    return f"--layer {layer}: not in {path.name}, which has {', '.join(classes)}"
-
-
 def work(path: str, results: str, seconds: str, layer: str, *done: str) -> None:
     """Run the student's file and check its classes: what the process does."""
     faulthandler.enable()
+    file = Path(path)
     with open(results, "w", encoding="utf-8") as stream:
 
-        def tell(**said: Any) -> None:
-            faulthandler.cancel_dump_traceback_later()
-            stream.write(json.dumps(said) + "\n")
-            stream.flush()
-            # It prints where the code is, and ends the process.
+        def limit_time() -> None:  # then print where the code is, and end the process
             faulthandler.dump_traceback_later(float(seconds), exit=True)
 
-        faulthandler.dump_traceback_later(float(seconds), exit=True)
-        module = attempt(lambda: load(Path(path)), Path(path))
+        def tell(**said: Any) -> None:
+            stream.write(json.dumps(said) + "\n")
+            stream.flush()
+            limit_time()
+
+        limit_time()
+        module = attempt(lambda: load(file), file)
         if isinstance(module, Failure):
-            tell(error=module.text or "it raises NotImplementedError when it is run")
+            tell(error=module.text)
             os._exit(0)
-        classes = [name for name, value in vars(module).items() if _is_checked(name, value)]
-        tell(classes=classes)
-        for name in _wanted(classes, layer):
+        classes = _classes(module)
+        wanted = [name for name in classes if not layer or layer in (name, LAYERS[name])]
+        if not wanted:
+            known = f"no class of the course (known: {', '.join(LAYERS)})"
+            tell(error=f"no {layer}; it has {', '.join(classes)}" if classes else known)
+        else:
+            tell(classes=wanted)
+        for name in wanted:
             if name not in done:
                 cls = getattr(module, name)
-                is_mlp = name == "MLP"
-                rows = check_mlp(cls, Path(path)) if is_mlp else check_class(cls, name, Path(path))
+                rows = check_mlp(cls, file) if name == "MLP" else check_class(cls, name, file)
                 tell(**{name: [asdict(row) for row in rows]})
     os._exit(0)  # whatever threads the student's file has started
 
 
-def _is_checked(name: str, value: Any) -> bool:
-    is_torch_mlp = name == "MLP" and isinstance(value, type) and issubclass(value, nn.Module)
-    return name in LAYERS and not is_torch_mlp
+def _classes(module: ModuleType) -> list[str]:
+    """Return the names of the classes to check. An MLP in PyTorch has nothing by hand."""
+    found = {name: value for name, value in vars(module).items() if name in LAYERS}
+    if isinstance(found.get("MLP"), type) and issubclass(found["MLP"], nn.Module):
+        del found["MLP"]
+    return list(found)
 
 
 def load(path: Path) -> ModuleType:

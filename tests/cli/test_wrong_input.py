@@ -56,7 +56,6 @@ FIGURE = "expected a name that ends in .svg, .png, .pdf"
         ("check-gradients --file none.py", "none.py: no such file"),
         ("check-gradients --file x.py --seconds 0", "--seconds 0: expected a number above 0"),
         ("exercise", "FOLDER: missing"),
-        ("exercise x --layer lin", "--layer lin: unknown; did you mean linear?"),
         ("exercise text.ckpt/x", "text.ckpt/x/modules.py: cannot be written"),
         ("check-gradients --dtype float16", "--dtype float16: expected one of float64, float32"),
     ],

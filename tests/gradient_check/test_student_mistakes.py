@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 
 from cifar_lab.gradient_check.student_check import (
-    AFTER,
-    FOLLOWS,
+    NOT_DONE,
+    NOT_JUDGED,
     RIGHT,
-    UNDONE,
     WRONG,
     check_class,
 )
@@ -33,8 +32,6 @@ PLANTED = [
     ("modules", '["weight"] = dout.T', '["weight"] += dout.T', LINEAR, "weight",
      "added to the gradient of the call before"),
     ("modules", '["weight"] = dout.T', '["wieght"] = dout.T', LINEAR, "weight", "zero everywhere"),
-    ("modules", "self.x = x\n        return x @", "self.x = getattr(self, 'x', x); return x @",
-     LINEAR, "weight", "with the input of the call before"),
     ("modules", "dout.sum(0)", "dout.mean(0)", LINEAR, "bias", "divided by B once too often"),
     ("modules", "dout.sum(0)", "dout", LINEAR, "bias", "not summed over the batch"),
     ("modules", "dout.sum(0)", "dout.sum(1)", LINEAR, "bias", "over the outputs, not over the sa"),
@@ -45,35 +42,38 @@ PLANTED = [
     ("modules", "(self.x > 0)", "(dout > 0)", RELU, "x", "The mask is that of dY"),
     ("modules", "dout * (self.x > 0)", "dout", RELU, "x", "There is no mask"),
     ("modules", "dout * (self.x > 0)", "1.0 * (self.x > 0)", RELU, "x", "not multiplied by dY"),
-    ("modules", "return np.maximum(x, 0)", "x[x < 0] = 0; return x", RELU, "input",
+    ("modules", "return np.maximum(x, 0)", "x[x < 0] = 0; return x", RELU, "output",
      "forward changes x in place"),
-    ("modules", "return dout * (self.x > 0)", "dout[self.x < 0] = 0; return dout", RELU, "input",
+    ("modules", "return dout * (self.x > 0)", "dout[self.x < 0] = 0; return dout", RELU, "x",
      "backward changes dout in place"),
     ("modules", "self.neg_slope * dout)", "0 * dout)", LEAKY, "x", "Nothing passes below 0"),
     ("modules", "self.alpha * np.exp(self.x)", "np.exp(self.x)", ELU, "x", "α is forgotten."),
     ("modules", "(np.exp(x) - 1)", "np.exp(x) - 1", ELU, "output", "outside of the bracket"),
     ("modules", "self.alpha * np.exp(self.x)", "self.alpha * (np.exp(self.x) - 1)", ELU, "x",
-     "the factor is y; it is y + α"),
+     "the factor is Y; it should be α exp(X)"),
     ("modules", "return np.einsum(\"bi,bij->bj\", dout, jacobian)",
      "return dout * self.p * (1 - self.p)", SOFTMAX, "x", "Only the diagonal of the Jacobian"),
-    ("modules", "jacobian - np", "jacobian + np", SOFTMAX, "x", "The terms of the Jacobian are ad"),
+    ("modules", "jacobian - np", "jacobian + np", SOFTMAX, "x", "is added, not subtracted"),
     ("modules", "x - x.max(axis=1, keepdims=True)", "x", SOFTMAX, "output", "overflow"),
     ("modules", "e / e.sum(axis=1, keepdims=True)", "e / e.sum()", SOFTMAX, "output",
-     "The sum runs over everything"),
+     "The sum runs over all numbers"),
     ("modules", "-y / x / len(x)", "-y / x", LOSS, "x", "It is 6 times too large in a batch of 6"),
     ("modules", "-y / x / len(x)", "(x - y) / len(x)", LOSS, "x", "the gradient of the logits"),
-    ("modules", "np.log(x)) / len(x)", "np.log(x))", LOSS, "output", "the sum over the batch, not"),
+    ("modules", "np.log(x)) / len(x)", "np.log(x))", LOSS, "output", "the factor 1/B of the mean"),
     ("labels", "dx[s, y[s]] = -1 / x[s, y[s]]", "dx[s, y[s] - 1] = -1 / x[s, y[s] - 1]", LOSS, "x",
-     "class k is taken for k − 1"),
+     "class k − 1 is used in place"),
     ("labels", "dx[s, y[s]] = -1 / x[s, y[s]]", "dx[s, y[s] + 1] = -1 / x[s, y[s] + 1]", LOSS, "x",
-     "class k is taken for k + 1"),
+     "class k + 1 is used in place"),
     ("labels", "[np.arange(len(x)), y]", "[np.arange(len(x)), y - 1]", LOSS, "output",
-     "class k is taken for k − 1"),
+     "class k − 1 is used in place"),
     ("labels", "-1 / x[s, y[s]] / len(x)", "-1 / x[s, y[s]]", LOSS, "x", "6 times too large"),
     ("loops", "dW += np.outer(dout[s], self.inputs[s])", "dW = np.outer(dout[s], self.inputs[s])",
      LINEAR, "weight", "Only the last sample counts"),
-    ("loops", "np.diag(self.p[s]) - np.outer", "np.outer", SOFTMAX, "x",
-     "The term diag(p) of the Jacobian diag(p) − p pᵀ is missing. The sign is wrong as well."),
+    ("loops", " - np.outer(self.p[s], self.p[s])", "", SOFTMAX, "x",
+     "The term −p pᵀ of the Jacobian diag(p) − p pᵀ is missing."),
+    ("loops", "e / sum(e)", "e / 2", SOFTMAX, "output", "12 of 24 numbers are wrong: [0, 0] is "),
+    ("loops", "db += dout[s]", "db += 3 * dout[s]", LINEAR, "bias",
+     "For an input of shape (7, 5), it is 3 times the right one."),
     ("batch_norm", "unbiased=False", "unbiased=True", AUTOGRAD, "output", "Bessel's correction"),
     ("batch_norm", "torch.sqrt(sigma + self.eps)", "(torch.sqrt(sigma) + self.eps)", AUTOGRAD,
      "output", "ε is outside of the root."),
@@ -83,7 +83,7 @@ PLANTED = [
     ("batch_norm", "n * dxhat - s1 - xhat", "n * dxhat - xhat", FUNCTION, "x", "The term of the m"),
     ("batch_norm", " - xhat * s2", "", FUNCTION, "x", "The term of the variance, "),
     ("batch_norm", "r / n * (n * dxhat - s1 - xhat * s2)", "r * dxhat", FUNCTION, "x",
-     "taken for constants"),
+     "treated as constants"),
     ("batch_norm", "grad_output * gamma", "grad_output", FUNCTION, "x", "γ is forgotten"),
     ("batch_norm", "r / n * (", "r * (", FUNCTION, "x", "It is N times too large"),
     ("batch_norm", "n = xhat.shape[0]", "n = xhat.shape[0] - 1", FUNCTION, "x", "Bessel's"),
@@ -91,11 +91,9 @@ PLANTED = [
      "divided by B once too often"),
     ("batch_norm", "dx, dgamma, dbeta", "dx, dbeta, dgamma", FUNCTION, "beta", "It is dγ"),
     ("layer_norm", "dxhat.sum(1, keepdim=True)", "dxhat.sum(0, keepdim=True)", LAYER_FUNCTION, "x",
-     "All of its 21 numbers differ: "),
+     "For an input of shape (7, 3), 21 of 21 numbers are wrong: [0, 0] is "),
     ("batch_norm", "torch.sqrt(sigma + self.eps)", "(input.std(0) + self.eps)", AUTOGRAD, "output",
      "ε is outside of the root, and σ² is divided by N − 1"),
-    ("batch_norm", "dxhat.sum(0, keepdim=True)", "dxhat.sum(0, keepdim=True) * n", FUNCTION, "x",
-     "The sum over dX̂ is not divided by N."),
     ("layer_norm", "= input.mean(1, keepdim=True)\n        sigma = input.var(1, keepdim=True,",
      "= input.mean(1)\n        sigma = input.var(1,", LAYER_AUTOGRAD, "output",
      "have the shape (B,), which broadcasts along the wrong axis"),
@@ -128,22 +126,22 @@ def test_right_layers_of_every_edition_are_not_blamed(name, tmp_path):
 
 MISFITS = {
     "weight": (
-        'class LinearModule:\n def __init__(self, a, b): self.params = {"weight": 0, "bias": 0}',
-        'expected an array params["weight"] after __init__.',
+        'class LinearModule:\n def __init__(self, a, b): self.params = {"weight": 0}',
+        'expected params["weight"], an array of floats of shape (3, 5); found the shape () and ',
     ),
     "shape": (
         "import numpy as np\nclass LinearModule:\n def __init__(self, a, b):\n"
         '  self.params = {"weight": np.zeros((a, b)), "bias": np.zeros(b)}',
-        'params["weight"] has the shape (5, 3); expected (3, 5).',
+        'params["weight"], an array of floats of shape (3, 5); found the shape (5, 3) and dtype fl',
     ),
     "no module": (
         "class CustomBatchNormAutograd:\n def __init__(self, n, eps): pass",
-        "expected a subclass of torch.nn.Module.",
+        "expected an nn.Module with two parameters",
     ),
     "no parameters": (
         "from torch import nn\nclass CustomLayerNormAutograd(nn.Module):\n"
         " def __init__(self, n, eps): super().__init__()",
-        "expected parameters gamma and beta, each an nn.Parameter; found none.",
+        "gamma and beta, each an nn.Parameter; found none.",
     ),
 }
 
@@ -151,15 +149,17 @@ MISFITS = {
 @pytest.mark.parametrize("name", MISFITS)
 def test_class_that_is_not_what_the_course_asks_for_gets_one_line(name, tmp_path):
     source, told = MISFITS[name]
-    (row,) = rows_of(source, tmp_path).values()
-    assert (row.name, row.verdict, row.notes) == ("output", WRONG, [told])
+    output, *others = rows_of(source, tmp_path).values()
+    assert output.verdict == WRONG
+    assert told in "".join(output.notes)
+    assert {row.verdict for row in others} == {NOT_JUDGED}
 
 
 @pytest.mark.parametrize(
     ("right", "wrong", "note"),
     [
-        ("dout.sum(0)", "dout.sum(0, keepdims=True)", "the shape is (1, 3), expected (3,)."),
-        ("np.maximum(x, 0)", "np.maximum(x, 0)[None]", "the shape is (1, 6, 5), expected (6, 5)."),
+        ("dout.sum(0)", "dout.sum(0, keepdims=True)", "the shape is (1, 3); expected (3,)."),
+        ("np.maximum(x, 0)", "np.maximum(x, 0)[None]", "the shape is (1, 6, 5); expected (6, 5)."),
     ],
 )
 def test_right_numbers_in_a_shape_that_broadcasts_are_right_with_a_note(
@@ -167,17 +167,17 @@ def test_right_numbers_in_a_shape_that_broadcasts_are_right_with_a_note(
 ):
     rows = rows_of(FILES["modules"].replace(right, wrong), tmp_path)
     assert {row.verdict for row in rows.values()} == {RIGHT}
-    assert [row.notes for row in rows.values() if row.notes] == [[f"The numbers are right; {note}"]]
+    assert [row.notes for row in rows.values() if row.notes] == [
+        [f"The numbers are right, but {note}"]
+    ]
 
 
 @pytest.mark.parametrize(
     ("cls", "changes", "verdict"),
     [
         (ELU, {"(np.exp(x) - 1)": "(np.exp(x) - 2)"}, RIGHT),
-        (ELU, {"(np.exp(x) - 1)": "3 * (np.exp(x) - 1)", "self.alpha * np.exp(s": "3 * self.alpha "
-               "* np.exp(s"}, FOLLOWS),
-        (SOFTMAX, {"e.sum(axis=1, keepdims=True)": "e.sum()"}, AFTER),
-        (ELU, {"return dout": "raise NotImplementedError; return dout"}, UNDONE),
+        (SOFTMAX, {"e.sum(axis=1, keepdims=True)": "e.sum()"}, NOT_JUDGED),
+        (ELU, {"return dout": "raise NotImplementedError; return dout"}, NOT_DONE),
     ],
 )  # fmt: skip
 def test_gradient_of_a_wrong_or_an_unfinished_layer_is_not_blamed(cls, changes, verdict, tmp_path):
@@ -187,7 +187,7 @@ def test_gradient_of_a_wrong_or_an_unfinished_layer_is_not_blamed(cls, changes, 
         source = source[:start] + source[start:].replace(old, new, 1)
     rows = rows_of(source, tmp_path)
     assert rows[cls, "x"].verdict == verdict
-    assert rows[cls, "output"].verdict == (RIGHT if verdict == UNDONE else WRONG)
+    assert rows[cls, "output"].verdict == (RIGHT if verdict == NOT_DONE else WRONG)
 
 
 @pytest.mark.parametrize(
