@@ -28,12 +28,8 @@ GENERAL: Variants = {
     "forgotten.": lambda v: v.right * v.b,
     "It is {b} times too small in a batch of {b}: it is divided by B once too often. Take the sum "
     "over the batch, because the loss takes the mean already.": lambda v: v.right / v.b,
-    "It is added to the gradient of the call before: overwrite it instead.": (
-        lambda v: v.right + v.before
-    ),
-    "It is zero everywhere: it is never computed, or stored under another name.": (
-        lambda v: np.zeros_like(v.right)
-    ),
+    "It is added to that of the call before: overwrite it.": lambda v: v.right + v.before,
+    "It is zero everywhere: it is never computed.": lambda v: np.zeros_like(v.right),
     "It is not multiplied by dY.": lambda v: v.right / v.dout,
 }
 """Mistakes in the answers of any layer, which are tried after those of the layer itself."""
@@ -45,15 +41,13 @@ LINEAR: dict[str, Variants] = {
     },
     "x": {"W is transposed.": lambda v: v.dout @ v.weight.T},
     "weight": {
-        "Only the last sample counts: sum over the batch, with += in a loop.": (
-            lambda v: np.outer(v.dout[-1], v.x[-1])
-        ),
+        "Only the last sample counts: add up in a loop.": lambda v: np.outer(v.dout[-1], v.x[-1]),
     },
     "bias": {
         "It is not summed over the batch.": lambda v: v.dout,
         "It is summed over the outputs, not over the samples.": lambda v: v.dout.sum(axis=1),
         "It is summed over everything.": lambda v: v.dout.sum(),
-        "Only the last sample counts: sum over the batch, with += in a loop.": lambda v: v.dout[-1],
+        "Only the last sample counts: add up in a loop.": lambda v: v.dout[-1],
     },
 }
 
@@ -88,21 +82,19 @@ LEAKY_RELU: dict[str, Variants] = {
 ELU: dict[str, Variants] = {
     "output": {
         "α is forgotten.": lambda v: np.where(v.x > 0, v.x, np.exp(v.x) - 1),
-        "The −1 is forgotten.": lambda v: np.where(v.x > 0, v.x, v.alpha * np.exp(v.x)),
-        "The −1 is outside of the bracket.": (
-            lambda v: np.where(v.x > 0, v.x, v.alpha * np.exp(v.x) - 1)
-        ),
+        "The −1 is forgotten.": lambda v: np.where(v.x > 0, v.x, v.a_exp),
+        "The −1 is not multiplied by α.": lambda v: np.where(v.x > 0, v.x, v.a_exp - 1),
     },
     "x": {
         "α is forgotten.": lambda v: v.dout * np.where(v.x > 0, 1, np.exp(v.x)),
         "Below 0 the factor is Y; it should be α exp(X), which is Y + α.": (
-            lambda v: v.dout * np.where(v.x > 0, 1, v.alpha * np.expm1(v.x))
+            lambda v: v.dout * np.where(v.x > 0, 1, v.a_exp - v.alpha)
         ),
         "Below 0 the factor is Y + 1; it should be α exp(X), which is Y + α.": (
-            lambda v: v.dout * np.where(v.x > 0, 1, v.alpha * np.expm1(v.x) + 1)
+            lambda v: v.dout * np.where(v.x > 0, 1, v.a_exp - v.alpha + 1)
         ),
         "The mask is that of dY: use the one of the input X.": (
-            lambda v: v.dout * np.where(v.dout > 0, 1, v.alpha * np.exp(v.x))
+            lambda v: v.dout * np.where(v.dout > 0, 1, v.a_exp)
         ),
         "Nothing passes below 0, as in ReLU.": lambda v: v.dout * (v.x > 0),
         "There is no mask: dY passes everywhere.": lambda v: v.dout,
@@ -114,16 +106,10 @@ SOFTMAX: dict[str, Variants] = {
         "Large numbers overflow: subtract the largest number of each row first.": (
             lambda v: np.exp(v.x) / np.exp(v.x).sum(axis=1, keepdims=True)
         ),
-        "The sum runs over the batch, not over the classes of a sample.": (
-            lambda v: v.e / v.e.sum(axis=0)
-        ),
-        "The sum runs over the batch, not over the classes.": (
-            lambda v: v.e_all / v.e_all.sum(axis=0)
-        ),
-        "The sum runs over all numbers, not over the classes of a sample.": (
-            lambda v: v.e / v.e.sum()
-        ),
-        "The sum runs over all numbers, not over the classes.": lambda v: v.e_all / v.e_all.sum(),
+        "The sum runs over the batch, not over the classes.": lambda v: v.e / v.e.sum(axis=0),
+        "The sum runs over the batch, not the classes.": lambda v: v.e_all / v.e_all.sum(axis=0),
+        "The sum runs over all numbers, not over the classes.": lambda v: v.e / v.e.sum(),
+        "The sum runs over all numbers, not the classes.": lambda v: v.e_all / v.e_all.sum(),
     },
     "x": {
         "Only the diagonal of the Jacobian is used, p_j (1 − p_j): the terms −p_i p_j off the "
@@ -133,10 +119,10 @@ SOFTMAX: dict[str, Variants] = {
             lambda v: v.p * (v.dout + v.dot)
         ),
         "The sum runs over the batch, not over the classes.": (
-            lambda v: v.p * (v.dout - (v.dout * v.p).sum(axis=0, keepdims=True))
+            lambda v: v.p * (v.dout - (v.dout * v.p).sum(axis=0))
         ),
-        "The sum runs over all numbers, not over the classes of a sample.": (
-            lambda v: v.p * (v.dout - (v.dout * v.p).sum())
+        "The sum runs over all numbers, not over the classes.": (
+            lambda v: v.p * (v.dout - v.dot.sum())
         ),
         "The factor p_j in front is missing.": lambda v: v.dout - v.dot,
     },
@@ -165,8 +151,7 @@ CROSS_ENTROPY: dict[str, Variants] = {
         "It is the gradient of the logits, as for softmax and cross entropy in one.": (
             lambda v: (v.p - v.t) / v.b
         ),
-        "It is the gradient of the logits, as for softmax and cross entropy in one, and the "
-        "factor 1/B is forgotten.": lambda v: v.p - v.t,
+        "It is the gradient of the logits, and the factor 1/B is forgotten.": lambda v: v.p - v.t,
         "The targets are forgotten: only the right class has a gradient.": lambda v: -1 / v.p / v.b,
         "It is −t/B, not divided by p.": lambda v: -v.t / v.b,
     },
@@ -192,7 +177,7 @@ def inputs_of(layer: str, case: Case, dout: Array, right: Array) -> SimpleNamesp
     if layer == "leaky_relu":
         v.slope = case.layer.negative_slope
     elif layer == "elu":
-        v.alpha = case.layer.alpha
+        v.alpha, v.a_exp = case.layer.alpha, case.layer.alpha * np.exp(v.x)
     elif layer == "softmax":
         v.e = np.exp(v.x - v.x.max(axis=1, keepdims=True))
         v.e_all = np.exp(v.x - v.x.max())  # subtracting one number for all is right as well

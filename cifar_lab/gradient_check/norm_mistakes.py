@@ -19,14 +19,14 @@ def add_statistics(v: SimpleNamespace, axis: int, eps: float) -> None:
         return a.mean(axis=axis, keepdims=True)
 
     v.axis, v.eps, v.mean = axis, eps, mean
-    v.n = np.float64(v.x.shape[axis])  # dividing by N − 1 = 0 gives infinity, not an error
+    v.n = np.float64(v.x.shape[axis])
+    v.bessel = v.n / (v.n - 1)  # infinite for N = 1, because it is a division of float64
     v.centred = v.x - mean(v.x)
     v.var = mean(v.centred**2)
     v.r = 1 / np.sqrt(v.var + eps)
     v.x_hat = v.centred * v.r
     v.dx_hat = v.gamma * v.dout
-    v.through_mean = mean(v.dx_hat)  # the two terms of dX
-    v.through_var = v.x_hat * mean(v.dx_hat * v.x_hat)
+    v.by_mean, v.by_var = mean(v.dx_hat), v.x_hat * mean(v.dx_hat * v.x_hat)  # terms of dX
 
 
 def _y(v: Any, std: Any, mean: Any = None) -> Any:
@@ -40,14 +40,19 @@ def _dx(v: Any, **changed: Any) -> Any:
     return w.r * (w.dx_hat - w.mean(w.dx_hat) - w.x_hat * w.mean(w.dx_hat * w.x_hat))
 
 
+def _dx_with(v: Any, r: Any) -> Any:
+    """Return the formula of dX with another r, also in x̂."""
+    return _dx(v, r=r, x_hat=v.centred * r)
+
+
 NORM: dict[str, dict[str, Any]] = {
     "output": {
         "Bessel's correction: σ² is divided by N − 1, not by N.": (
-            lambda v: _y(v, np.sqrt(v.var * v.n / (v.n - 1) + v.eps))
+            lambda v: _y(v, np.sqrt(v.bessel * v.var + v.eps))
         ),
         "ε is outside of the root.": lambda v: _y(v, np.sqrt(v.var) + v.eps),
         "ε is outside of the root, and σ² is divided by N − 1 (Bessel's correction), not by N.": (
-            lambda v: _y(v, np.sqrt(v.var * v.n / (v.n - 1)) + v.eps)
+            lambda v: _y(v, np.sqrt(v.bessel * v.var) + v.eps)
         ),
         "ε is forgotten.": lambda v: _y(v, np.sqrt(v.var)),
         "The argument eps is not used: ε is 1e-5.": lambda v: _y(v, np.sqrt(v.var + 1e-5)),
@@ -65,36 +70,28 @@ NORM: dict[str, dict[str, Any]] = {
         ),
     },
     "x": {
-        "The term of the mean, − r mean(dX̂), is missing.": (
-            lambda v: v.r * (v.dx_hat - v.through_var)
+        "The term of the mean, r mean(dX̂), is missing.": lambda v: v.r * (v.dx_hat - v.by_var),
+        "The term of the variance, r x̂ mean(dX̂ x̂), is missing.": (
+            lambda v: v.r * (v.dx_hat - v.by_mean)
         ),
-        "The term of the variance, − r x̂ mean(dX̂ x̂), is missing.": (
-            lambda v: v.r * (v.dx_hat - v.through_mean)
-        ),
-        "The mean and the variance are treated as constants: both depend on x.": (
+        "The mean and the variance are treated as constants, but depend on x.": (
             lambda v: v.r * v.dx_hat
         ),
         "The terms of the mean and the variance are added, not subtracted.": (
-            lambda v: v.r * (v.dx_hat + v.through_mean + v.through_var)
+            lambda v: v.r * (v.dx_hat + v.by_mean + v.by_var)
         ),
         "γ is forgotten: dX̂ is γ dY.": lambda v: _dx(v, dx_hat=v.dout),
         "γ is multiplied twice.": lambda v: _dx(v, dx_hat=v.gamma * v.dx_hat),
         "The factor r = 1/√(σ² + ε) in front is forgotten.": lambda v: _dx(v, r=1.0),
-        "The root is forgotten: r is 1/√(σ² + ε).": (
-            lambda v: _dx(v, r=v.r**2, x_hat=v.centred * v.r**2)
-        ),
-        "ε is forgotten.": (
-            lambda v: _dx(v, r=1 / np.sqrt(v.var), x_hat=v.centred / np.sqrt(v.var))
-        ),
+        "The root is forgotten: r is 1/√(σ² + ε).": lambda v: _dx_with(v, v.r**2),
+        "ε is forgotten.": lambda v: _dx_with(v, 1 / np.sqrt(v.var)),
         "The mean is not subtracted in x̂.": lambda v: _dx(v, x_hat=v.x * v.r),
-        "The sums over dX̂ and dX̂ x̂ are not divided by N.": (
-            lambda v: _dx(v, mean=lambda a: v.n * v.mean(a))
-        ),
+        "The sums are not divided by N.": lambda v: _dx(v, mean=lambda a: v.n * v.mean(a)),
         "Bessel's correction: the sums are divided by N − 1, not by N.": (
-            lambda v: _dx(v, mean=lambda a: v.n / (v.n - 1) * v.mean(a))
+            lambda v: _dx(v, mean=lambda a: v.bessel * v.mean(a))
         ),
         "The sums over dX̂ and dX̂ x̂ are swapped.": (
-            lambda v: v.r * (v.dx_hat - v.mean(v.dx_hat * v.x_hat) - v.x_hat * v.through_mean)
+            lambda v: v.r * (v.dx_hat - v.mean(v.dx_hat * v.x_hat) - v.x_hat * v.by_mean)
         ),
         "The sums run along the wrong axis.": (
             lambda v: _dx(v, mean=lambda a: v.mean(a, 1 - v.axis))
@@ -109,9 +106,7 @@ NORM: dict[str, dict[str, Any]] = {
             lambda v: (v.dout * v.x_hat).sum(axis=1)
         ),
         "x is used in place of x̂.": lambda v: (v.dout * v.x).sum(axis=0),
-        "x − μ is used in place of x̂, not divided by √(σ² + ε).": (
-            lambda v: (v.dout * v.centred).sum(axis=0)
-        ),
+        "x − μ is used in place of x̂.": lambda v: (v.dout * v.centred).sum(axis=0),
         "The mean is not subtracted in x̂.": lambda v: (v.dout * v.x * v.r).sum(axis=0),
         "It is dβ: the factor x̂ is missing.": lambda v: v.dout.sum(axis=0),
     },
@@ -122,14 +117,8 @@ NORM: dict[str, dict[str, Any]] = {
     },
 }
 
-LAYER_NORM = {
-    **NORM,
-    "output": {
-        **NORM["output"],
-        "The mean and the variance have the shape (B,), which broadcasts along the wrong axis: "
-        "keep the shape (B, 1) with keepdim.": lambda v: _y(
-            v, np.sqrt(v.var[:, 0] + v.eps), v.mean(v.x)[:, 0]
-        ),
-    },
-}
-"""A lost dimension is a mistake in layer normalization alone; batch normalization allows it."""
+LAYER_NORM = {**NORM, "output": dict(NORM["output"])}
+LAYER_NORM["output"][
+    "The mean and the variance have the shape (B,), which broadcasts along the wrong axis: "
+    "keep the shape (B, 1) with keepdim."
+] = lambda v: _y(v, np.sqrt(v.var[:, 0] + v.eps), v.mean(v.x)[:, 0])

@@ -87,7 +87,7 @@ def _rows(kind: Kind, cls: Any, path: Path, as_labels: bool = False) -> list[Row
         texts = [failure.text for failure in failures if not failure.not_done]
         if texts and not any(texts[0] in other.notes for other in rows):
             row.verdict, row.notes = WRONG, [texts[0]]
-    return rows[:1] if all(row.verdict == NOT_DONE for row in rows) else rows
+    return rows[:1] if all(row.error is None for row in rows) else rows
 
 
 def _answers(

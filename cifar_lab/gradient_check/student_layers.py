@@ -19,6 +19,7 @@ from cifar_lab.gradient_check.student_adapters import (
 
 Adapt = Callable[[Any, Case], Any]
 ROWS = ((6, 5), (4, 4), (1, 4), (3, 1))
+NORM_SHAPES = ((7, 3), (4, 4), (1, 5), (1, 1))
 ALPHA, SLOPE = 0.5, 0.2
 EPS = 0.1  # so large that a misplaced ε shows
 
@@ -64,7 +65,7 @@ def _elu(adapt: Adapt, alpha: float) -> Kind:
 def _norms(name: str) -> dict[str, Kind]:
     """Return the kinds of the three forms of batch or layer normalization."""
     build = cases.batch_norm if name == "Batch" else cases.layer_norm
-    builds = [partial(build, shape=shape, eps=EPS) for shape in ((7, 3), (4, 4), (1, 5))]
+    builds = [partial(build, shape=shape, eps=EPS) for shape in NORM_SHAPES]
     forms = {"Autograd": torch_module, "ManualFunction": torch_function}
     return {
         f"Custom{name}Norm{form}": Kind(f"{name.lower()}_norm", adapt, builds)
