@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from torch.autograd import gradcheck
+from torch.autograd import gradcheck, gradgradcheck
 
 from cifar_lab import course
 from cifar_lab.course import mlp_pytorch
@@ -205,6 +205,7 @@ def test_manual_function_passes_gradcheck_by_class_and_by_instance(kind):
     beta = torch.zeros(4, dtype=torch.float64, requires_grad=True)
     assert gradcheck(function.apply, (batch(), gamma, beta))
     assert gradcheck(function(4).apply, (batch(), gamma, beta, 1e-3))
+    assert gradgradcheck(function.apply, (batch(), gamma, beta))
 
 
 @pytest.mark.parametrize("form", ["Autograd", "ManualModule"])

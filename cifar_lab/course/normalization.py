@@ -1,7 +1,7 @@
 """Batch normalization of the course, and layer normalization, which the edition of 2020 has.
 
 Each comes in three forms: a module for autograd, a Function with a backward pass written by hand,
-and a module that calls this Function.
+and a module that calls this Function. ``docs/derivations.md`` derives the backward passes.
 """
 
 from collections.abc import Callable
@@ -11,18 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from cifar_lab.layers import BatchNormFunction, batch_norm_composed
-from cifar_lab.layers.layer_norm import LayerNormFunction, layer_norm_composed
 
 
-class _ManualFunction:
-    """The course calls ``apply`` on an instance; it is a static method of the subclasses."""
+class CustomBatchNormManualFunction:
+    """Batch normalization with the hand-written backward pass of ``layers.BatchNormFunction``."""
 
     def __init__(self, n_neurons: int | None = None) -> None:
-        """Take ``n_neurons`` and leave it unused."""
-
-
-class CustomBatchNormManualFunction(_ManualFunction):
-    """Batch normalization with the hand-written backward pass of ``layers.BatchNormFunction``."""
+        """Do nothing: the course calls ``apply`` on an instance, though it is static."""
 
     @staticmethod
     def apply(x: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> Tensor:
@@ -30,13 +25,39 @@ class CustomBatchNormManualFunction(_ManualFunction):
         return BatchNormFunction.apply(x, gamma, beta, eps)[0]
 
 
-class CustomLayerNormManualFunction(_ManualFunction):
-    """Layer normalization with the hand-written backward pass of ``LayerNormFunction``."""
+class CustomLayerNormManualFunction(torch.autograd.Function):
+    """Layer normalization, ``apply(x, gamma, beta, eps)``, with a backward pass by hand."""
+
+    def __init__(self, n_neurons: int | None = None) -> None:
+        """Do nothing: the course calls ``apply`` on an instance, though it is static."""
 
     @staticmethod
-    def apply(x: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> Tensor:
-        """Map x (B, C) to (B, C) with gamma (C,) and beta (C,)."""
-        return LayerNormFunction.apply(x, gamma, beta, eps)
+    def forward(ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> Tensor:
+        """Map x (B, C) to (B, C) with gamma (C,), beta (C,) and ``eps``, added to the variance."""
+        ctx.eps = eps
+        ctx.save_for_backward(x, gamma)
+        return _layer_norm(x, gamma, beta, eps)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of ``x``, ``gamma`` and ``beta``."""
+        (dy,), (x, gamma) = grad_outputs, ctx.saved_tensors
+        xhat, inv_std = _normalised(x, ctx.eps)
+        dxhat = gamma * dy
+        through_mean = dxhat.mean(1, keepdim=True)
+        through_var = xhat * (dxhat * xhat).mean(1, keepdim=True)
+        return inv_std * (dxhat - through_mean - through_var), (dy * xhat).sum(0), dy.sum(0), None
+
+
+def _layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
+    return gamma * _normalised(x, eps)[0] + beta
+
+
+def _normalised(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Return xhat (B, C) and 1 / sqrt(var + eps) (B, 1), with the biased variance."""
+    centred = x - x.mean(1, keepdim=True)
+    inv_std = (centred.square().mean(1, keepdim=True) + eps).rsqrt()
+    return centred * inv_std, inv_std
 
 
 class _Normalization(nn.Module):
@@ -69,10 +90,7 @@ class _Normalization(nn.Module):
 
 
 class CustomBatchNormAutograd(_Normalization):
-    """Batch normalization in elementary operations, differentiated by autograd.
-
-    The statistics are those of the batch, in training and in evaluation.
-    """
+    """Batch normalization in elementary operations, differentiated by autograd."""
 
     @staticmethod
     def _function(*args: Any) -> Tensor:
@@ -88,7 +106,7 @@ class CustomBatchNormManualModule(_Normalization):
 class CustomLayerNormAutograd(_Normalization):
     """Layer normalization in elementary operations, differentiated by autograd."""
 
-    _function = staticmethod(layer_norm_composed)
+    _function = staticmethod(_layer_norm)
 
 
 class CustomLayerNormManualModule(_Normalization):

@@ -11,7 +11,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
@@ -71,58 +70,51 @@ def check_file(path: Path, layer: str | None, seconds: float) -> dict[str, list[
 
 def _run(path: Path, seconds: float, more: list[str]) -> tuple[list[dict[str, Any]], str]:
     """Run ``work`` in a process; return the lines that it wrote, and how it ended."""
-    with tempfile.TemporaryDirectory() as folder:
-        results, trace = Path(folder) / "results", Path(folder) / "trace"
-        results.touch()
-        words = [sys.executable, "-c", PROGRAM, str(path), str(results), str(seconds), *more]
-        with trace.open("wb") as stream:
-            silent = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-            status = subprocess.run(words, **silent, stderr=stream).returncode  # type: ignore
-        ended = _ended(status, trace.read_text("utf-8", "replace"), path, seconds)
-        return [json.loads(line) for line in results.read_text("utf-8").splitlines()], ended
+    words = [sys.executable, "-c", PROGRAM, str(path), str(seconds), *more]
+    done = subprocess.run(
+        words, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace"
+    )
+    name = re.escape(ascii(path.name)[1:-1])
+    place = re.search(rf'File ".*{name}", line (\d+) in (.+)', done.stderr)
+    where = f", at {path.name}:{place[1]} in {place[2]}." if place else "."
+    ended = f"the program ended with exit status {done.returncode}{where}"
+    if "Timeout" in done.stderr:
+        ended = f"not done after {seconds:g} seconds{where}"
+    return [json.loads(line) for line in done.stdout.splitlines()], ended
 
 
-def _ended(status: int, trace: str, path: Path, seconds: float) -> str:
-    """Return why a process ended, and in which line of the student's file."""
-    place = re.search(rf'File ".*{re.escape(ascii(path.name)[1:-1])}", line (\d+) in (.+)', trace)
-    where = f", at {path.name}:{place[1]} in {place[2]}" if place else ""
-    if "Timeout" in trace:
-        return f"not done after {seconds:g} seconds{where}."
-    said = f" ({trace.strip().splitlines()[-1]})" if "Traceback" in trace else ""
-    return f"the program ended with exit status {status}{where}{said}."
-
-
-def work(path: str, results: str, seconds: str, layer: str, *done: str) -> None:
+def work(path: str, seconds: str, layer: str, *done: str) -> None:
     """Run the student's file and check its classes: what the process does."""
-    faulthandler.enable()
-    file = Path(path)
-    with open(results, "w", encoding="utf-8") as stream:
+    results, trace = (os.fdopen(os.dup(number), "w", encoding="utf-8") for number in (1, 2))
+    for number in (1, 2):  # the student's code prints to nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    faulthandler.enable(trace)
 
-        def limit_time() -> None:  # then print where the code is, and end the process
-            faulthandler.dump_traceback_later(float(seconds), exit=True)
+    def limit_time() -> None:  # then print where the code is, and end the process
+        faulthandler.dump_traceback_later(float(seconds), file=trace, exit=True)
 
-        def tell(**said: Any) -> None:
-            stream.write(json.dumps(said) + "\n")
-            stream.flush()
-            limit_time()
-
+    def tell(**said: Any) -> None:
+        print(json.dumps(said), file=results, flush=True)
         limit_time()
-        module = attempt(lambda: load(file), file)
-        if isinstance(module, Failure):
-            tell(error=module.text)
-            os._exit(0)
-        classes = _classes(module)
-        wanted = [name for name in classes if not layer or layer in (name, LAYERS[name])]
-        if not wanted:
-            known = f"no class of the course (known: {', '.join(LAYERS)})"
-            tell(error=f"no {layer}; it has {', '.join(classes)}" if classes else known)
-        else:
-            tell(classes=wanted)
-        for name in wanted:
-            if name not in done:
-                cls = getattr(module, name)
-                rows = check_mlp(cls, file) if name == "MLP" else check_class(cls, name, file)
-                tell(**{name: [asdict(row) for row in rows]})
+
+    limit_time()
+    file = Path(path)
+    module = attempt(lambda: load(file), file)
+    classes = [] if isinstance(module, Failure) else _classes(module)
+    wanted = [name for name in classes if not layer or layer in (name, LAYERS[name])]
+    if wanted:
+        tell(classes=wanted)
+    elif isinstance(module, Failure):
+        tell(error=module.text)
+    elif classes:
+        tell(error=f"no {layer}; it has {', '.join(classes)}")
+    else:
+        tell(error=f"no class of the course (known: {', '.join(LAYERS)})")
+    for name in wanted:
+        if name not in done:
+            cls = getattr(module, name)
+            rows = check_mlp(cls, file) if name == "MLP" else check_class(cls, name, file)
+            tell(**{name: [asdict(row) for row in rows]})
     os._exit(0)  # whatever threads the student's file has started
 
 

@@ -6,7 +6,6 @@ operations. For second derivatives, the function that is checked is itself a gra
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,7 +14,6 @@ from cifar_lab.gradient_check import cases
 from cifar_lab.gradient_check.case import Case, Params, Rng, spread
 from cifar_lab.gradient_check.cases import EPS, batch_norm_reference, batch_norm_terms
 from cifar_lab.layers import BatchNorm2d, BatchNormFunction, batch_norm_composed
-from cifar_lab.layers.layer_norm import LayerNormFunction, layer_norm_composed
 from cifar_lab.layers.weight_norm import WeightNormFunction
 from cifar_lab.numpy_reference.layer import Array, Layer
 
@@ -62,12 +60,6 @@ def weight_norm(rng: Rng) -> Case:
     return replace(case, layer=TorchForm(form, case.params))
 
 
-def layer_norm(form: Function, rng: Rng) -> Case:
-    """Build the case of a form of layer normalization with the numbers of the NumPy layer's."""
-    case = cases.layer_norm(rng)
-    return replace(case, layer=TorchForm(form, case.params))
-
-
 def _first(form: Function) -> Callable[[Rng], Case]:
     """Return a builder for the gradients of a form of batch normalization."""
 
@@ -106,14 +98,8 @@ FORMS: dict[str, Function] = {
     "module": module,
 }
 
-LAYER_NORM: dict[str, Function] = {
-    "composed": lambda x, p: layer_norm_composed(x, p["gamma"], p["beta"], EPS),
-    "function": lambda x, p: LayerNormFunction.apply(x, p["gamma"], p["beta"], EPS),
-}
-
 TORCH_CASES: dict[str, Callable[[Rng], Case]] = {
     **{f"torch_{name}": _first(form) for name, form in FORMS.items()},
     **{f"torch_{name}_second": _second(form) for name, form in FORMS.items()},
-    **{f"torch_layer_norm_{name}": partial(layer_norm, form) for name, form in LAYER_NORM.items()},
     "torch_weight_norm": weight_norm,
 }

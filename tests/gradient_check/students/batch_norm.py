@@ -44,9 +44,9 @@ class CustomBatchNormManualModule(nn.Module):
     def __init__(self, n_neurons, eps=1e-5):
         super().__init__()
         self.eps = eps
-        self.gamma = nn.Parameter(torch.ones(1, n_neurons))
-        self.beta = nn.Parameter(torch.zeros(1, n_neurons))
+        self.shift = nn.Parameter(torch.zeros(1, n_neurons))
+        self.scale = nn.Parameter(torch.ones(1, n_neurons))
 
     def forward(self, input):
-        gamma, beta = self.gamma.view(-1), self.beta.view(-1)
+        gamma, beta = self.scale.view(-1), self.shift.view(-1)
         return CustomBatchNormManualFunction.apply(input, gamma, beta, self.eps)
