@@ -19,8 +19,8 @@ def add_statistics(v: SimpleNamespace, axis: int, eps: float) -> None:
         return a.mean(axis=axis, keepdims=True)
 
     v.axis, v.eps, v.mean = axis, eps, mean
-    v.n = np.float64(v.x.shape[axis])
-    v.bessel = v.n / (v.n - 1)  # infinite for N = 1, because it is a division of float64
+    v.n = v.x.shape[axis]
+    v.bessel = v.n / (v.n - 1) if v.n > 1 else np.inf
     v.centred = v.x - mean(v.x)
     v.var = mean(v.centred**2)
     v.r = 1 / np.sqrt(v.var + eps)
