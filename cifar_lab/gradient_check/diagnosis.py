@@ -56,8 +56,9 @@ class Answer:
     @property
     def slope_error(self) -> float | None:
         """The same against the central difference, or None if there is nothing to compare."""
-        nothing = self.slope is None or isinstance(self.got, Failure)
-        return None if nothing else distance(self.got, self.slope)
+        if self.slope is None or isinstance(self.got, Failure):
+            return None
+        return distance(self.got, self.slope)
 
     @property
     def is_right(self) -> bool:

@@ -1,7 +1,7 @@
 """The classes of the course that are checked, and the cases that each is checked on."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -36,7 +36,7 @@ class Kind:
 
     layer: str
     adapt: Adapt
-    builds: list[Callable[[Rng], Case]]
+    builds: Sequence[Callable[[Rng], Case]]
 
 
 def _made_with(*arguments: float) -> Adapt:
