@@ -31,7 +31,8 @@ def table(found: dict[str, list[Row]], path: Path) -> str:
     verdicts = Counter(row.verdict for rows in found.values() for row in rows)
     lines += ["", LEGEND] if NOT_JUDGED in verdicts else []
     total = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
-    return "\n".join([*lines, "", f"{verdicts.total()} rows: {total}."])
+    rows_in_all = f"{verdicts.total()} row" + "s" * (verdicts.total() != 1)
+    return "\n".join([*lines, "", f"{rows_in_all}: {total}."])
 
 
 def _wrapped(note: str) -> str:
