@@ -14,6 +14,7 @@ import numpy as np
 from cifar_lab.gradient_check.case import Case
 from cifar_lab.gradient_check.diagnosis import Failure, distance
 from cifar_lab.gradient_check.gradients import central_differences
+from cifar_lab.gradient_check.student_adapters import MisfitError
 from cifar_lab.gradient_check.student_check import NOT_DONE, RIGHT, STEP, WRONG, Row, attempt
 
 N_INPUTS, N_HIDDEN, N_CLASSES = 5, [4, 3], 4
@@ -35,6 +36,8 @@ def _rows(cls: Any) -> list[Row]:
     rng = np.random.default_rng(0)
     network = cls(N_INPUTS, N_HIDDEN, N_CLASSES)
     linear = list(_linear_modules(list(vars(network).values()), set()))
+    if not linear:
+        raise MisfitError('expected modules with params["weight"] in attributes of the network')
     for module in linear:
         for param in module.params.values():
             param[...] = rng.normal(size=param.shape)

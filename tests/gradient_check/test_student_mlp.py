@@ -59,3 +59,8 @@ def test_gradients_behind_a_mistake_are_blamed_and_those_before_it_are_not(
 def test_output_without_softmax_is_wrong(tmp_path):
     source = SOURCE.replace("self.softmax.forward(self.last.forward(x))", "self.last.forward(x)")
     assert verdicts(source, tmp_path) == {"output": WRONG}
+
+
+def test_network_without_linear_modules_is_wrong(tmp_path):
+    source = "class MLP:\n def __init__(self, *sizes): pass\n"
+    assert verdicts(source, tmp_path) == {"output": WRONG}
