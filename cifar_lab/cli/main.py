@@ -42,7 +42,8 @@ COMMANDS = {
     "speedrun": "accuracy of a recipe against its training time",
     "ablate": "what each part of a fast recipe contributes",
     "study-initialisation": "why the report's two MLPs differ",
-    "check-gradients": "compare the gradients written by hand with autograd",
+    "check-gradients": "prove the gradients by hand, or find the mistake in a student's file",
+    "exercise": "write stubs of layers for students to fill in",
 }
 
 

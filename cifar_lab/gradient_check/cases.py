@@ -5,6 +5,7 @@ Tests pass a wrong layer as ``layer_class`` and see that the check fails.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -13,17 +14,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from cifar_lab.gradient_check.case import Case, LayerClass, Params, Rng, Shape, randomised, spread
-from cifar_lab.numpy_reference.activations import ReLU, Softmax
+from cifar_lab.numpy_reference.activations import ELU, LeakyReLU, ReLU, Softmax
 from cifar_lab.numpy_reference.batch_norm import BatchNorm
 from cifar_lab.numpy_reference.conv import Conv3x3
 from cifar_lab.numpy_reference.cross_entropy import CrossEntropy, SoftmaxCrossEntropy
 from cifar_lab.numpy_reference.dropout import Dropout
 from cifar_lab.numpy_reference.layer import Array
+from cifar_lab.numpy_reference.layer_norm import LayerNorm
 from cifar_lab.numpy_reference.linear import Linear
 from cifar_lab.numpy_reference.pooling import AvgPool, Flatten, MaxPool
 from cifar_lab.numpy_reference.weight_norm import WeightNormLinear
 
-EPS = 1e-5  # of batch normalization
+EPS = 1e-5  # of batch and layer normalization
 IMAGES = (2, 2, 5, 4)
 WINDOW = (3, 2, 1)  # kernel, stride and padding of a pooling
 
@@ -44,10 +46,25 @@ def relu(rng: Rng, shape: Shape = (4, 5), *, layer_class: LayerClass = ReLU) -> 
     return Case(layer_class(), spread(rng, shape), lambda x, _: torch.relu(x))
 
 
-def relu_at_zero(rng: Rng, *, layer_class: LayerClass = ReLU) -> Case:
-    """Build a ReLU at its kink, where only the convention can be compared."""
+def leaky_relu(
+    rng: Rng, shape: Shape = (4, 5), slope: float = 0.2, *, layer_class: LayerClass = LeakyReLU
+) -> Case:
+    """Build a leaky ReLU away from its kink."""
+    x = spread(rng, shape)
+    return Case(layer_class(slope), x, lambda x, _: functional.leaky_relu(x, slope))
+
+
+def elu(
+    rng: Rng, shape: Shape = (4, 5), alpha: float = 0.5, *, layer_class: LayerClass = ELU
+) -> Case:
+    """Build an ELU away from its kink."""
+    return Case(layer_class(alpha), spread(rng, shape), lambda x, _: functional.elu(x, alpha))
+
+
+def at_zero(build: Callable[..., Case], rng: Rng, *, layer_class: LayerClass) -> Case:
+    """Build an activation at its kink, where only the convention can be compared."""
     x = rng.integers(-1, 2, (4, 5)).astype(np.float64)
-    return Case(layer_class(), x, lambda x, _: torch.relu(x), smooth=False)
+    return replace(build(rng, layer_class=layer_class), x=x, smooth=False)
 
 
 def softmax(rng: Rng, b: int = 4, c: int = 5, *, layer_class: LayerClass = Softmax) -> Case:
@@ -86,25 +103,30 @@ def softmax_cross_entropy(
     return Case(layer_class(), x, reference, args=(targets,), is_loss=True)
 
 
-def batch_norm(rng: Rng, shape: Shape = (5, 3), *, layer_class: LayerClass = BatchNorm) -> Case:
+def batch_norm(
+    rng: Rng, shape: Shape = (5, 3), eps: float = EPS, *, layer_class: LayerClass = BatchNorm
+) -> Case:
     """Build batch normalization of rows or images with the statistics of the batch."""
     x = spread(rng, shape)
-    layer = randomised(layer_class(shape[1], eps=EPS), rng)
-    return Case(layer, x, batch_norm_reference, terms=batch_norm_terms)
+    layer = randomised(layer_class(shape[1], eps=eps), rng)
+    reference = partial(batch_norm_reference, eps=eps)
+    return Case(layer, x, reference, terms=partial(batch_norm_terms, eps=eps))
 
 
-def batch_norm_reference(x: Tensor, params: Params) -> Tensor:
+def batch_norm_reference(x: Tensor, params: Params, eps: float = EPS) -> Tensor:
     """Normalise in elementary operations, as ``functional.batch_norm`` refuses a batch of one."""
     axes, shape = _per_channel(x.ndim)
     centred = x - x.mean(axes, keepdim=True)
-    x_hat = centred / ((centred**2).mean(axes, keepdim=True) + EPS).sqrt()
+    x_hat = centred / ((centred**2).mean(axes, keepdim=True) + eps).sqrt()
     return x_hat * params["gamma"].reshape(shape) + params["beta"].reshape(shape)
 
 
-def batch_norm_terms(x: Array, params: dict[str, Array], dout: Array) -> dict[str, Array]:
+def batch_norm_terms(
+    x: Array, params: dict[str, Array], dout: Array, eps: float = EPS
+) -> dict[str, Array]:
     """Return the terms of the gradients of ``x`` and ``gamma``; see ``Case.terms``."""
     axes, shape = _per_channel(x.ndim)
-    scaled = dout / np.sqrt(x.var(axis=axes, keepdims=True) + EPS)
+    scaled = dout / np.sqrt(x.var(axis=axes, keepdims=True) + eps)
     return {"x": params["gamma"].reshape(shape) * scaled, "gamma": scaled * x}
 
 
@@ -127,6 +149,22 @@ def batch_norm_eval(
         return functional.batch_norm(x, mean, var, params["gamma"], params["beta"], eps=EPS)
 
     return Case(layer, x, reference)
+
+
+def layer_norm(
+    rng: Rng, shape: Shape = (4, 5), eps: float = EPS, *, layer_class: LayerClass = LayerNorm
+) -> Case:
+    """Build layer normalization, which normalises each row of x."""
+
+    def reference(x: Tensor, params: Params) -> Tensor:
+        return functional.layer_norm(x, shape[1:], params["gamma"], params["beta"], eps)
+
+    def terms(x: Array, params: dict[str, Array], dout: Array) -> dict[str, Array]:
+        scaled = dout / np.sqrt(x.var(axis=1, keepdims=True) + eps)
+        return {"x": params["gamma"] * scaled, "gamma": scaled * x}
+
+    layer = randomised(layer_class(shape[1], eps=eps), rng)
+    return Case(layer, spread(rng, shape), reference, terms=terms)
 
 
 def dropout(rng: Rng, shape: Shape = (4, 5), *, layer_class: LayerClass = Dropout) -> Case:
@@ -198,7 +236,11 @@ def flatten(rng: Rng, shape: Shape = (2, 3, 2, 2), *, layer_class: LayerClass = 
 CASES: dict[str, Callable[[Rng], Case]] = {
     "linear": linear,
     "relu": relu,
-    "relu_at_zero": relu_at_zero,
+    "relu_at_zero": partial(at_zero, relu, layer_class=ReLU),
+    "leaky_relu": leaky_relu,
+    "leaky_relu_at_zero": partial(at_zero, leaky_relu, layer_class=LeakyReLU),
+    "elu": elu,
+    "elu_at_zero": partial(at_zero, elu, layer_class=ELU),
     "softmax": softmax,
     "cross_entropy": cross_entropy,
     "softmax_cross_entropy": softmax_cross_entropy,
@@ -206,6 +248,8 @@ CASES: dict[str, Callable[[Rng], Case]] = {
     "batch_norm_images": partial(batch_norm, shape=(2, 3, 3, 2)),
     "batch_norm_two_samples": partial(batch_norm, shape=(2, 3)),  # dx nearly cancels
     "batch_norm_eval": batch_norm_eval,
+    "layer_norm": layer_norm,
+    "layer_norm_two_features": partial(layer_norm, shape=(3, 2)),  # dx nearly cancels
     "dropout": dropout,
     "weight_norm": weight_norm,
     "conv": conv,

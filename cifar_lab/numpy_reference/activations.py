@@ -1,4 +1,4 @@
-"""Activations: ReLU for hidden layers, softmax for probabilities of classes."""
+"""Activations: ReLU and its relatives for hidden layers, softmax for probabilities of classes."""
 
 import numpy as np
 
@@ -21,6 +21,64 @@ class ReLU(Layer):
         positive = self._saved_for(dout)
         # The Jacobian is diagonal, 1(x_j > 0); the product with it is a mask.
         return dout * positive
+
+
+class LeakyReLU(Layer):
+    """``y = x`` for positive x and ``y = a x`` for others, element by element, for any shape.
+
+    The derivative at 0, which does not exist, is taken to be a, as in PyTorch.
+
+    Args:
+        negative_slope: a, at least 0. With 0 it is ``ReLU``.
+    """
+
+    def __init__(self, negative_slope: float = 0.01) -> None:
+        super().__init__()
+        if not negative_slope >= 0:
+            raise ValueError(f"negative_slope is {negative_slope}; expected at least 0")
+        self.negative_slope = negative_slope
+
+    def forward(self, x: Array) -> Array:
+        """Return x or a x, of the shape of ``x``."""
+        check_array("LeakyReLU: x", x, np.shape(x))
+        positive = x > 0
+        return self._save_for_backward(np.where(positive, x, self.negative_slope * x), positive)
+
+    def backward(self, dout: Array) -> Array:
+        """Return ``dout`` where the input was positive, and a times ``dout`` elsewhere."""
+        positive = self._saved_for(dout)
+        return np.where(positive, dout, self.negative_slope * dout)
+
+
+class ELU(Layer):
+    """``y = x`` for positive x and ``y = α (exp(x) − 1)`` for others, element by element.
+
+    The derivative at 0 is taken to be α, as in PyTorch; it exists only for α = 1.
+
+    Source: Clevert, Unterthiner and Hochreiter, "Fast and Accurate Deep Network Learning by
+    Exponential Linear Units (ELUs)", https://arxiv.org/abs/1511.07289.
+
+    Args:
+        alpha: α, above 0. The output is above −α.
+    """
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        super().__init__()
+        if not alpha > 0:
+            raise ValueError(f"alpha is {alpha}; expected a number above 0")
+        self.alpha = alpha
+
+    def forward(self, x: Array) -> Array:
+        """Return x or α (exp(x) − 1), of the shape of ``x``."""
+        check_array("ELU: x", x, np.shape(x))
+        positive = x > 0
+        below = self.alpha * np.expm1(np.minimum(x, 0))  # exp of a large x would overflow
+        return self._save_for_backward(np.where(positive, x, below), (positive, below))
+
+    def backward(self, dout: Array) -> Array:
+        """Return ``dout`` times 1 where the input was positive, and times α exp(x) elsewhere."""
+        positive, below = self._saved_for(dout)
+        return np.where(positive, dout, dout * (below + self.alpha))  # α exp(x) = y + α
 
 
 class Softmax(Layer):

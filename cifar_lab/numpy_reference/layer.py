@@ -52,6 +52,10 @@ class Layer:
         """Fill ``grads`` and return the gradient with respect to the last ``x``."""
         raise NotImplementedError
 
+    def clear_cache(self) -> None:
+        """Forget what ``forward`` kept."""
+        self._saved = None
+
     def _save_for_backward(self, y: Array, saved: Any) -> Array:
         """Return the output ``y``; keep its shape and dtype, and ``saved`` for ``backward``."""
         self._saved = y.shape, y.dtype, saved

@@ -53,6 +53,11 @@ FIGURE = "expected a name that ends in .svg, .png, .pdf"
         ("predict x.ckpt x.png --top 0", "--top 0: expected a positive integer"),
         ("check-gradients --layr conv", "--layr: unknown; did you mean --layer?"),
         ("check-gradients --layer cnv", "--layer cnv: unknown; did you mean conv?"),
+        ("check-gradients --file none.py", "none.py: no such file"),
+        ("check-gradients --file data", "data: a folder"),
+        ("check-gradients --file x.py --seconds 0", "--seconds 0: expected a number above 0"),
+        ("exercise", "FOLDER: missing"),
+        ("exercise text.ckpt/x", "text.ckpt/x/modules.py: cannot be written"),
         ("check-gradients --dtype float16", "--dtype float16: expected one of float64, float32"),
     ],
 )

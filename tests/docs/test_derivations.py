@@ -7,6 +7,7 @@ from pkgutil import resolve_name
 
 import pytest
 
+from cifar_lab.gradient_check import formulas
 from cifar_lab.numpy_reference.layer import Layer
 from cifar_lab.numpy_reference.pooling import Pool
 
@@ -38,6 +39,10 @@ def test_every_layer_with_a_gradient_of_its_own_is_derived():
     }
     missing = {cls.__name__ for cls in layers} - {name.split(".")[0] for name in named}
     assert missing == {"Flatten"}  # the same numbers in another shape
+
+
+def test_sections_that_the_check_of_a_students_file_names_are_there():
+    assert set(formulas.SECTIONS.values()) <= SECTIONS.keys()
 
 
 def test_links_lead_somewhere():

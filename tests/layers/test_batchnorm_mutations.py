@@ -4,34 +4,39 @@ import inspect
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
+from cifar_lab.gradient_check.case import Case
+from cifar_lab.gradient_check.mistakes import inputs_of
+from cifar_lab.gradient_check.norm_mistakes import NORM
 from cifar_lab.layers import BatchNormFunction
+from cifar_lab.numpy_reference.batch_norm import BatchNorm
 
-# What a student gets wrong in the backward pass: right, wrong.
-MISTAKES = {
-    "forgotten 1/B": ("dy_slope / -count", "dy_slope * -1"),
-    "Bessel's correction": ("/ -count", "/ -(count - 1)"),
-    "missing mean term": ("share * dbeta", "0 * dbeta"),
-    "missing variance term": ("inv_std * dgamma", "inv_std * 0"),
-    "swapped sums": (
-        "inv_std * dgamma\n        offset = share * dbeta",
-        "inv_std * dbeta\n        offset = share * dgamma",
-    ),
-    "wrong sign": ("/ -count", "/ count"),
-    "x for x - mean": (" - slope * mean", ""),
-    "forgotten gamma": ("inv_std * as_channels(gamma, x)", "inv_std"),
-    "gamma twice": ("share * inv_std", "share * as_channels(gamma, x) * inv_std"),
-    "forgotten inv_std": ("share * inv_std", "share"),
-    "variance for deviation": ("(var + ctx.eps).rsqrt()", "1 / (var + ctx.eps)"),
-    "forgotten eps": ("(var + ctx.eps)", "var"),
-    "dgamma not normalised": ("dgamma = covariance * inv_std", "dgamma = covariance"),
-    "dgamma not centred": ("(x, mean, dy)", "(x, 0 * mean, dy)"),
-    "dbeta averaged": ("dbeta.view(-1)", "dbeta.view(-1) / len(x)"),
-}
+EPS = 1e-3
+NAMES = ("x", "gamma", "beta")
+# PyTorch sums what is not summed, and refuses a wrong sum, which has another shape.
+MISTAKES = [(name, text) for name in NAMES for text in NORM[name] if " summed" not in text]
+
+
+def mistaken(name: str, text: str) -> type[BatchNormFunction]:
+    """The Function with a gradient of the catalogue of mistakes."""
+
+    def backward(ctx, *dy):
+        x, gamma, *_ = ctx.saved_tensors
+        grads = list(BatchNormFunction.backward(ctx, *dy))
+        right = grads[NAMES.index(name)].numpy()
+        layer = BatchNorm(3, eps=EPS)
+        layer.params = {"gamma": gamma.detach().numpy(), "beta": np.zeros(3)}
+        case = Case(layer, x.detach().numpy(), None)
+        wrong = NORM[name][text](inputs_of("batch_norm", case, dy[0].numpy(), right))
+        grads[NAMES.index(name)] = torch.tensor(wrong)
+        return tuple(grads)
+
+    return type("Mistaken", (BatchNormFunction,), {"backward": staticmethod(backward)})
 
 
 def planted(right: str, wrong: str) -> type[BatchNormFunction]:
@@ -54,7 +59,10 @@ def inputs() -> list[Tensor]:
 
 
 def proof_holds(check, function: type[BatchNormFunction]) -> bool:
-    return check(lambda *args: function.apply(*args, 1e-3)[0], inputs(), raise_exception=False)
+    def y(*args: Tensor) -> Tensor:
+        return function.apply(*args, EPS)[0]
+
+    return check(y, inputs(), raise_exception=False)
 
 
 @pytest.mark.parametrize("check", [gradcheck, gradgradcheck])
@@ -62,9 +70,9 @@ def test_proof_holds_for_an_unchanged_copy(check) -> None:
     assert proof_holds(check, planted("dy", "dy"))
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_proof_catches(mistake) -> None:
-    assert not proof_holds(gradcheck, planted(*MISTAKES[mistake]))
+@pytest.mark.parametrize(("name", "text"), MISTAKES)
+def test_proof_catches(name: str, text: str) -> None:
+    assert not proof_holds(gradcheck, mistaken(name, text))
 
 
 def test_proof_of_second_derivatives_catches_statistics_taken_for_constants() -> None:

@@ -41,6 +41,7 @@ def test_optimizer_takes_the_steps_of_torch_over_a_changing_rate(name):
 @pytest.mark.parametrize("optimizer", [SGD, Adam])
 def test_a_layer_of_ones_own_needs_no_params(optimizer):
     network = Sequential([LinearModule(4, 3), ReLUModule()])  # which has neither params nor grads
+    network.layers[0].params["bias"] += 1  # so that ReLU lets gradients through
     before = network.layers[0].params["weight"].copy()
     assert [name for name, _ in network] == ["0"]
     network.train()

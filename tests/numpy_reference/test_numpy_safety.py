@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cifar_lab.numpy_reference.activations import ReLU, Softmax
+from cifar_lab.numpy_reference.activations import ELU, LeakyReLU, ReLU, Softmax
 from cifar_lab.numpy_reference.batch_norm import BatchNorm
 from cifar_lab.numpy_reference.conv import Conv3x3
 from cifar_lab.numpy_reference.cross_entropy import CrossEntropy, SoftmaxCrossEntropy
 from cifar_lab.numpy_reference.dropout import Dropout
+from cifar_lab.numpy_reference.layer_norm import LayerNorm
 from cifar_lab.numpy_reference.linear import Linear
 from cifar_lab.numpy_reference.network import CNN, MLP
 from cifar_lab.numpy_reference.optimizer import SGD, Adam
@@ -69,6 +70,22 @@ def test_batch_norm_of_constant_channel_gives_beta(value, dtype):
     assert np.isfinite(layer.backward(dout)).all()
 
 
+@DTYPES
+def test_layer_norm_of_equal_features_gives_beta_and_no_gradient(dtype):
+    layer, x = LayerNorm(3, dtype=dtype), np.full((2, 3), 0.1, dtype)
+    layer.params["beta"][:] = 0.5, -0.25, 0
+    np.testing.assert_array_equal(layer.forward(x), np.broadcast_to(layer.params["beta"], x.shape))
+    dx = layer.backward(np.ones_like(x))
+    np.testing.assert_array_equal(dx, 0)
+
+
+@DTYPES
+def test_elu_of_huge_numbers_is_finite(dtype):
+    layer = ELU(0.5)
+    np.testing.assert_array_equal(layer.forward(np.array([1e4, -1e4], dtype)), [1e4, -0.5])
+    np.testing.assert_array_equal(layer.backward(np.ones(2, dtype)), [1, 0])
+
+
 def test_batch_norm_keeps_its_digits_under_a_large_offset():
     x = np.random.default_rng(0).normal(size=(100, 3))
     offset = 2.0**30  # float64 keeps 22 bits after the point
@@ -96,12 +113,16 @@ LAYERS = {
     "WeightNormLinear": (lambda: WeightNormLinear(3, 2), (4, 3), (4, 5), "(B, 3)"),
     "Softmax": (Softmax, (4, 3), (4,), "(B, C)"),
     "BatchNorm": (lambda: BatchNorm(3), (4, 3), (4, 3, 2), "(B, 3) or (B, 3, H, W)"),
+    "LayerNorm": (lambda: LayerNorm(3), (4, 3), (4, 3, 2), "(B, 3)"),
     "Conv3x3": (lambda: Conv3x3(3, 2), (4, 3, 5, 5), (4, 2, 5, 5), "(B, 3, H, W)"),
     "MaxPool": (lambda: MaxPool(2, 2), (1, 1, 4, 4), (4, 4), "(B, C, H, W)"),
     "AvgPool": (lambda: AvgPool(2, 2), (1, 1, 4, 4), (4, 4), "(B, C, H, W)"),
     "Flatten": (Flatten, (2, 1, 2, 2), (4, 4), "(B, C, H, W)"),
 }
-ANY_SHAPE = {"ReLU": (ReLU, (4, 3)), "Dropout": (lambda: Dropout(0.5), (4, 3))}
+ANY_SHAPE = {
+    **{layer.__name__: (layer, (4, 3)) for layer in (ReLU, LeakyReLU, ELU)},
+    "Dropout": (lambda: Dropout(0.5), (4, 3)),
+}
 EVERY_LAYER = pytest.mark.parametrize("name", [*LAYERS, *ANY_SHAPE])
 
 
@@ -137,7 +158,9 @@ def test_input_that_is_not_float32_or_float64_raises(name, dtype):
         layer.forward(x)
 
 
-@pytest.mark.parametrize("name", ["Linear", "WeightNormLinear", "BatchNorm", "Conv3x3"])
+@pytest.mark.parametrize(
+    "name", ["Linear", "WeightNormLinear", "BatchNorm", "LayerNorm", "Conv3x3"]
+)
 def test_input_of_another_dtype_than_the_weights_raises(name):
     layer, x = layer_and_input(name, np.float32)
     with pytest.raises(ValueError, match="float32; expected float64, as the other operands"):
@@ -203,6 +226,10 @@ def test_wrong_input_raises_with_what_came_and_what_was_expected(error, call, me
     lambda: BatchNorm(3, eps=0.0),
     lambda: BatchNorm(3, momentum=1.5),
     lambda: BatchNorm(3, dtype=np.int32),
+    lambda: LayerNorm(0),
+    lambda: LayerNorm(3, eps=0.0),
+    lambda: LeakyReLU(-0.1),
+    lambda: ELU(0.0),
     lambda: Dropout(1.0),
     lambda: MaxPool(3, 2, 2),
     lambda: AvgPool(0, 1),

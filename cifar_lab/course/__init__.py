@@ -1,0 +1,43 @@
+"""The modules of the course, under the names and with the behaviour that students know.
+
+They wrap the NumPy reference and ``cifar_lab.layers``, so that a student's own tests run against
+them: ``from cifar_lab.course import LinearModule`` replaces ``from modules import LinearModule``.
+``MLP`` is the one in NumPy; that in PyTorch is ``cifar_lab.course.mlp_pytorch.MLP``.
+
+All editions of the course are served. Where they differ, an argument chooses, and what is left out
+means the oldest edition.
+"""
+
+from cifar_lab.course.mlp_numpy import MLP
+from cifar_lab.course.modules import (
+    CrossEntropyModule,
+    ELUModule,
+    LeakyReLUModule,
+    LinearModule,
+    ReLUModule,
+    SoftMaxModule,
+)
+from cifar_lab.course.normalization import (
+    CustomBatchNormAutograd,
+    CustomBatchNormManualFunction,
+    CustomBatchNormManualModule,
+    CustomLayerNormAutograd,
+    CustomLayerNormManualFunction,
+    CustomLayerNormManualModule,
+)
+
+__all__ = [
+    "MLP",
+    "CrossEntropyModule",
+    "CustomBatchNormAutograd",
+    "CustomBatchNormManualFunction",
+    "CustomBatchNormManualModule",
+    "CustomLayerNormAutograd",
+    "CustomLayerNormManualFunction",
+    "CustomLayerNormManualModule",
+    "ELUModule",
+    "LeakyReLUModule",
+    "LinearModule",
+    "ReLUModule",
+    "SoftMaxModule",
+]
