@@ -20,6 +20,11 @@ FORMATTER: Any = partial(RawDescriptionHelpFormatter, max_help_position=31, widt
 
 def help_of(command: Command, words: Sequence[str], prog: str) -> str:
     """Return the help of a command called ``prog``, with the settings of the words' model."""
+    return parser_of(command, words, prog).format_help().rstrip()
+
+
+def parser_of(command: Command, words: Sequence[str], prog: str) -> ArgumentParser:
+    """Return a parser that knows the help of a command; docs/commands.md is made from it too."""
     text = command.summary
     settings = [replace(s, group="options") for s in (command.own | command.of_run).values()]
     if command.plan and not command.shared:
@@ -47,7 +52,7 @@ def help_of(command: Command, words: Sequence[str], prog: str) -> str:
         if entry.group not in groups:
             groups[entry.group] = parser.add_argument_group(entry.group)
         _add(groups[entry.group], entry, entry in command.positionals)
-    return parser.format_help().rstrip()
+    return parser
 
 
 def _recipe(words: Sequence[str]) -> Recipe:
