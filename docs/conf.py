@@ -60,14 +60,16 @@ def _read(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = re.sub(r"\[([^\]]+)\]\((?:\.\./[^)]+|[A-Z]+\.(?:md|cff))\)", r"\1", text)
 
 
-def _keep_layout(
+def _docstring(
     app: Sphinx, kind: str, name: str, of: object, options: object, lines: list[str]
 ) -> None:
     """Show what a docstring indents below a colon, such as formulas, as it stands there."""
+    if kind == "property":  # napoleon would take the words before a colon for its type
+        lines[:1] = [lines[0].replace(": ", " – ")]
     lines[:] = re.sub(r":\n(?=\n    )", "::\n", "\n".join(lines)).split("\n")
 
 
 def setup(app: Sphinx) -> None:
     """Register what changes a page when it is read."""
     app.connect("source-read", _read)
-    app.connect("autodoc-process-docstring", _keep_layout)
+    app.connect("autodoc-process-docstring", _docstring, priority=400)

@@ -47,14 +47,20 @@ def _paragraphs(text: str) -> Iterator[nodes.Node]:
     """Return the paragraphs of a description; an indented one, such as a list, as it stands."""
     for block in re.split(r"\n\n+", text.strip("\n")):
         is_layout = re.search(r"\S {2,}\S|^ ", block, re.MULTILINE)
-        yield _literal(block) if is_layout else nodes.paragraph("", " ".join(block.split()))
+        yield _literal(block) if is_layout else nodes.paragraph("", "", *_words(block))
+
+
+def _words(text: str) -> Iterator[nodes.Node]:
+    """Return a text with its flags as code."""
+    for part in re.split(r"(--\w+)", " ".join(text.split())):
+        yield nodes.literal("", part) if part.startswith("--") else nodes.Text(part)
 
 
 def _item(command: str, action: Action) -> nodes.definition_list_item:
     """Return a flag and its help, with an address of its own."""
     name = " ".join(filter(None, [*action.option_strings, action.metavar])) or action.dest
     term = nodes.term("", "", nodes.literal("", name), ids=[nodes.make_id(f"{command}-{name}")])
-    told = nodes.paragraph("", (action.help or "").replace("%%", "%"))
+    told = nodes.paragraph("", "", *_words((action.help or "").replace("%%", "%")))
     return nodes.definition_list_item("", term, nodes.definition("", told))
 
 
