@@ -21,13 +21,14 @@ copyright = author
 version = release = __version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "offline_math",
     "command_reference",
 ]
 
+nb_execution_mode = "off"  # a notebook keeps its outputs
 myst_enable_extensions = ["dollarmath"]
 myst_fence_as_directive = ["math"]  # as GitHub writes a formula
 myst_heading_anchors = 3
