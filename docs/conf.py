@@ -28,7 +28,10 @@ extensions = [
     "command_reference",
 ]
 
-nb_execution_mode = "off"  # a notebook keeps its outputs
+nb_execution_mode = "auto"  # a notebook without outputs is executed
+nb_execution_in_temp = True  # so that its runs do not lie in docs/
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600  # seconds for a cell
 myst_enable_extensions = ["dollarmath"]
 myst_fence_as_directive = ["math"]  # as GitHub writes a formula
 myst_heading_anchors = 3
