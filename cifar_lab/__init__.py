@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cifar_lab.run.run import Run, runs
     from cifar_lab.training.fit import fit
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["CIFAR10DataModule", "Plan", "Run", "fit", "plot", "runs"]
 
 _HOMES = {

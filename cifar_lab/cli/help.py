@@ -25,6 +25,11 @@ ALWAYS = (  # what the command line answers itself, whatever the command
 
 def help_of(command: Command, words: Sequence[str], prog: str) -> str:
     """Return the help of a command called ``prog``, with the settings of the words' model."""
+    return parser_of(command, words, prog).format_help().rstrip()
+
+
+def parser_of(command: Command, words: Sequence[str], prog: str) -> ArgumentParser:
+    """Return a parser that knows the help of a command; docs/commands.md is made from it too."""
     paragraphs = command.summary.split("\n\n")
     text = "\n\n".join(textwrap.fill(" ".join(part.split()), WIDTH) for part in paragraphs)
     settings = [*command.own.values(), *command.of_run.values()]
@@ -55,7 +60,7 @@ def help_of(command: Command, words: Sequence[str], prog: str) -> str:
         if entry.group not in groups:
             groups[entry.group] = parser.add_argument_group(entry.group)
         _add(groups[entry.group], entry, entry in command.positionals)
-    return parser.format_help().rstrip()
+    return parser
 
 
 def _recipe(words: Sequence[str]) -> Recipe:

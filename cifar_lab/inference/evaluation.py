@@ -84,7 +84,7 @@ def calibration_error(logits: Tensor, labels: Tensor, bins: int = CALIBRATION_BI
 
     The confidence of a prediction is the largest probability of its softmax. Predictions are sorted
     into bins of equal width, [i / bins, (i + 1) / bins); the last one is closed. The error is the
-    mean over all images of |accuracy - mean confidence| in the bin of the image.
+    mean over all images of ``|accuracy - mean confidence|`` in the bin of the image.
 
     Source: "On Calibration of Modern Neural Networks", equation 3
     (https://arxiv.org/abs/1706.04599); its bins are closed on the other side. torchmetrics sums in

@@ -2,7 +2,7 @@
 
 On the CPU PyTorch draws the mask of ``nn.Dropout`` unit by unit in one thread, which can take as
 long as the matrix product of the layer before it. Here one random number of 64 bits decides for
-four units. docs/performance.md says how much time this saves.
+four units.
 
 Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting",
 https://jmlr.org/papers/v15/srivastava14a.html.

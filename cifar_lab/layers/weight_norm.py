@@ -9,8 +9,7 @@ run over the batch:
                               db = Σ dy                  dv = dzᵀ x - (s ds/‖v‖²) v
 
 So ``v`` is read, and nothing as large as ``v`` is written except ``dv``, and ``v`` in the dtype of
-autocast where that is on. docs/performance.md says how much time this saves, and
-docs/derivations.md derives the formulas.
+autocast where that is on. docs/derivations.md derives the formulas.
 
 Source: Salimans and Kingma, "Weight Normalization: A Simple Reparameterization to Accelerate
 Training of Deep Neural Networks", https://arxiv.org/abs/1602.07868.

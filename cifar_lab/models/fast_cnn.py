@@ -10,7 +10,7 @@ rate than the filters, alternating flips, and a linear decay of all rates. Its s
 for the filters (optimizers/muon.py) and logits that begin near 0. Training on small images first is
 "Progressive resizing" in fast.ai's DAWNBench entry
 (https://www.fast.ai/posts/2018-04-30-dawnbench-fastai.html). docs/speed.md shows what each part is
-worth, docs/speed_trials.md how the settings were chosen.
+worth.
 """
 
 from collections.abc import Sequence

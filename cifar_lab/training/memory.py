@@ -1,8 +1,7 @@
 """Keeps memory in the process while it trains on the CPU.
 
 glibc gives large blocks back to the kernel when they are freed, and gets them again page by page,
-each cleared. The steps of a training ask for the same blocks over and over; docs/performance.md
-says what keeping them saves. On malloc's settings:
+each cleared. The steps of a training ask for the same blocks over and over. On malloc's settings:
 https://man7.org/linux/man-pages/man3/mallopt.3.html
 """
 

@@ -220,7 +220,7 @@ def test_what_is_not_tolerable(checkpoint, run: Callable[[Tensor], Tensor]) -> N
     model = load_classifier(checkpoint, "cpu")
     assert not difference(model, lambda images: run(model(images))).tolerable
     assert difference(model, lambda images: model(images) * (1 + TOLERANCE / 3)).tolerable
-    assert TOLERANCE == 0.0001  # README
+    assert TOLERANCE == 0.0001  # docs/trained_models.md
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])
