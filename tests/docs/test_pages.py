@@ -25,9 +25,8 @@ SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 PATHS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES = {path.name: path.read_text("utf-8") for path in PATHS}
 README = PAGES["README.md"]
-# Commands as a page shows them, and what these pages show of commands that are not there yet.
+# Commands as a page shows them.
 SHOWN = re.compile(r"(?:cifar-lab|scripts/(\w+)\.py) ([a-z-][^`;#&|)\n]*)")
-COMING = ("plot", "exercise", "check-gradients --file")
 
 
 def _marked(name: str, page: str = README) -> str:
@@ -66,12 +65,11 @@ def _command(name: str) -> Any:
 
 
 def _shown_commands() -> set[str]:
-    found = {
+    return {
         f"{script.replace('_', '-')} {words}".strip()
         for page in PAGES.values()
         for script, words in SHOWN.findall(page.replace("\\\n", " "))
     }
-    return {words for words in found if not words.startswith(COMING)}
 
 
 @pytest.mark.parametrize("shown", sorted(_shown_commands()))
@@ -90,7 +88,7 @@ def test_a_command_that_is_shown_is_understood(shown: str) -> None:
 def test_the_flags_that_are_named_exist() -> None:
     known = {*RUN, *ALIASES} | {name for recipe in recipes().values() for name in recipe.settings}
     known |= {name for command in COMMANDS for name in _command(command).own}
-    known |= {"help", "config", "print_config", "version", "file"}  # ours
+    known |= {"help", "config", "print_config", "version"}  # ours
     known |= {"logdir", "no-index", "find-links", "index-url"}  # of TensorBoard and pip
     known |= {"nproc_per_node", "backend-store-uri", "check"}  # of torchrun, MLflow and ruff
     for text in PAGES.values():
