@@ -42,7 +42,7 @@ COMMANDS = {
     "speedrun": "accuracy of a recipe against its training time",
     "ablate": "what each part of a fast recipe contributes",
     "study-initialisation": "why the report's two MLPs differ",
-    "check-gradients": "prove the gradients by hand, or find the mistake in a student's file",
+    "check-gradients": "prove the gradients, or find a student's mistake",
     "exercise": "write stubs of layers for students to fill in",
 }
 
