@@ -71,11 +71,11 @@ def run(options: Any, given: Mapping[str, str], command: str) -> int:
     from cifar_lab.inference.logits import split_logits
     from cifar_lab.inference.robustness import evaluate_sets, table
     from cifar_lab.run.checkpoint import PRETRAINED, find_checkpoint
-    from cifar_lab.run.restore import load_classifier
+    from cifar_lab.run.restore import load_model
 
     path = find_checkpoint(options.ckpt)
     shown = options.ckpt if path.parent == PRETRAINED else path  # no folder of this machine
-    model = load_classifier(path, options.accelerator, options.model)
+    model = load_model(path, options.accelerator, options.model)
     sets = load_arrays(model, options.split, options.data_dir, options.source)
     if len(sets) > 1:
         if options.output:

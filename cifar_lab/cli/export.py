@@ -49,10 +49,10 @@ def run(options: Any, given: Mapping[str, str], command: str) -> int:
     """Run the command; return its exit status."""
     from cifar_lab.inference.export import FORMATS, ExportError, export
     from cifar_lab.run.checkpoint import find_checkpoint
-    from cifar_lab.run.restore import load_classifier
+    from cifar_lab.run.restore import load_model
 
     source = find_checkpoint(options.ckpt)
-    model = load_classifier(source, options.accelerator, options.model)
+    model = load_model(source, options.accelerator, options.model)
     path = folder_beside(source, options.ckpt, options.output) / source.name
     formats = ["onnx", "torch"] if options.format == "both" else [options.format]
     if options.half and options.format != "safetensors":

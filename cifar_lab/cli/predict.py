@@ -59,11 +59,11 @@ def run(options: Any, given: Mapping[str, str], command: str) -> int:
 
     from cifar_lab.inference.images import find_images, printable
     from cifar_lab.inference.prediction import DRAWN, predict
-    from cifar_lab.run.restore import load_classifier
+    from cifar_lab.run.restore import load_model
 
     if options.figure:
         check_figure("--figure", options.figure)
-    model = load_classifier(options.ckpt, options.accelerator, options.model)
+    model = load_model(options.ckpt, options.accelerator, options.model)
     paths = find_images(options.image, lambda line: tell(f"cifar-lab predict: {line}"))
     predictions = predict(model, paths, batch_size=options.batch_size, top=options.top)
     # A bar on a terminal, unless the predictions themselves appear there.

@@ -36,7 +36,7 @@ from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.models.mlp import MLP
 from cifar_lab.models.numpy_mlp import NumpyMLP
 from cifar_lab.run.checkpoint import ORIGIN, WEIGHTS, read_checkpoint, weights_file
-from cifar_lab.run.restore import load_classifier
+from cifar_lab.run.restore import load_model
 
 IR_VERSION = 8  # the format of ONNX 1.13, which came with the operators below
 OPSET = 18  # the version of ONNX's operators that torch's exporter writes without conversion
@@ -225,7 +225,7 @@ def _write_weights(source: Source, path: Path) -> None:
 
 def _run_weights(path: Path) -> Predict:
     name = read_checkpoint(path)[ORIGIN]["model"]  # a file that was written just now
-    return torch.no_grad()(load_classifier(path, "cpu", name))
+    return torch.no_grad()(load_model(path, "cpu", name))
 
 
 FORMATS = {

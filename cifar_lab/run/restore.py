@@ -24,7 +24,7 @@ COMPILED = "_orig_mod."  # stands in the names of a part that torch.compile wrap
 SLACK = 4  # weights are registered again when weight normalisation takes them apart
 
 
-def load_classifier(
+def load_model(
     path: str | Path, accelerator: str = "auto", model: str | None = None
 ) -> ImageClassifier:
     """Return the model of a checkpoint, ready to evaluate: in ``eval`` mode, on its device.

@@ -14,7 +14,7 @@ from cifar_lab.cli import main
 from cifar_lab.inference import images
 from cifar_lab.inference.prediction import predict
 from cifar_lab.models import MLP, NumpyMLP
-from cifar_lab.run.restore import load_classifier
+from cifar_lab.run.restore import load_model
 
 CLASSES = ("bird", "cat", "frog")
 
@@ -117,7 +117,7 @@ def test_only_bad_files_and_an_empty_folder(checkpoint, json_of) -> None:
 def test_files_are_read_a_batch_at_a_time(checkpoint, pictures, monkeypatch) -> None:
     read = Mock(wraps=images.read_image)
     monkeypatch.setattr("cifar_lab.inference.prediction.read_image", read)
-    predictions = predict(load_classifier(checkpoint), list(map(Path, pictures)), batch_size=2)
+    predictions = predict(load_model(checkpoint), list(map(Path, pictures)), batch_size=2)
     next(predictions)
     assert read.call_count == 2
     assert len(list(predictions)) == 4
