@@ -97,8 +97,9 @@ def _calibration_of_run(path: Path) -> Calibration | None:
     folder = RunFolder.at(path.absolute().parent.parent)
     if path.absolute() != folder.best_checkpoint:
         return None
-    with contextlib.suppress(TypeError, ValueError):  # it is missing, older or damaged
-        return Calibration(**read_summary(folder.summary).get("calibration"))
+    with contextlib.suppress(TypeError, ValueError):  # the summary is missing or damaged
+        found = read_summary(folder.summary).get("calibration")  # not there in older ones
+        return Calibration(**found) if found else None
     return None
 
 

@@ -166,8 +166,9 @@ class Job:
         if not (self._tests_best and self.trainer.is_global_zero and whole):
             return None
         model, images = self.model.eval().to(strategy.root_device), data.image_set
-        part = [array[data.val_indices] for array in (images.train_images, images.train_labels)]
-        known = KnownSplit(images, *part, np.arange(len(data.val_indices)))
+        chosen = data.val_indices
+        part = images.train_images[chosen], images.train_labels[chosen]
+        known = KnownSplit(images, part[0], part[1], np.arange(len(chosen)))
         return calibrate(*split_logits(model, known, data.eval_batch_size, "none"))
 
     def _summary(

@@ -26,6 +26,7 @@ from cifar_lab.experiments.study import Study
 from cifar_lab.inference.images import read_image
 from cifar_lab.models import MLP
 from cifar_lab.plan import Plan
+from cifar_lab.run.checkpoint import weights_file
 from cifar_lab.run.metrics import read_rows
 from cifar_lab.run.restore import load_model
 from cifar_lab.run.run import Run
@@ -143,6 +144,18 @@ def test_a_checkpoint(data, mutated, small_checkpoint: Path) -> None:
     found = _read(lambda: load_model(path).state_dict(), path)
     if found is not None:
         assert all(torch.equal(found[name], tensor) for name, tensor in whole.items())
+
+
+@FUZZ
+@given(data=st.data())
+def test_exported_weights(data, mutated, small_checkpoint: Path) -> None:
+    path = small_checkpoint.with_name("damaged.safetensors")
+    model = load_model(small_checkpoint)
+    content = weights_file(model.state_dict(), dict(model.hparams), model.origin)
+    path.write_bytes(data.draw(mutated(content)))
+    found = _read(lambda: load_model(path), path)  # there are no checksums
+    if found is not None:
+        assert all(map(torch.is_tensor, found.state_dict().values()))
 
 
 @FUZZ
