@@ -24,8 +24,8 @@ class _Options:
     top: PositiveInt = setting(3, "classes to print for an image")
     figure: Path | None = setting(
         None,
-        "draw the images as the model sees them, with these classes, into a .png, .svg or "
-        ".pdf file",
+        "draw the first 24 images as the model sees them, with these classes: a .png, .svg "
+        "or .pdf file",
     )
     json: bool = setting(False, "print JSON, and nothing else")
 
@@ -49,7 +49,7 @@ COMMAND = Command(
         Setting("image", Path, [], "image files, or folders to search to any depth", "arguments"),
     ),
     shared=(OWN_MODEL, "accelerator", images_at_a_time(500)),
-    example="lightning_logs/cnn/version_0 my_photos --top 5",
+    example="fast_cnn my_photos --figure predictions.png",
 )
 
 
