@@ -247,10 +247,12 @@ def test_the_commands_take_its_name(own_checkpoint, write_tree, refused, call) -
         ["evaluate", path, "--data_dir", tree],
         ["predict", path, image],
         ["export", path, "--format", "torch"],
+        ["export", path, "--format", "safetensors"],
     )
     for words in commands:
         assert f"own.ckpt: a model '{name}', which is not one of" in refused(*words)
     found = [call(*words, "--model", name) for words in commands]
-    assert [status for status, _, _ in found] == [0, 0, 0]
+    assert [status for status, _, _ in found] == [0, 0, 0, 0]
+    assert call("predict", "own.safetensors", image, "--model", name) == found[1]
     assert f"own.ckpt ({name})" in found[0][1]
     assert settings_of_model(name)["width"].default == 4
