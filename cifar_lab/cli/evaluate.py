@@ -26,7 +26,9 @@ class _Options:
         "connected networks)",
     )
     output: Path | None = setting(
-        None, "folder of the figure, confusion_SPLIT.png (default: beside the checkpoint)"
+        None,
+        "folder of the figure, confusion_SPLIT.png (default: beside the checkpoint, or here for a "
+        "pretrained model)",
     )
     json: bool = setting(False, "print JSON, and nothing else")
 

@@ -25,7 +25,9 @@ class _Options:
         "both", "which files to write; both: ONNX and torch"
     )
     half: bool = setting(False, "round the weights of safetensors to float16, half the size")
-    output: Path | None = setting(None, "folder of the files (default: beside the checkpoint)")
+    output: Path | None = setting(
+        None, "folder of the files (default: beside the checkpoint, or here for a pretrained model)"
+    )
     json: bool = setting(False, "print JSON, and nothing else")
 
 

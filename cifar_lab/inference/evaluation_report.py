@@ -93,9 +93,10 @@ def _calibrated(found: Calibrated | None) -> list[str]:
     if found is None:
         return []
     error, below = _percent(found.calibration_error), _percent(found.below_threshold)
+    threshold = f"{100 * found.threshold:.1f} %"
     return [
         f"  after temperature  {error}   logits divided by {found.temperature:.3f}",
-        f"  like no class      {below}   highest probability then below {found.threshold:.1%}",
+        f"  like no class      {below}   highest probability then below {threshold}",
     ]
 
 
