@@ -10,17 +10,19 @@ if TYPE_CHECKING:
     from cifar_lab.data.datamodule import CIFAR10DataModule
     from cifar_lab.plan import Plan
     from cifar_lab.run.curves import plot
+    from cifar_lab.run.restore import load_model
     from cifar_lab.run.run import Run, runs
     from cifar_lab.training.fit import fit
 
 __version__ = "0.2.0"
-__all__ = ["CIFAR10DataModule", "Plan", "Run", "fit", "plot", "runs"]
+__all__ = ["CIFAR10DataModule", "Plan", "Run", "fit", "load_model", "plot", "runs"]
 
 _HOMES = {
     "CIFAR10DataModule": "cifar_lab.data.datamodule",
     "Plan": "cifar_lab.plan",
     "Run": "cifar_lab.run.run",
     "fit": "cifar_lab.training.fit",
+    "load_model": "cifar_lab.run.restore",
     "plot": "cifar_lab.run.curves",
     "runs": "cifar_lab.run.run",
 }

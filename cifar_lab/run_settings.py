@@ -64,7 +64,9 @@ class RunSettings:
     val_size: NonNegativeInt | None = setting(
         None, "images to select on (those in val/, or a tenth); 0: the report's protocol", "data"
     )
-    test: bool = setting(True, "test the best checkpoint once, at the end", "data", resumable=True)
+    test: bool = setting(
+        True, "test and calibrate the best checkpoint once, at the end", "data", resumable=True
+    )
     augment: list[str] = setting([], "some of flip,alternating_flip,crop,cutout, or none", "data")
     crop_padding: NonNegativeInt = setting(4, "pixels that crop shifts by at most", "data")
     verify_data: bool = setting(False, "decode an image tree without its cache", "data", **FREE)

@@ -14,7 +14,7 @@ from cifar_lab.errors import UserError
 from cifar_lab.models.classifier import CHECKPOINT_FORMAT
 from cifar_lab.plan import Plan
 from cifar_lab.recipes.own_model import import_model, is_own_model, name_of, settings_of_model
-from cifar_lab.run.restore import load_classifier
+from cifar_lab.run.restore import load_model
 from cifar_lab.run.run import Run
 
 Capture = pytest.CaptureFixture[str]
@@ -230,13 +230,13 @@ def test_a_checkpoint_is_read_if_its_model_is_named(own_checkpoint: tuple[Path, 
     path, name = own_checkpoint
     for model in (None, "mlp"):
         with pytest.raises(UserError, match="If it is your own, name it: --model module:Class"):
-            load_classifier(path, model=model)
+            load_model(path, model=model)
     assert not Path("imported").exists()
-    model = load_classifier(path, model=name)
+    model = load_model(path, model=name)
     assert type(model).__name__ == "Net"
     assert model.class_names == ("bird", "cat")
     with pytest.raises(UserError, match=f"a model '{name}', not {name.replace('Net', 'Strict')}"):
-        load_classifier(path, model=name.replace("Net", "Strict"))
+        load_model(path, model=name.replace("Net", "Strict"))
 
 
 def test_the_commands_take_its_name(own_checkpoint, write_tree, refused, call) -> None:
@@ -247,10 +247,12 @@ def test_the_commands_take_its_name(own_checkpoint, write_tree, refused, call) -
         ["evaluate", path, "--data_dir", tree],
         ["predict", path, image],
         ["export", path, "--format", "torch"],
+        ["export", path, "--format", "safetensors"],
     )
     for words in commands:
         assert f"own.ckpt: a model '{name}', which is not one of" in refused(*words)
     found = [call(*words, "--model", name) for words in commands]
-    assert [status for status, _, _ in found] == [0, 0, 0]
+    assert [status for status, _, _ in found] == [0, 0, 0, 0]
+    assert call("predict", "own.safetensors", image, "--model", name) == found[1]
     assert f"own.ckpt ({name})" in found[0][1]
     assert settings_of_model(name)["width"].default == 4

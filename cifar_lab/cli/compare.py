@@ -71,11 +71,11 @@ def _recognised(options: Any, group: Any) -> Any:
     """Return whether the model of a single run recognises each image of the split, bool (N,)."""
     from cifar_lab.inference.known_data import data_dir_of_run, load_split
     from cifar_lab.inference.logits import split_logits
-    from cifar_lab.run.restore import load_classifier
+    from cifar_lab.run.restore import load_model
 
     (run,) = group.runs.values()
     path = run.checkpoint("best")
-    model = load_classifier(path, options.accelerator, options.model)
+    model = load_model(path, options.accelerator, options.model)
     data_dir = options.data_dir or data_dir_of_run(path)
     known = load_split(model, options.split, data_dir, "auto")
     logits, labels = split_logits(model, known, options.batch_size, "none")

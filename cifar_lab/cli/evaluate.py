@@ -26,7 +26,9 @@ class _Options:
         "connected networks)",
     )
     output: Path | None = setting(
-        None, "folder of the figure, confusion_SPLIT.png (default: beside the checkpoint)"
+        None,
+        "folder of the figure, confusion_SPLIT.png (default: beside the checkpoint, or here for a "
+        "pretrained model)",
     )
     json: bool = setting(False, "print JSON, and nothing else")
 
@@ -38,6 +40,9 @@ COMMAND = Command(
     "counts once; everything is computed in float32. Settings, classes and normalization come\n"
     "from the checkpoint. Images may also be NumPy files with their labels: CIFAR-10-C gives a\n"
     "table of corruptions and severities (--data_dir CIFAR-10-C).\n\n"
+    "Where the run was calibrated, the calibration error is also that after temperature\n"
+    "scaling: all logits are divided by one number, which was fitted on the validation split\n"
+    "(https://arxiv.org/abs/1706.04599).\n\n"
     "Exit status: 0 done, 1 out of memory, 2 wrong input, 130 interrupted.",
     _Options,
     positionals=(CHECKPOINT,),
@@ -67,16 +72,17 @@ def run(options: Any, given: Mapping[str, str], command: str) -> int:
     from cifar_lab.inference.known_data import data_dir_of_run, load_split
     from cifar_lab.inference.logits import split_logits
     from cifar_lab.inference.robustness import evaluate_sets, table
-    from cifar_lab.run.checkpoint import find_checkpoint
-    from cifar_lab.run.restore import load_classifier
+    from cifar_lab.run.checkpoint import PRETRAINED, find_checkpoint
+    from cifar_lab.run.restore import load_model
 
     path = find_checkpoint(options.ckpt)
-    model = load_classifier(path, options.accelerator, options.model)
+    shown = options.ckpt if path.parent == PRETRAINED else path  # no folder of this machine
+    model = load_model(path, options.accelerator, options.model)
     sets = load_arrays(model, options.split, options.data_dir, options.source)
     if len(sets) > 1:
         if options.output:
             raise UserError(f"--output {options.output}: several sets have no figure")
-        found = {"checkpoint": str(path), "model": model_name(model)}
+        found = {"checkpoint": str(shown), "model": model_name(model)}
         found |= evaluate_sets(model, sets, options.batch_size, options.tta)
         print(json.dumps(found, indent=2, allow_nan=False) if options.json else table(found))
         return 0
@@ -89,9 +95,12 @@ def run(options: Any, given: Mapping[str, str], command: str) -> int:
     folder = folder_beside(path, options.ckpt, options.output)
     figure = folder / figure_name(path, model, known, options.split, options.tta)
     start = time.perf_counter()
-    evaluation = evaluate_logits(*split_logits(model, known, options.batch_size, options.tta))
+    logits = split_logits(model, known, options.batch_size, options.tta)
+    # The temperature is that of the logits of one view.
+    calibration = model.calibration if options.tta == "none" else None
+    evaluation = evaluate_logits(*logits, calibration)
     seconds = time.perf_counter() - start
-    report = Report(path, model, options.split, options.tta, evaluation, known, figure, seconds)
+    report = Report(shown, model, options.split, options.tta, evaluation, known, figure, seconds)
     try:
         write_figure(evaluation, known.image_set.class_names, figure)
     except UserError:  # the numbers are printed all the same

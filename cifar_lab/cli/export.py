@@ -21,8 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Options:
-    format: Literal["onnx", "torch", "both"] = setting("both", "which files to write")
-    output: Path | None = setting(None, "folder of the files (default: beside the checkpoint)")
+    format: Literal["onnx", "torch", "both", "safetensors"] = setting(
+        "both", "which files to write; both: ONNX and torch"
+    )
+    half: bool = setting(False, "round the weights of safetensors to float16, half the size")
+    output: Path | None = setting(
+        None, "folder of the files (default: beside the checkpoint, or here for a pretrained model)"
+    )
     json: bool = setting(False, "print JSON, and nothing else")
 
 
@@ -30,8 +35,10 @@ COMMAND = Command(
     "export",
     "Exports a trained model to files that run without this package: ONNX (CKPT's name with\n"
     ".onnx) and a program for torch.export.load (.pt2). They take raw uint8 images\n"
-    "(B, 3, 32, 32), any B, and return logits. Each is run on the CPU and compared with the\n"
-    "model on --accelerator, in batches up to --batch_size; a file that differs is removed.\n\n"
+    "(B, 3, 32, 32), any B, and return logits. --format safetensors writes the weights alone,\n"
+    "under their names, with what this package needs to take the file as a CKPT.\n"
+    "Each file is run on the CPU and compared with the model on --accelerator, in batches up\n"
+    "to --batch_size; a file that differs is removed.\n\n"
     "Exit status: 0 done, 1 a file differs from the model, 2 wrong input.",
     _Options,
     positionals=(CHECKPOINT,),
@@ -44,16 +51,18 @@ def run(options: Any, given: Mapping[str, str], command: str) -> int:
     """Run the command; return its exit status."""
     from cifar_lab.inference.export import FORMATS, ExportError, export
     from cifar_lab.run.checkpoint import find_checkpoint
-    from cifar_lab.run.restore import load_classifier
+    from cifar_lab.run.restore import load_model
 
     source = find_checkpoint(options.ckpt)
-    model = load_classifier(source, options.accelerator, options.model)
+    model = load_model(source, options.accelerator, options.model)
     path = folder_beside(source, options.ckpt, options.output) / source.name
-    formats = list(FORMATS) if options.format == "both" else [options.format]
-    if source.suffix in {FORMATS[name].suffix for name in formats}:
-        raise UserError(f"{source}: would be overwritten; give the checkpoint another suffix")
+    formats = ["onnx", "torch"] if options.format == "both" else [options.format]
+    if options.half and options.format != "safetensors":
+        raise UserError("--half: only with --format safetensors")
+    if source.resolve() in {path.with_suffix(FORMATS[name].suffix).resolve() for name in formats}:
+        raise UserError(f"{source}: would be overwritten; give another --output")
     try:
-        exported = export(model, path, formats, options.batch_size)
+        exported = export(model, path, formats, options.batch_size, options.half)
     except ExportError as error:
         tell(f"cifar-lab export: {error}")
         return FAILED
@@ -65,7 +74,7 @@ def run(options: Any, given: Mapping[str, str], command: str) -> int:
 def _facts(model: ImageClassifier, exported: Sequence[Exported], batch_size: int) -> dict[str, Any]:
     from cifar_lab.data.image_set import IMAGE_SHAPE
     from cifar_lab.inference.export import BATCH, INPUT, IR_VERSION, OPSET, OUTPUT
-    from cifar_lab.inference.export_check import TOLERANCE, batch_sizes
+    from cifar_lab.inference.export_check import batch_sizes
 
     return {
         "model": type(model).__name__,
@@ -84,7 +93,7 @@ def _facts(model: ImageClassifier, exported: Sequence[Exported], batch_size: int
             }
             for file in exported
         ],
-        "relative_tolerance": TOLERANCE,
+        "relative_tolerance": exported[0].difference.allowed,
         "batch_sizes": list(batch_sizes(batch_size)),
     }
 

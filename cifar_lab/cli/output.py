@@ -40,10 +40,14 @@ def check_writable(flag: str, path: Path | None) -> None:
 def folder_beside(checkpoint: Path, named: Path, output: Path | None) -> Path:
     """Return the folder for what is made of a checkpoint; make it, before the work begins.
 
-    That is ``output``, or the folder that the checkpoint is in. The latter may not be a link if the
-    user named another folder, such as that of the run, which may come from somebody else.
+    That is ``output``, or the folder that the checkpoint is in; for a pretrained model, which is in
+    the folder of this package, the current one. The checkpoint's may not be a link if the user
+    named another folder, such as that of the run, which may come from somebody else.
     """
-    folder = output or checkpoint.parent
+    from cifar_lab.run.checkpoint import PRETRAINED  # slow to import
+
+    is_ours = checkpoint.parent.resolve() == PRETRAINED.resolve()
+    folder = output or (Path() if is_ours else checkpoint.parent)
     try:
         if not output and checkpoint != named:
             make_folder(folder)

@@ -21,7 +21,13 @@ from cifar_lab.settings import MISSING, Setting, canonical, check_values, settin
 
 CONFIG = Setting("config", str | None, None, "YAML file of settings; -c", "run")
 # Settings that several commands have.
-CHECKPOINT = Setting("ckpt", Path, MISSING, "checkpoint file, or the folder of a run", "arguments")
+CHECKPOINT = Setting(
+    "ckpt",
+    Path,
+    MISSING,
+    "checkpoint, exported weights, folder of a run, or name of a pretrained model: fast_cnn, mlp",
+    "arguments",
+)
 OWN_MODEL = Setting("model", str | None, None, "module:Class, if the model is of your own")
 STUDY_STATUSES = (
     "Exit status: 0 done, 1 a training failed, 2 wrong input, 130 interrupted; the same command\n"

@@ -1,21 +1,32 @@
 """``cifar-lab predict``: the most probable classes of image files."""
 
+from __future__ import annotations
+
 import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cifar_lab.cli.main import tell
+from cifar_lab.cli.output import check_figure, writing
 from cifar_lab.cli.parser import CHECKPOINT, OWN_MODEL, Command, images_at_a_time
 from cifar_lab.errors import WRONG_INPUT
 from cifar_lab.settings import PositiveInt, Setting, setting
+
+if TYPE_CHECKING:
+    from cifar_lab.inference.prediction import Prediction
 
 
 @dataclass(frozen=True)
 class _Options:
     top: PositiveInt = setting(3, "classes to print for an image")
+    figure: Path | None = setting(
+        None,
+        "draw the first 24 images as the model sees them, with these classes: a .png, .svg "
+        "or .pdf file",
+    )
     json: bool = setting(False, "print JSON, and nothing else")
 
 
@@ -26,6 +37,10 @@ COMMAND = Command(
     "They are turned upright as EXIF says, converted to RGB, transparent parts over white,\n"
     "cropped to the square in their middle and resized to 32×32 pixels (bicubic,\n"
     "antialiased). 32×32 images are taken as they are; of animations, the first frame.\n\n"
+    "Where the run was calibrated on its validation split, probabilities are after temperature\n"
+    "scaling, and an image whose highest probability is lower than that of 95 % of the\n"
+    "validation images gets the note 'like no class'. One in twenty images of the classes gets\n"
+    "it too, and many images of other things do not: any model takes some of them for its own.\n\n"
     "Exit status: 0 done, 1 out of memory, 2 an image could not be read (the others are\n"
     "still predicted) or other wrong input.",
     _Options,
@@ -34,7 +49,7 @@ COMMAND = Command(
         Setting("image", Path, [], "image files, or folders to search to any depth", "arguments"),
     ),
     shared=(OWN_MODEL, "accelerator", images_at_a_time(500)),
-    example="lightning_logs/cnn/version_0 my_photos --top 5",
+    example="fast_cnn my_photos --figure predictions.png",
 )
 
 
@@ -43,10 +58,12 @@ def run(options: Any, given: Mapping[str, str], command: str) -> int:
     from tqdm import tqdm
 
     from cifar_lab.inference.images import find_images, printable
-    from cifar_lab.inference.prediction import predict
-    from cifar_lab.run.restore import load_classifier
+    from cifar_lab.inference.prediction import DRAWN, predict
+    from cifar_lab.run.restore import load_model
 
-    model = load_classifier(options.ckpt, options.accelerator, options.model)
+    if options.figure:
+        check_figure("--figure", options.figure)
+    model = load_model(options.ckpt, options.accelerator, options.model)
     paths = find_images(options.image, lambda line: tell(f"cifar-lab predict: {line}"))
     predictions = predict(model, paths, batch_size=options.batch_size, top=options.top)
     # A bar on a terminal, unless the predictions themselves appear there.
@@ -55,19 +72,41 @@ def run(options: Any, given: Mapping[str, str], command: str) -> int:
     width = max(len(printable(path)) for path in paths)
     name_width = max(map(len, model.class_names), default=2)
     rows: list[dict[str, Any]] = []
-    status = 0
+    drawn: list[Prediction] = []
+    status = count = 0
     for prediction in bar:  # a line appears once the batch of its image is done
-        path = prediction.path
         if prediction.error is not None:
             tell(f"cifar-lab predict: {prediction.error}")
             status = WRONG_INPUT
-            rows.append({"path": str(path), "error": prediction.error})
-        elif options.json:
-            classes = [{"class": name, "probability": p} for name, p in prediction.classes]
-            rows.append({"path": str(path), "classes": classes})
-        else:
+        elif options.figure:
+            count += 1
+            drawn += [prediction] if count <= DRAWN else []
+        if options.json:
+            rows.append(_row(prediction))
+        elif prediction.error is None:
             cells = [f"{name:<{name_width}} {p:7.2%}" for name, p in prediction.classes]
-            print(f"{printable(path):<{width}}   " + "   ".join(cells))
+            cells += ["like no class"] if prediction.unlike else []
+            print(f"{printable(prediction.path):<{width}}   " + "   ".join(cells))
     if options.json:
         print(json.dumps(rows, indent=1))
+    if drawn:
+        _draw(drawn, count, options.figure)
     return status
+
+
+def _row(prediction: Prediction) -> dict[str, Any]:
+    """Return a prediction for JSON."""
+    path = {"path": str(prediction.path)}
+    if prediction.error is not None:
+        return {**path, "error": prediction.error}
+    classes = [{"class": name, "probability": p} for name, p in prediction.classes]
+    return {**path, "classes": classes, "like_no_class": prediction.unlike}
+
+
+def _draw(drawn: list[Prediction], count: int, path: Path) -> None:
+    from cifar_lab.inference.prediction_figure import write_predictions
+
+    with writing("--figure", path):
+        write_predictions(drawn, count - len(drawn), path)
+    part = f" (the first {len(drawn)} of {count:,} images)" if count > len(drawn) else ""
+    tell(f"figure: {path}{part}")

@@ -16,6 +16,7 @@ from torchmetrics.functional.classification import (
 )
 
 from cifar_lab.errors import UserError
+from cifar_lab.models.calibration import Calibration
 
 CALIBRATION_BINS = 15  # as in the tables of the source
 # The largest float32 below 1: torchmetrics would put a confidence of 1 into a bin beyond the last.
@@ -34,12 +35,23 @@ class ClassResult:
 
 
 @dataclass(frozen=True)
+class Calibrated:
+    """What the calibration of a model changes in an evaluation."""
+
+    temperature: float  # that the logits are divided by
+    threshold: float  # of the highest probability after that, below which predict says so
+    calibration_error: float  # after that
+    below_threshold: float  # share of the images
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The result of an evaluation."""
 
     confusion: np.ndarray  # int64 (C, C), images; rows are true classes, columns predicted ones
     loss: float  # mean cross entropy
     calibration_error: float
+    calibrated: Calibrated | None = None  # None for a model whose calibration is not known
 
     @property
     def images(self) -> int:
@@ -66,7 +78,9 @@ class Evaluation:
         ]
 
 
-def evaluate_logits(logits: Tensor, labels: Tensor) -> Evaluation:
+def evaluate_logits(
+    logits: Tensor, labels: Tensor, calibration: Calibration | None = None
+) -> Evaluation:
     """Compare logits, float32 (N, C), with labels, int64 (N,); N is at least 1.
 
     Raises:
@@ -76,7 +90,13 @@ def evaluate_logits(logits: Tensor, labels: Tensor) -> Evaluation:
     if not math.isfinite(loss):
         raise UserError("the model's logits are not finite; its weights are too large")
     confusion = multiclass_confusion_matrix(logits.argmax(1), labels, logits.shape[1])
-    return Evaluation(confusion.cpu().numpy(), loss, calibration_error(logits, labels))
+    error, calibrated = calibration_error(logits, labels), None
+    if calibration:
+        temperature, threshold = calibration.temperature, calibration.threshold
+        after = calibration_error(logits / temperature, labels)
+        below = calibration.unlike(calibration.probabilities(logits)).float().mean().item()
+        calibrated = Calibrated(temperature, threshold, after, round(below, 6))
+    return Evaluation(confusion.cpu().numpy(), loss, error, calibrated)
 
 
 def calibration_error(logits: Tensor, labels: Tensor, bins: int = CALIBRATION_BINS) -> float:

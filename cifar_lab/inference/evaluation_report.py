@@ -10,19 +10,24 @@ from typing import Any
 from cifar_lab.dashboards.figures import confusion_figure
 from cifar_lab.errors import UserError
 from cifar_lab.files import write_atomically
-from cifar_lab.inference.evaluation import CALIBRATION_BINS, ClassResult, Evaluation
+from cifar_lab.inference.evaluation import (
+    CALIBRATION_BINS,
+    Calibrated,
+    ClassResult,
+    Evaluation,
+)
 from cifar_lab.inference.known_data import KnownSplit
 from cifar_lab.models import REGISTRY
 from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.recipes.own_model import name_of
-from cifar_lab.run.checkpoint import CHECKPOINTS
+from cifar_lab.run.checkpoint import CHECKPOINTS, WEIGHTS
 
 
 @dataclass(frozen=True)
 class Report:
     """An evaluation and what was evaluated."""
 
-    checkpoint: Path
+    checkpoint: Path  # or the name of a pretrained model
     model: ImageClassifier
     split: str  # "test", "val" or "train"
     tta: str  # test-time augmentation, or "none"
@@ -49,6 +54,7 @@ class Report:
             "loss": result.loss,
             "calibration_error": result.calibration_error,
             "calibration_bins": CALIBRATION_BINS,
+            "calibrated": asdict(result.calibrated) if result.calibrated else None,
             "classes": [asdict(row) for row in result.classes(data.class_names)],
             "confusion": result.confusion.tolist(),
             "figure": str(self.figure) if self.figure else None,
@@ -69,6 +75,7 @@ class Report:
             f"data        {data.description}; {self.split} split{tta}\n",
             f"  accuracy           {_percent(result.accuracy)}   {counted}",
             f"  calibration error  {_percent(result.calibration_error)}   {expected}",
+            *_calibrated(result.calibrated),
             f"  loss               {result.loss:8.4f}\n",
             *_class_table(result.classes(data.class_names)),
         ]
@@ -79,6 +86,18 @@ def model_name(model: ImageClassifier) -> str:
     """Return a model's name in the registry, or ``module:Class`` of a user's own model."""
     names = {kind: name for name, kind in REGISTRY.items()}
     return names.get(type(model)) or name_of(type(model))
+
+
+def _calibrated(found: Calibrated | None) -> list[str]:
+    """Return the lines of a calibration, none if there is none."""
+    if found is None:
+        return []
+    error, below = _percent(found.calibration_error), _percent(found.below_threshold)
+    threshold = f"{100 * found.threshold:.1f} %"
+    return [
+        f"  after temperature  {error}   logits divided by {found.temperature:.3f}",
+        f"  like no class      {below}   highest probability then below {threshold}",
+    ]
 
 
 def _class_table(rows: list[ClassResult]) -> list[str]:
@@ -102,10 +121,11 @@ def figure_name(
     """Return the name of an evaluation's figure, which other evaluations do not have.
 
     It is ``confusion_<split>.png`` for the checkpoint that the folder of a run stands for, without
-    test-time augmentation, on the data of the training. All else is named too.
+    test-time augmentation, on the data of the training. All else is named too, as are exported
+    weights.
     """
     there = [name for name in CHECKPOINTS if checkpoint.with_name(name).is_file()]
-    is_other = bool(there) and checkpoint.name != there[0]
+    is_other = checkpoint.suffix == WEIGHTS or (bool(there) and checkpoint.name != there[0])
     trained_on, images = model.data.get("fingerprint"), known.image_set.fingerprint
     parts = [
         split,

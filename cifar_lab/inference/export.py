@@ -1,8 +1,10 @@
-"""Export of a trained model to a file that runs without this package: ONNX or torch.export.
+"""Export of a trained model to a file for other programs: ONNX, torch.export or safetensors.
 
-Both take raw uint8 images in batches of any size, since normalization is a layer of the model. The
-file holds the names of the classes too. Each file is run and compared with the model before it is
-moved to its place; a file that differs is removed.
+The first two run without this package and take raw uint8 images in batches of any size, since
+normalization is a layer of the model. A safetensors file holds the weights and what this package
+needs to build the model around them; every command takes it in place of a checkpoint. All hold the
+names of the classes. Each file is run and compared with the model before it is moved to its place;
+a file that differs is removed.
 """
 
 import copy
@@ -13,7 +15,8 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -21,10 +24,19 @@ from torch.export import ExportedProgram
 
 from cifar_lab.data.image_set import IMAGE_SHAPE
 from cifar_lab.errors import UserError
-from cifar_lab.inference.export_check import Difference, Predict, difference, run_onnx
+from cifar_lab.inference.export_check import (
+    HALF,
+    TOLERANCE,
+    Difference,
+    Predict,
+    difference,
+    run_onnx,
+)
 from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.models.mlp import MLP
 from cifar_lab.models.numpy_mlp import NumpyMLP
+from cifar_lab.run.checkpoint import ORIGIN, WEIGHTS, read_checkpoint, weights_file
+from cifar_lab.run.restore import load_model
 
 IR_VERSION = 8  # the format of ONNX 1.13, which came with the operators below
 OPSET = 18  # the version of ONNX's operators that torch's exporter writes without conversion
@@ -32,12 +44,34 @@ INPUT, OUTPUT, BATCH = "images", "logits", "batch"
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 
+class Source:
+    """A model in ``eval`` mode to export.
+
+    Args:
+        model: the model, on any device.
+        half: whether a safetensors file holds matrices and filters in float16.
+    """
+
+    def __init__(self, model: ImageClassifier, half: bool = False) -> None:
+        self.model, self.half = model, half
+
+    @cached_property
+    def program(self) -> ExportedProgram:
+        """The model as a program of torch's operations; tracing takes seconds."""
+        return trace(self.model)
+
+    @property
+    def class_names(self) -> str:
+        """The names of the classes, as JSON."""
+        return json.dumps(self.model.class_names)
+
+
 @dataclass(frozen=True)
 class Format:
     """A kind of file."""
 
     suffix: str
-    write: Callable[[ExportedProgram, str, Path], None]  # a program and its class names, as JSON
+    write: Callable[[Source, Path], None]
     run: Callable[[Path], Predict]  # loads the file
 
 
@@ -55,12 +89,17 @@ class ExportError(RuntimeError):
 
 
 def export(
-    model: ImageClassifier, path: Path, formats: Collection[str], largest_batch: int = 64
+    model: ImageClassifier,
+    path: Path,
+    formats: Collection[str],
+    largest_batch: int = 64,
+    half: bool = False,
 ) -> list[Exported]:
     """Write a model in ``eval`` mode in each format, or in none if a check fails.
 
     Each format replaces the suffix of ``path``; files that exist are replaced. ``largest_batch`` is
-    the number of images in the largest batch on which files and model are compared.
+    the number of images in the largest batch on which files and model are compared. With ``half``,
+    a safetensors file holds matrices and filters in float16; it may then differ by ``HALF``.
 
     Raises:
         UserError: The files cannot be written, or packages are missing.
@@ -71,7 +110,7 @@ def export(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as side:
-            made = _write(model, Path(side) / path.name, formats, largest_batch)
+            made = _write(Source(model, half), Path(side) / path.name, formats, largest_batch)
             for file in made:
                 os.replace(file.path, path.parent / file.path.name)
             return [replace(file, path=path.parent / file.path.name) for file in made]
@@ -125,17 +164,17 @@ def _as_mlp(model: NumpyMLP) -> MLP:
 
 
 def _write(
-    model: ImageClassifier, side: Path, formats: Iterable[str], largest_batch: int
+    source: Source, side: Path, formats: Iterable[str], largest_batch: int
 ) -> list[Exported]:
     """Write every format at ``side``, and compare it with the model."""
     made = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the comparison finds what exporters warn of
-        program = trace(model)
         for name in formats:
             file = side.with_suffix(FORMATS[name].suffix)
-            FORMATS[name].write(program, json.dumps(model.class_names), file)
-            found = difference(model, FORMATS[name].run(file), largest_batch)
+            FORMATS[name].write(source, file)
+            allowed = HALF if source.half else TOLERANCE
+            found = difference(source.model, FORMATS[name].run(file), largest_batch, allowed)
             if not found.tolerable:
                 what = f"the {name} file differs from the model"
                 raise ExportError(f"{what}: {found}; nothing is kept")
@@ -143,9 +182,10 @@ def _write(
     return made
 
 
-def _write_torch(program: ExportedProgram, class_names: str, path: Path) -> None:
+def _write_torch(source: Source, path: Path) -> None:
     content = io.BytesIO()  # neither torch nor onnxruntime takes every path that the system has
-    torch.export.save(program, content, extra_files={"class_names.json": class_names})
+    extra = {"class_names.json": source.class_names}
+    torch.export.save(source.program, content, extra_files=extra)
     path.write_bytes(content.getbuffer())
 
 
@@ -153,9 +193,9 @@ def _run_torch(path: Path) -> Predict:
     return torch.export.load(io.BytesIO(path.read_bytes())).module()
 
 
-def _write_onnx(program: ExportedProgram, class_names: str, path: Path) -> None:
+def _write_onnx(source: Source, path: Path) -> None:
     exported = torch.onnx.export(
-        program,
+        source.program,
         dynamo=True,
         opset_version=OPSET,
         input_names=[INPUT],
@@ -170,11 +210,26 @@ def _write_onnx(program: ExportedProgram, class_names: str, path: Path) -> None:
     for part in (graph, *graph, *values):
         part.metadata_props.clear()  # the exporter's notes, which IR_VERSION has no fields for
     exported.model.ir_version = IR_VERSION
-    exported.model.metadata_props["class_names"] = class_names
+    exported.model.metadata_props["class_names"] = source.class_names
     exported.save(path)
+
+
+def _write_weights(source: Source, path: Path) -> None:
+    model, state = source.model, source.model.state_dict()
+    if source.half:  # vectors and statistics are few, and may be beyond its range
+        state |= {n: p.detach().half() for n, p in model.named_parameters() if p.ndim > 1}
+    known = model.calibration
+    origin = model.origin | {"calibration": asdict(known) if known else None}
+    path.write_bytes(weights_file(state, model.hparams, origin))
+
+
+def _run_weights(path: Path) -> Predict:
+    name = read_checkpoint(path)[ORIGIN]["model"]  # a file that was written just now
+    return torch.no_grad()(load_model(path, "cpu", name))
 
 
 FORMATS = {
     "onnx": Format(".onnx", _write_onnx, run_onnx),
     "torch": Format(".pt2", _write_torch, _run_torch),
+    "safetensors": Format(WEIGHTS, _write_weights, _run_weights),
 }

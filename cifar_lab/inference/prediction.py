@@ -15,6 +15,8 @@ from cifar_lab.inference.images import read_image
 from cifar_lab.inference.logits import whole_float32
 from cifar_lab.models.classifier import ImageClassifier
 
+DRAWN = 24  # images at most in a figure
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -23,6 +25,9 @@ class Prediction:
     path: Path
     # Names and probabilities from 0 to 1, the most probable first; empty after an error.
     classes: tuple[tuple[str, float], ...] = ()
+    # Whether the highest probability is below the threshold of the calibration; None without one.
+    unlike: bool | None = None
+    image: np.ndarray | None = None  # as the model sees it, uint8 (3, 32, 32)
     error: str | None = None  # what is wrong with the file, in a line that begins with the path
 
 
@@ -46,21 +51,22 @@ def predict(
                 images.append(read_image(path))
             except UserError as error:
                 errors[number] = str(error)
-        classes = iter(_classes(model, images, top))
+        found = zip(images, *_classes(model, images, top), strict=True)
         for number, path in enumerate(batch):
             if number in errors:
                 yield Prediction(path, error=errors[number])
             else:
-                yield Prediction(path, next(classes))
+                image, classes, unlike = next(found)
+                yield Prediction(path, classes, unlike, image)
 
 
 @torch.inference_mode()
 def _classes(
     model: ImageClassifier, images: list[np.ndarray], top: int
-) -> list[tuple[tuple[str, float], ...]]:
-    """Return the ``top`` most probable classes of each image."""
+) -> tuple[list[tuple[tuple[str, float], ...]], list[bool | None]]:
+    """Return for each image its ``top`` most probable classes, and whether it is like none."""
     if not images:
-        return []
+        return [], []
     batch = torch.from_numpy(np.stack(images)).to(model.device)
     with whole_float32():
         found = model.predict_step(batch, 0)
@@ -69,4 +75,6 @@ def _classes(
     probabilities, labels = found.sort(dim=1, descending=True, stable=True)
     names = model.class_names or [str(label) for label in range(model.num_classes)]
     rows = zip(labels[:, :top].tolist(), probabilities[:, :top].tolist(), strict=True)
-    return [tuple((names[n], p) for n, p in zip(*row, strict=True)) for row in rows]
+    classes = [tuple((names[n], p) for n, p in zip(*row, strict=True)) for row in rows]
+    known = model.calibration
+    return classes, known.unlike(found).tolist() if known else [None] * len(images)

@@ -22,6 +22,7 @@ from cifar_lab.data.loader import Batch
 from cifar_lab.errors import UserError
 from cifar_lab.internals import load_loader_states
 from cifar_lab.layers.normalize import Normalize
+from cifar_lab.models.calibration import Calibration
 from cifar_lab.models.curves import Curves
 
 # Format of what ``on_save_checkpoint`` adds. Format 1 also held the state of the training curves.
@@ -53,6 +54,7 @@ class ImageClassifier(LightningModule):
     Attributes:
         class_names: names of the classes; empty before the model has seen data.
         data: description of the training data; see ``CIFAR10DataModule.identity``.
+        calibration: temperature and threshold of a trained model; None if they are not known.
 
     Raises:
         UserError: a value is out of its range.
@@ -82,6 +84,7 @@ class ImageClassifier(LightningModule):
         self.num_classes, self.label_smoothing = num_classes, label_smoothing
         self.class_names: tuple[str, ...] = ()
         self.data: dict[str, Any] = {}
+        self.calibration: Calibration | None = None
         self.normalize = Normalize(normalization)
         self.network = network
         self.example_input_array = torch.zeros(2, *IMAGE_SHAPE, dtype=torch.uint8)
@@ -161,9 +164,13 @@ class ImageClassifier(LightningModule):
     def predict_step(
         self, batch: Batch | Tensor, batch_idx: int, dataloader_idx: int = 0
     ) -> Tensor:
-        """Return class probabilities (B, num_classes) of a batch, with or without labels."""
+        """Return class probabilities (B, num_classes) of a batch, with or without labels.
+
+        They are calibrated where ``calibration`` is known.
+        """
         images = batch if isinstance(batch, Tensor) else batch[0]
-        return self(images).float().softmax(1)
+        logits = self(images).float()
+        return self.calibration.probabilities(logits) if self.calibration else logits.softmax(1)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the optimizer that the settings name."""
@@ -210,23 +217,32 @@ class ImageClassifier(LightningModule):
         if not self.normalize.filled:
             self.normalize.fill(*data.statistics(self.normalize.kind))
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what an evaluation needs besides the weights: the class, class names, and data."""
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What an evaluation needs besides the weights: the class, class names, and data."""
         kind = type(self)
         ours = kind.__module__.startswith("cifar_lab.models.")
-        checkpoint["cifar_lab"] = {
+        return {
             "format": CHECKPOINT_FORMAT,
             "version": __version__,
             "model": kind.__name__ if ours else f"{kind.__module__}:{kind.__qualname__}",
             "class_names": list(self.class_names),
             "data": self.data,
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what an evaluation needs besides the weights, and the device of the training."""
+        checkpoint["cifar_lab"] = {
+            **self.origin,
             "processes": self.trainer.world_size,
             "device": self.trainer.strategy.root_device.type,
             "precision": str(self.trainer.precision),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the class names and the description of the data."""
+        """Restore the class names, the description of the data, and the calibration."""
         added = checkpoint.get("cifar_lab", {})
         self.class_names = tuple(added.get("class_names", ()))
         self.data = dict(added.get("data", {}))
+        if added.get("calibration"):
+            self.calibration = Calibration(**added["calibration"])

@@ -1,11 +1,14 @@
 """A checkpoint file: found and read without trust in it, and written whole or not at all.
 
-It is read with ``weights_only=True``, which runs no code. What is wrong with it is said in a line
+Exported weights are read too: a ``.safetensors`` file that ``weights_file`` made. Torch's files are
+read with ``weights_only=True``, which runs no code. What is wrong with it is said in a line
 or two, before its content takes more memory than the file has bytes.
 """
 
+import difflib
 import glob
 import io
+import json
 import pickle
 import zipfile
 from pathlib import Path
@@ -13,6 +16,8 @@ from typing import Any
 
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from cifar_lab.errors import UserError
@@ -20,6 +25,9 @@ from cifar_lab.files import check_file, explained, shown, write_atomically
 from cifar_lab.run.folder import run_folders
 
 FILE_LIMIT = 2**32  # bytes; the largest model of the registry has 0.1 GB with its optimizer
+WEIGHTS = ".safetensors"
+ORIGIN = "cifar_lab"  # key of the metadata, all of which is under one: the order of several varies
+PRETRAINED = Path(__file__).parents[1] / "weights"  # folder of the models that are installed
 CHECKPOINTS = ("best.ckpt", "last.ckpt")  # in this order, of which a run's folder stands for one
 READABLE = (1, 2)  # formats; see CHECKPOINT_FORMAT in models/classifier.py
 PLAIN = (str, int, float)  # types of settings, and of the items of those that are lists
@@ -40,15 +48,24 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         write_atomically(path, content.getbuffer())
 
 
+def pretrained() -> list[str]:
+    """Return the names of the pretrained models."""
+    return sorted(path.stem for path in PRETRAINED.glob(f"*{WEIGHTS}"))
+
+
 def find_checkpoint(path: Path) -> Path:
-    """Return the checkpoint at a path; in the folder of a run the best one, else the last."""
+    """Return the checkpoint at a path; in the folder of a run the best one, else the last.
+
+    Where nothing is at the path, it may be the name of a pretrained model.
+    """
     with explained(f"{shown(path)}: cannot be read"):
         path = path.expanduser()
         if path.is_file():
             return path
         if not path.is_dir():
-            what = "not a file, but a pipe or device" if path.exists() else "no such checkpoint"
-            raise UserError(f"{path}: {what}")
+            if path.exists():
+                raise UserError(f"{path}: not a file, but a pipe or device")
+            return _find_pretrained(str(path))
         if found := _checkpoint_in(path):
             return found
         # In the folder of a model's runs, or in that of all models.
@@ -65,13 +82,40 @@ def _checkpoint_in(folder: Path) -> Path | None:
     return next(filter(Path.is_file, places), None)
 
 
+def _find_pretrained(name: str) -> Path:
+    names = pretrained()
+    if name in names:
+        return PRETRAINED / f"{name}{WEIGHTS}"
+    close = difflib.get_close_matches(name, names, 1)
+    hint = f"did you mean {close[0]}?" if close else f"pretrained models: {', '.join(names)}"
+    raise UserError(f"{shown(name)}: no such checkpoint; {hint}")
+
+
+def weights_file(
+    state: dict[str, Tensor], settings: dict[str, Any], origin: dict[str, Any]
+) -> bytes:
+    """Return the content of a ``.safetensors`` file of a model.
+
+    Args:
+        state: weights by their names.
+        settings: arguments of the constructor of the model.
+        origin: ``ImageClassifier.origin``, perhaps with the fields of a calibration.
+    """
+    whole = torch.contiguous_format
+    tensors = {name: tensor.cpu().clone(memory_format=whole) for name, tensor in state.items()}
+    return save(tensors, {ORIGIN: json.dumps({**origin, "hyper_parameters": settings})})
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Return the content of a checkpoint of this package, in a readable format, on the CPU."""
     with explained(f"{path}: cannot be read"):
         try:
             size = check_file(path, FILE_LIMIT)
-            _check_zip(path, size)
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            if path.suffix == WEIGHTS:
+                content = _read_weights(path)
+            else:
+                _check_zip(path, size)
+                content = torch.load(path, map_location="cpu", weights_only=True)
         except (UserError, OSError):
             raise
         except pickle.UnpicklingError as error:
@@ -84,6 +128,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     _check_origin(path, content)
     _check_weights(path, content, size)
     return content
+
+
+def _read_weights(path: Path) -> dict[str, Any]:
+    with safe_open(path, "pt") as file:
+        origin = json.loads((file.metadata() or {}).get(ORIGIN, "null"))
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no dict
+    settings = origin.pop("hyper_parameters", None) if isinstance(origin, dict) else None
+    return {"state_dict": state, "hyper_parameters": settings, "cifar_lab": origin}
 
 
 def _check_zip(path: Path, size: int) -> None:

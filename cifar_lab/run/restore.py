@@ -13,21 +13,25 @@ from cifar_lab.devices import device_kind, use_threads
 from cifar_lab.errors import UserError
 from cifar_lab.files import shown
 from cifar_lab.models import REGISTRY
+from cifar_lab.models.calibration import Calibration
 from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.recipes.own_model import import_model, name_of
 from cifar_lab.run.checkpoint import find_checkpoint, read_checkpoint
+from cifar_lab.run.folder import RunFolder
+from cifar_lab.run.summary import read_summary
 
 COMPILED = "_orig_mod."  # stands in the names of a part that torch.compile wraps
 SLACK = 4  # weights are registered again when weight normalisation takes them apart
 
 
-def load_classifier(
+def load_model(
     path: str | Path, accelerator: str = "auto", model: str | None = None
 ) -> ImageClassifier:
     """Return the model of a checkpoint, ready to evaluate: in ``eval`` mode, on its device.
 
     Args:
-        path: path of a checkpoint, or the folder of a run: its best checkpoint, else its last.
+        path: path of a checkpoint or of exported weights (.safetensors); the folder of a run, for
+            its best checkpoint, else its last; or the name of a pretrained model.
         accelerator: "auto", "cpu", "gpu" or "mps".
         model: ``module:Class`` of the user's own model that the checkpoint is of. A name in the
             checkpoint is never imported, since the file may come from a stranger.
@@ -40,6 +44,7 @@ def load_classifier(
     path = find_checkpoint(Path(path))
     checkpoint = read_checkpoint(path)
     found = _build(path, checkpoint, _class_of(path, checkpoint, model))
+    found.calibration = found.calibration or _calibration_of_run(path)
     device = "cpu" if found.cpu_only else device_kind(accelerator)
     return found.eval().to(device)
 
@@ -85,6 +90,17 @@ def _build(
     if wrong:
         raise UserError(f"{path}: weights that are not finite: {', '.join(wrong)}")
     return model
+
+
+def _calibration_of_run(path: Path) -> Calibration | None:
+    """Return the calibration of the best checkpoint of a run, which its summary holds."""
+    folder = RunFolder.at(path.absolute().parent.parent)
+    if path.absolute() != folder.best_checkpoint:
+        return None
+    with contextlib.suppress(TypeError, ValueError):  # the summary is missing or damaged
+        found = read_summary(folder.summary).get("calibration")  # not there in older ones
+        return Calibration(**found) if found else None
+    return None
 
 
 @contextlib.contextmanager

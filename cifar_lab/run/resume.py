@@ -50,6 +50,8 @@ class ResumePoint:
                 f"{found['format']}; this version evaluates it, but resumes format "
                 f"{CHECKPOINT_FORMAT} only"
             )
+        if "global_step" not in content:
+            raise UserError(f"{self.path}: weights alone; name last.ckpt or best.ckpt to resume")
         return content
 
     @cached_property

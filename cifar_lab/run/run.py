@@ -139,9 +139,9 @@ class Run:
         Raises:
             UserError: There is no such checkpoint, it is damaged, or the accelerator is not there.
         """
-        from cifar_lab.run.restore import load_classifier
+        from cifar_lab.run.restore import load_model
 
-        return load_classifier(self.checkpoint(which), accelerator, self.model)
+        return load_model(self.checkpoint(which), accelerator, self.model)
 
     def plot(self) -> Figure:
         """Return a figure of accuracy and loss over the steps; see ``cifar_lab.plot``.

@@ -51,6 +51,8 @@ class Summary:
     versions: dict[str, str]  # of Python and of the packages
     command: str  # command or Python call that started the run
     settings: dict[str, Any]  # all settings, as config.yaml holds them
+    # Fields of Calibration, of the best checkpoint; None where none was selected and tested.
+    calibration: dict[str, float] | None = None
 
     def write(self, path: Path) -> None:
         """Write the JSON file, whole or not at all."""

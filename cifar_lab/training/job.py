@@ -1,18 +1,24 @@
-"""One run, once its parts are there: train, test the best checkpoint, write the summary."""
+"""One run, once its parts are there: train, test and calibrate the best checkpoint, sum up."""
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from pytorch_lightning.utilities import rank_zero_only
 
 from cifar_lab.dashboards.progress import make_progress
 from cifar_lab.data.datamodule import CIFAR10DataModule
 from cifar_lab.errors import FAILED, INTERRUPTED, StoppedEarly
+from cifar_lab.inference.known_data import KnownSplit
+from cifar_lab.inference.logits import split_logits
+from cifar_lab.models.calibration import Calibration, calibrate
 from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.models.curves import Curves, write_evaluation
 from cifar_lab.plan import Plan
@@ -88,6 +94,7 @@ class Job:
         before, speed = checkpoints.seconds_before, self.curves.overall_speed
         seconds = {"train": self.curves.overall_seconds, "fit": before + passed}
         accuracy = self._accuracies()
+        calibration = self._calibration()
         if dashboard:
             dashboard.write_end(accuracy, trainer.global_step)
         for logger in self.others:
@@ -97,7 +104,7 @@ class Job:
         seconds["dashboard"] = dashboard.seconds if dashboard else 0.0
         seconds["checkpoints"] = checkpoints.seconds
         seconds["total"] = before + time.perf_counter() - self.start
-        summary = self._summary(accuracy, seconds, speed)
+        summary = self._summary(accuracy, seconds, speed, calibration)
         if trainer.is_global_zero:
             summary.write(folder.summary)
         print_end(summary, self.plan, folder, dashboard is not None)
@@ -130,7 +137,7 @@ class Job:
         """Return the accuracies of the run; test the best checkpoint where one was selected."""
         trainer, checkpoints, tested = self.trainer, self.checkpoints, None
         best, last = checkpoints.best, checkpoints.last
-        if not self.data.evaluates_on_test and self.plan.settings.test:
+        if self._tests_best:
             path = trainer.strategy.broadcast(str(checkpoints.folder.best_checkpoint))
             # Lightning would write the metrics at another step, and the epoch once more.
             loggers, trainer.loggers = trainer.loggers, []
@@ -144,8 +151,32 @@ class Job:
             tested = round(float(trainer.callback_metrics["acc/test"]), 6)
         return accuracies(checkpoints.split, best, last, tested)
 
+    @property
+    def _tests_best(self) -> bool:
+        """Whether a best checkpoint is selected, and loaded at the end to be tested."""
+        return not self.data.evaluates_on_test and self.plan.settings.test
+
+    def _calibration(self) -> Calibration | None:
+        """Return the calibration of the best checkpoint, which was loaded to be tested.
+
+        The first process computes it alone; where a model is in parts, it cannot.
+        """
+        strategy, data = self.trainer.strategy, self.data
+        whole = type(strategy) in (SingleDeviceStrategy, DDPStrategy)
+        if not (self._tests_best and self.trainer.is_global_zero and whole):
+            return None
+        model, images = self.model.eval().to(strategy.root_device), data.image_set
+        chosen = data.val_indices
+        part = images.train_images[chosen], images.train_labels[chosen]
+        known = KnownSplit(images, part[0], part[1], np.arange(len(chosen)))
+        return calibrate(*split_logits(model, known, data.eval_batch_size, "none"))
+
     def _summary(
-        self, accuracy: dict[str, Any], seconds: dict[str, float], speed: float
+        self,
+        accuracy: dict[str, Any],
+        seconds: dict[str, float],
+        speed: float,
+        calibration: Calibration | None,
     ) -> Summary:
         recipe, is_cifar10 = self.plan.recipe, self.data.image_set.is_cifar10
         return Summary(
@@ -162,4 +193,5 @@ class Job:
             versions=versions(),
             command=self.command,
             settings=self.plan.as_config(),
+            calibration=dataclasses.asdict(calibration) if calibration else None,
         )

@@ -26,8 +26,9 @@ from cifar_lab.experiments.study import Study
 from cifar_lab.inference.images import read_image
 from cifar_lab.models import MLP
 from cifar_lab.plan import Plan
+from cifar_lab.run.checkpoint import weights_file
 from cifar_lab.run.metrics import read_rows
-from cifar_lab.run.restore import load_classifier
+from cifar_lab.run.restore import load_model
 from cifar_lab.run.run import Run
 from cifar_lab.run.summary import hardware
 
@@ -137,12 +138,24 @@ def small_tree(write_tree: Callable[..., Path]) -> Path:
 @FUZZ
 @given(data=st.data())
 def test_a_checkpoint(data, mutated, small_checkpoint: Path) -> None:
-    whole = load_classifier(small_checkpoint).state_dict()
+    whole = load_model(small_checkpoint).state_dict()
     path = small_checkpoint.with_name("damaged.ckpt")
     path.write_bytes(data.draw(mutated(small_checkpoint.read_bytes())))
-    found = _read(lambda: load_classifier(path).state_dict(), path)
+    found = _read(lambda: load_model(path).state_dict(), path)
     if found is not None:
         assert all(torch.equal(found[name], tensor) for name, tensor in whole.items())
+
+
+@FUZZ
+@given(data=st.data())
+def test_exported_weights(data, mutated, small_checkpoint: Path) -> None:
+    path = small_checkpoint.with_name("damaged.safetensors")
+    model = load_model(small_checkpoint)
+    content = weights_file(model.state_dict(), dict(model.hparams), model.origin)
+    path.write_bytes(data.draw(mutated(content)))
+    found = _read(lambda: load_model(path), path)  # there are no checksums
+    if found is not None:
+        assert all(map(torch.is_tensor, found.state_dict().values()))
 
 
 @FUZZ
@@ -154,7 +167,7 @@ def test_a_checkpoint_whose_checksums_hold(data, part: str, mutated, small_check
             content = whole.read(name)
             content = data.draw(mutated(content)) if name.endswith(f"/{part}") else content
             damaged.writestr(name, content)
-    model = _read(lambda: load_classifier(path), path)
+    model = _read(lambda: load_model(path), path)
     if model is not None:
         assert model(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).shape == (1, 2)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cifar_lab.inference.arrays import load_arrays
-from cifar_lab.run.restore import load_classifier
+from cifar_lab.run.restore import load_model
 
 RANDOM = np.random.RandomState(0)
 IMAGES = RANDOM.randint(0, 256, (50, 32, 32, 3)).astype(np.uint8)
@@ -109,7 +109,7 @@ def test_several_pairs_are_rows(checkpoint, call) -> None:
 
 
 def test_large_files_stay_on_the_disk(checkpoint) -> None:
-    model = load_classifier(checkpoint)
+    model = load_model(checkpoint)
     sets = load_arrays(model, "test", str(_save("d", fog=IMAGES, labels=LABELS)), "auto")
     assert [type(one.images) for one in sets] == [np.memmap] * 5
     assert all(one.known(model).images.shape == (10, 3, 32, 32) for one in sets)

@@ -20,7 +20,7 @@ from cifar_lab.errors import UserError
 from cifar_lab.inference.evaluation import Evaluation
 from cifar_lab.inference.evaluation_report import write_figure
 from cifar_lab.inference.known_data import data_dir_of_run, load_split
-from cifar_lab.run.restore import load_classifier
+from cifar_lab.run.restore import load_model
 
 FLAGS = "--hidden_units 8 --batch_size 12 --max_steps 16 --eval_every 4 --progress none"
 FLAGS += " --precision 32-true"
@@ -198,7 +198,7 @@ def test_a_missing_figure_costs_no_numbers(checkpoint, tree, call, json_of, refu
 
 
 def test_splits_are_those_of_the_checkpoint(checkpoint, tree) -> None:
-    model = load_classifier(checkpoint)
+    model = load_model(checkpoint)
     train, val = (load_split(model, split, str(tree), "auto").indices for split in ("train", "val"))
     assert sorted([*train, *val]) == list(range(120))
     model.data["split_seed"] += 1
@@ -233,7 +233,7 @@ def test_other_images_are_a_warning_or_an_error(checkpoint, write_tree, call, re
     words = ["evaluate", checkpoint, "--data_dir", other, "--json"]
     status, out, err = call(*words)
     assert (status, json.loads(out)["images"]) == (0, 60)
-    trained_on = load_classifier(checkpoint).data["fingerprint"]
+    trained_on = load_model(checkpoint).data["fingerprint"]
     for part in ("warning: other data", json.loads(out)["data"]["fingerprint"], trained_on):
         assert part in err
     for split in ("val", "train"):

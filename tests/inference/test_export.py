@@ -19,7 +19,7 @@ from cifar_lab.inference import export as export_module
 from cifar_lab.inference.export import FORMATS, IR_VERSION, OPSET, export, traceable
 from cifar_lab.inference.export_check import TOLERANCE, Difference, batch_sizes, difference
 from cifar_lab.models import CNN, REGISTRY, ImageClassifier
-from cifar_lab.run.restore import load_classifier
+from cifar_lab.run.restore import load_model
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -69,7 +69,7 @@ def test_both_files_compute_what_the_model_does(checkpoint, call) -> None:
     assert "input   images, uint8 (batch, 3, 32, 32)" in printed
     assert "output  logits, float32 (batch, 3)" in printed
     assert _run_files(checkpoint) == before | {"best.onnx", "best.pt2"}
-    model = load_classifier(checkpoint, "cpu")
+    model = load_model(checkpoint, "cpu")
     extra = {"class_names.json": ""}
     program = torch.export.load(checkpoint.with_suffix(".pt2"), extra_files=extra).module()
     assert json.loads(extra["class_names.json"]) == CLASSES
@@ -199,7 +199,7 @@ def test_a_defect_of_one_format_keeps_all_older_files(checkpoint, monkeypatch) -
 
 
 def test_every_batch_size_is_compared(checkpoint) -> None:
-    model = load_classifier(checkpoint, "cpu")
+    model = load_model(checkpoint, "cpu")
     for wrong in batch_sizes(64):
         found = difference(model, lambda x, n=wrong: model(x) + (len(x) == n))
         assert found.absolute == pytest.approx(1, rel=1e-5)
@@ -217,7 +217,7 @@ def test_every_batch_size_is_compared(checkpoint) -> None:
     ],
 )
 def test_what_is_not_tolerable(checkpoint, run: Callable[[Tensor], Tensor]) -> None:
-    model = load_classifier(checkpoint, "cpu")
+    model = load_model(checkpoint, "cpu")
     assert not difference(model, lambda images: run(model(images))).tolerable
     assert difference(model, lambda images: model(images) * (1 + TOLERANCE / 3)).tolerable
     assert TOLERANCE == 0.0001  # docs/trained_models.md

@@ -1,5 +1,6 @@
 """``cifar-lab predict``: what it prints is what the model computes; bad files stop nothing."""
 
+import json
 import os
 import shlex
 from pathlib import Path
@@ -14,7 +15,7 @@ from cifar_lab.cli import main
 from cifar_lab.inference import images
 from cifar_lab.inference.prediction import predict
 from cifar_lab.models import MLP, NumpyMLP
-from cifar_lab.run.restore import load_classifier
+from cifar_lab.run.restore import load_model
 
 CLASSES = ("bird", "cat", "frog")
 
@@ -32,9 +33,11 @@ def pictures() -> list[str]:
 
 @pytest.fixture
 def probabilities(checkpoint: Path, pictures, numpy_logits) -> np.ndarray:
-    """The probabilities of the pictures, (5, 3), in NumPy."""
+    """The calibrated probabilities of the pictures, (5, 3), in NumPy."""
+    summary = json.loads((checkpoint.parent.parent / "summary.json").read_text("utf-8"))
+    temperature = summary["calibration"]["temperature"]
     pixels = np.stack([np.asarray(Image.open(path)) for path in pictures]).transpose(0, 3, 1, 2)
-    powers = np.exp(numpy_logits(checkpoint, pixels))
+    powers = np.exp(numpy_logits(checkpoint, pixels) / temperature)
     return powers / powers.sum(1, keepdims=True)
 
 
@@ -59,7 +62,7 @@ def test_a_person_gets_one_aligned_line_an_image(checkpoint, pictures, call, pro
     os.rename(pictures[0], "pictures/a longer name.png")
     status, out, err = call("predict", checkpoint, "pictures", "--top", "2")
     assert (status, err) == (0, "")
-    lines = out.splitlines()
+    lines = [line.removesuffix("   like no class") for line in out.splitlines()]
     names = [line.split("   ")[0].strip() for line in lines]
     assert names == [*pictures[1:], "pictures/a longer name.png"]
     assert len(set(map(len, lines))) == 1
@@ -117,7 +120,7 @@ def test_only_bad_files_and_an_empty_folder(checkpoint, json_of) -> None:
 def test_files_are_read_a_batch_at_a_time(checkpoint, pictures, monkeypatch) -> None:
     read = Mock(wraps=images.read_image)
     monkeypatch.setattr("cifar_lab.inference.prediction.read_image", read)
-    predictions = predict(load_classifier(checkpoint), list(map(Path, pictures)), batch_size=2)
+    predictions = predict(load_model(checkpoint), list(map(Path, pictures)), batch_size=2)
     next(predictions)
     assert read.call_count == 2
     assert len(list(predictions)) == 4

@@ -10,7 +10,7 @@ from pytorch_lightning.cli import LightningCLI
 
 from cifar_lab import CIFAR10DataModule
 from cifar_lab.models import MLP, REGISTRY
-from cifar_lab.run.restore import load_classifier
+from cifar_lab.run.restore import load_model
 
 # LightningCLI 2.6.6 calls what jsonargparse 4.5 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -45,7 +45,7 @@ def test_lightning_cli_trains_a_model_whose_checkpoint_can_be_evaluated(tree: Pa
     assert cli.datamodule.evaluates_on_test
     cli.trainer.save_checkpoint("made.ckpt")
     images = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
-    assert load_classifier("made.ckpt")(images).equal(cli.model.eval()(images))
+    assert load_model("made.ckpt")(images).equal(cli.model.eval()(images))
 
 
 @pytest.mark.parametrize("name", REGISTRY)

@@ -15,7 +15,7 @@ import torch
 from cifar_lab.errors import UserError
 from cifar_lab.models import REGISTRY
 from cifar_lab.run.checkpoint import find_checkpoint
-from cifar_lab.run.restore import load_classifier
+from cifar_lab.run.restore import load_model
 
 
 def _changed(checkpoint: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
@@ -26,7 +26,7 @@ def _changed(checkpoint: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
 
 
 def test_the_model_is_whole_and_ready(checkpoint: Path) -> None:
-    model = load_classifier(checkpoint)
+    model = load_model(checkpoint)
     assert not model.training
     assert model.class_names == ("bird", "cat", "frog")
     assert model.normalize.filled
@@ -81,7 +81,7 @@ def test_what_is_no_checkpoint_is_refused_at_once(path: str, said: str) -> None:
     with open("large", "wb") as file:
         file.truncate(2**33)  # a hole: no bytes on the disk
     with pytest.raises(UserError, match=said):
-        load_classifier(path)
+        load_model(path)
 
 
 class _Payload:
@@ -92,7 +92,7 @@ class _Payload:
 def test_a_pickle_runs_no_code() -> None:
     torch.save({"state_dict": _Payload()}, "x.ckpt")
     with pytest.raises(UserError, match="safe to read"):
-        load_classifier("x.ckpt")
+        load_model("x.ckpt")
     with pytest.raises(pickle.UnpicklingError):
         REGISTRY["mlp"].load_from_checkpoint("x.ckpt")
     assert not Path("mark").exists()
@@ -106,7 +106,7 @@ def test_a_compressed_file_is_refused(checkpoint: Path) -> None:
         for name, content in parts.items():
             file.writestr(name, content)
     with pytest.raises(UserError, match="it is compressed"):
-        load_classifier(path)
+        load_model(path)
 
 
 def test_one_changed_bit_of_a_weight_is_noticed(checkpoint: Path) -> None:
@@ -114,7 +114,7 @@ def test_one_changed_bit_of_a_weight_is_noticed(checkpoint: Path) -> None:
     content[len(content) // 2] ^= 1
     checkpoint.write_bytes(content)
     with pytest.raises(UserError, match=r"damaged \(.*/data/\d+ inside is not as it was written"):
-        load_classifier(checkpoint)
+        load_model(checkpoint)
 
 
 def _nested(depth: int) -> list:
@@ -179,7 +179,7 @@ ALTERED: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
 def test_foreign_and_altered_content_is_told_in_a_line(checkpoint: Path) -> None:
     for change, said in ALTERED:
         with pytest.raises(UserError, match=said) as caught:
-            load_classifier(_changed(checkpoint, change))
+            load_model(_changed(checkpoint, change))
         assert str(caught.value).isprintable()
 
 
@@ -190,8 +190,8 @@ def test_a_checkpoint_of_a_compiled_network_is_read(checkpoint: Path) -> None:
             state[f"network._orig_mod.{key[8:]}"] = state.pop(key)
 
     images = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
-    expected = load_classifier(checkpoint)(images)
-    assert torch.equal(load_classifier(_changed(checkpoint, compiled))(images), expected)
+    expected = load_model(checkpoint)(images)
+    assert torch.equal(load_model(_changed(checkpoint, compiled))(images), expected)
 
 
 SMALL = {
@@ -215,11 +215,11 @@ def test_larger_layers_than_the_file_has_cost_no_memory(name, settings, write_mo
     draw = Mock(wraps=torch.nn.init.kaiming_uniform_)
     monkeypatch.setattr(torch.nn.init, "kaiming_uniform_", draw)
     with pytest.raises(UserError, match=r"more weights than the file has|altered"):
-        load_classifier(path)
+        load_model(path)
     assert sum(call.args[0].numel() for call in draw.mock_calls) <= 4 * path.stat().st_size
 
 
 @pytest.mark.parametrize("name", REGISTRY)
 def test_half_precision_takes_half_the_bytes(name: str, write_model) -> None:
     model = REGISTRY[name](num_classes=2, **SMALL.get(name, {}))
-    assert load_classifier(write_model(model.bfloat16())).num_classes == 2
+    assert load_model(write_model(model.bfloat16())).num_classes == 2
