@@ -116,6 +116,8 @@ def test_the_pages_hold_the_figures_and_the_html_page_needs_no_other_file(finish
     assert html.count("<svg") == 2
     assert "<code>a command &lt;x&gt;</code>" in html
     assert not re.search(r'(src|href)="(?!#)', html)
+    assert 'name="viewport" content="width=device-width' in html  # telephones
+    assert '<td data-heading="best point"><span>44.50\u00a0±\u00a00.71</span></td>' in html
     ids = re.findall(r'\bid="([^"]+)"', html)
     assert len(ids) == len(set(ids)) > 10
     used = set(re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', html))
