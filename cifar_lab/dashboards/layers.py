@@ -28,15 +28,19 @@ def parameter_names(network: nn.Module) -> dict[str, str]:
     curves of similar networks over each other.
     """
     counts: Counter[str] = Counter()
+    layers: dict[str, str] = {}  # by the path of the module
     names = {}
-    for path, module in network.named_modules():
-        parameters = [name for name, _ in module.named_parameters(path, recurse=False)]
-        if not parameters:
-            continue
-        of_class = type(module).__name__
-        kind = next((short for part, short in KINDS.items() if part in of_class), of_class.lower())
-        counts[kind] += 1
-        names |= {n: f"{kind}{counts[kind]}.{n.rpartition('.')[2]}" for n in parameters}
+    for name, _ in network.named_parameters():
+        path, _, own = name.partition(".parametrizations.")  # torch's; they belong to the layer
+        if not own:
+            path, _, own = name.rpartition(".")
+        if path not in layers:
+            of_class = type(network.get_submodule(path)).__name__
+            kinds = (short for part, short in KINDS.items() if part in of_class)
+            kind = next(kinds, of_class.lower())
+            counts[kind] += 1
+            layers[path] = f"{kind}{counts[kind]}"
+        names[name] = f"{layers[path]}.{own}"
     return names
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 CSS = """\
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem;
   overflow-wrap: break-word }
+h1 { line-height: 1.2 }
 table { border-collapse: collapse; font-size: 14px; margin: 1.5rem 0 }
 td, th { border-bottom: 1px solid #ccc; padding: .3rem .6rem; text-align: left }
 .figures { display: grid; gap: 2rem 1.5rem; margin: 2.5rem 0;

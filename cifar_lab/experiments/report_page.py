@@ -108,8 +108,9 @@ def _draw(runs: Sequence[Run], name: str, title: str) -> Figure:
         style(axes, "optimizer steps", "cross entropy (nats)", f"{title}, loss")
         losses = runs[0].curves["loss/train"][1]
         if losses.max() > PEAKED * np.median(losses):
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter("{x:g}")
+            axes.set_yscale("log", subs=[2, 5])
+            for formatted in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+                formatted("{x:g}")
     else:
         style(axes, "optimizer steps", "accuracy (%)", f"{title}, accuracy")
         report = runs[0].summary["report_accuracy"]
