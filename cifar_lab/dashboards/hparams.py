@@ -21,7 +21,7 @@ TEST, BEST, LAST = "hp/test_accuracy", "hp/best_accuracy", "hp/last_accuracy"
 METRICS = dict.fromkeys((TEST, BEST, LAST), 0.0)
 GROUPS = ("run", "hardware", "data", "trial")  # of the run's settings; others change no result
 CHANGES = "changes"  # column of the settings that differ from the recipe
-SHOWN = ("recipe", "seed", "lr", CHANGES)
+SHOWN = ("recipe", "seed", "lr", "batch_size", CHANGES)  # with fewer, TensorBoard adds others
 
 
 def start_summaries(plan: Plan, known: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -33,8 +33,10 @@ def start_summaries(plan: Plan, known: Mapping[str, Any]) -> tuple[Any, Any]:
     """
     declared = [entry for entry in RUN.values() if entry.group in GROUPS]
     declared += [entry for recipe in recipes().values() for entry in recipe.own.values()]
-    columns = {**{entry.name: _example(entry.type) for entry in declared}, "data": "", CHANGES: ""}
+    columns = {entry.name: _example(entry.type) for entry in declared}
+    columns |= dict.fromkeys(("data", "seed", CHANGES), "")  # numbers would have four decimals
     settings = {**plan.as_config(), **known, CHANGES: _changes(plan)}
+    settings["seed"] = str(plan.settings.seed)
     values = {name: _plain(settings[name]) for name in columns if settings.get(name) is not None}
     fitting = {n: v for n, v in values.items() if isinstance(v, str) == isinstance(columns[n], str)}
     experiment, _, _ = hparams(columns, METRICS)

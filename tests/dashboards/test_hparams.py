@@ -71,7 +71,7 @@ def test_the_settings_that_differ_from_the_recipe_are_one_text() -> None:
     changed = {"lr": 0.01, "hidden_units": [200, 100], "val_size": 0}
     _, values = _declared_and_values(Plan.of("mlp", seed=3, log_dir="logs", threads=1, **changed))
     assert values["changes"].string_value == "val_size=0 lr=0.01 hidden_units=200,100"
-    assert values["seed"].number_value == 3
+    assert values["seed"].string_value == "3"
     _, values = _declared_and_values(Plan.of("mlp"), val_size=5000)
     assert (values["changes"].string_value, values["val_size"].number_value) == ("none", 5000)
 
