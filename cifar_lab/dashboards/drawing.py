@@ -1,5 +1,6 @@
 """Write pictures to TensorBoard and to files: of an evaluation, a training batch, and weights."""
 
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil, prod, sqrt
@@ -20,6 +21,7 @@ from cifar_lab.dashboards.figures import (
 )
 from cifar_lab.dashboards.predictions import Predictions
 from cifar_lab.data.image_set import IMAGE_SHAPE
+from cifar_lab.files import make_folder, write_atomically
 from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.run.folder import RunFolder
 from cifar_lab.run.plot import plot_run, save_figure
@@ -41,14 +43,16 @@ class Pictures:
     def add(self, tag: str, pixels: np.ndarray, step: int) -> None:
         """Write a picture, uint8 (H, W, 3)."""
         self.writer.add_image(tag, pixels, step, dataformats="HWC")
-        self.folder.mkdir(exist_ok=True)
-        Image.fromarray(pixels).save(self.folder / f"{tag.replace('/', '_')}.png")
+        encoded = io.BytesIO()
+        Image.fromarray(pixels).save(encoded, "PNG")
+        make_folder(self.folder)
+        write_atomically(self.folder / f"{tag.replace('/', '_')}.png", encoded.getbuffer())
 
 
 def draw_curves(folder: RunFolder) -> None:
     """Write ``curves.png``, the accuracy and the loss over the steps."""
     figure = plot_run(Run(folder).curves, f"{folder.name}/{folder.version}")
-    folder.figures.mkdir(exist_ok=True)
+    make_folder(folder.figures)
     save_figure(figure, folder.figures / "curves.png", salt="curves")
 
 

@@ -89,6 +89,7 @@ class Dashboard(Callback):
         self._record: PredictionRecord | None = None  # of an evaluation that will be drawn
         self._images: Tensor | None = None  # of the newest training batch
         self._histogram_step = -1  # newest step with histograms
+        self._steps_between = 1  # histograms
 
     @property
     def seconds(self) -> float:
@@ -115,8 +116,11 @@ class Dashboard(Callback):
         if has_layers and trainer.is_global_zero:
             self._curves = next(found for found in trainer.callbacks if isinstance(found, Curves))
         self.logger.last_step = trainer.estimated_stepping_batches
+        self._steps_between = max(1, int(self.logger.last_step) // HISTOGRAMS)
         self.budget.began = time.perf_counter()
-        self._write_histograms(trainer, pl_module)
+        if trainer.global_step == 0:  # a resumed run has those of its step
+            self._write_histograms(trainer, pl_module)
+        self._histogram_step = trainer.global_step
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: ImageClassifier, optimizer: Optimizer
@@ -130,13 +134,16 @@ class Dashboard(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: ImageClassifier, outputs: Any, batch: Batch, *args: Any
     ) -> None:
-        """Write the norms, here where the training curves wait for the device too."""
+        """Write norms, here where the training curves wait for the device too, and histograms."""
         self._images = batch[0]
         if self._norms:
             with self.budget.spending():
                 self.logger.log_metrics(read_norms(self._norms), trainer.global_step)
             self._norms = {}
-        self._write_histograms(trainer, pl_module)
+        step = trainer.global_step
+        if step % self._steps_between == 0 and step != self._histogram_step:
+            self._write_histograms(trainer, pl_module)
+            self._histogram_step = step
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: ImageClassifier) -> None:
         """Decide whether the evaluation will be drawn."""
@@ -179,13 +186,9 @@ class Dashboard(Callback):
             drawing.draw_model(pictures, model.network, self._images, trainer.global_step)
 
     def _write_histograms(self, trainer: Trainer, model: ImageClassifier) -> None:
-        """Write the histograms of a step that is due, once."""
-        step, last_step = trainer.global_step, trainer.estimated_stepping_batches
-        is_due = step % max(1, last_step // HISTOGRAMS) == 0 and step != self._histogram_step
-        if self._with_pictures and self._curves is not None and is_due:
+        if self._with_pictures and self._curves is not None:
             with self.budget.spending():
-                write_histograms(self.logger.experiment, model.network, step)
-            self._histogram_step = step
+                write_histograms(self.logger.experiment, model.network, trainer.global_step)
 
     @contextmanager
     def _drawing(self) -> Iterator[None]:

@@ -64,6 +64,15 @@ def test_full_shows_pictures_of_the_last_evaluation_and_of_the_test(run) -> None
     assert written == {f"{name}.png" for name in {"curves", *pictures}}
 
 
+def test_a_resumed_run_goes_on_with_its_histograms_and_its_evaluations(run) -> None:
+    assert run("--max_steps", "10", "--eval_every", "5") == 0
+    assert main(["fit", "--resume", str(RUN), "--max_steps", "20", "--progress", "none"]) == 0
+    found = _events().Histograms("weights/linear1.weight")
+    assert [event.step for event in found] == [*range(11), *range(12, 21, 2)]
+    points = _events(RUN / "val").Scalars("acc/val")
+    assert [point.step for point in points] == [5, 10, 15, 20]
+
+
 def test_files_are_written_where_the_run_began(run, monkeypatch) -> None:
     opened: list[str] = []
     start = SummaryWriter.__init__
