@@ -40,6 +40,8 @@ def main() -> None:
         for part in parts:
             picture.paste(part, (0, top))
             top += part.height
+    # Of the methods, this one keeps colours apart that cover few pixels.
+    picture = picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     picture.save(PICTURE, optimize=True)
     print(PICTURE)
 
