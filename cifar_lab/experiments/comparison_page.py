@@ -13,6 +13,8 @@ from cifar_lab.experiments.tables import mean_and_deviation
 from cifar_lab.files import write_atomically
 from cifar_lab.run.plot import BLUE, VERMILION, save_figure, style
 
+LONGEST = 30  # characters of a group's name in the figure: the end of its path
+
 
 def write_page(
     groups: Sequence[Group], differences: Sequence[Mapping[str, Any]], folder: Path, command: str
@@ -52,7 +54,11 @@ def draw(groups: Sequence[Group]) -> Figure:
         values = [100 * accuracy for accuracy in group.accuracies.values()]
         axes.plot(values, [place] * len(values), "o", color=BLUE, alpha=0.6)
         axes.vlines(fmean(values), place - 0.3, place + 0.3, color=VERMILION)
-    axes.set_yticks(range(len(groups)), [group.name for group in groups], parse_math=False)
+    names = [
+        name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}"
+        for name in (group.name for group in groups)
+    ]
+    axes.set_yticks(range(len(groups)), names, parse_math=False)
     axes.set_ylim(len(groups) - 0.5, -0.5)
     style(axes, f"accuracy on the {groups[0].split} split (%)", "", "points: seeds; lines: means")
     return figure

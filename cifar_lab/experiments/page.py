@@ -20,7 +20,8 @@ svg { max-width: 100%; height: auto }
   tr { border-bottom: 1px solid #ccc; padding: .6rem 0 }
   tr:first-child { display: none }
   td { display: flex; border: 0; padding: .1rem 0 }
-  td::before { content: attr(data-heading); flex: 0 0 9rem; color: #666 }
+  td span { min-width: 0 }
+  td::before { content: attr(data-heading); flex: 0 0 9rem; padding-right: .6rem; color: #666 }
 }"""
 
 

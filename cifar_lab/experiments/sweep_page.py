@@ -9,7 +9,7 @@ import numpy as np
 import optuna
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from optuna.distributions import CategoricalDistribution
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
@@ -69,7 +69,8 @@ def finish(sweep: Sweep) -> dict[str, Any]:
 
 
 def _write_page(results: Mapping[str, Any], folder: Path) -> None:
-    about = f"Accuracies on the validation split. {_counts(results)}. {_winner(results)}"
+    about = f"Accuracies on the validation split. {_counts(results)}. "
+    about += f"{_winner(results).capitalize()}."
     figures = [folder / "sweep.svg"]
     title = f"Sweep {results['study']}"
     page = html_page(title, about, _best(results), figures, results["command"])
@@ -155,6 +156,7 @@ def _draw_history(axes: Axes, complete: Sequence[FrozenTrial]) -> None:
     best = np.maximum.accumulate(values)
     axes.step(numbers, best, where="post", color=VERMILION, label="best so far")
     style(axes, "trial", "validation accuracy (%)", "history")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False)
 
 
