@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from cifar_lab.run.folder import RunFolder
 
 EVALUATIONS = ("val", "test")
-START = 0.05  # share of the steps that the charts of the loss leave out: it may be 40 times higher
+START = 0.05  # share of the steps that the charts of the loss leave out, where it may be very high
 
 
 def by_run(
