@@ -5,7 +5,6 @@ TensorBoard has a colour for each run. Training is ``<run>``, evaluations are ``
 """
 
 from collections.abc import Mapping
-from math import inf
 from pathlib import Path
 
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -45,13 +44,14 @@ class RunLogger(TensorBoardLogger):
             what it has of later steps.
 
     Attributes:
-        last_step: number of steps that the run will have; infinite until that is known.
+        last_step: number of steps that the run will have. Until training begins, it is the step
+            that the run is resumed from, which is right where no step is left.
     """
 
     def __init__(self, folder: RunFolder, resumed_from: int | None) -> None:
         self._purge_step = None if resumed_from is None else resumed_from + 1
         self._evaluations: dict[str, SummaryWriter] = {}
-        self.last_step = inf
+        self.last_step: float = resumed_from or 0
         super().__init__(
             folder.log_dir.absolute(),  # its thread writes later, perhaps from another folder
             folder.name,
