@@ -43,7 +43,7 @@ def table(folder: Path) -> list[dict[str, str]]:
 
 def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     found = {}
-    for part in (folder, folder / "val", folder / "test"):
+    for part in filter(Path.exists, (folder, folder / "val", folder / "test")):
         # TensorBoard reads its files by name: second, host, process. Two processes of one second,
         # as here, may be in the wrong order (99999 and 100000), so they are renamed in that of
         # writing.
