@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
+from cifar_lab.cli.output import check_writable, writing
 from cifar_lab.cli.parser import OWN_MODEL, Command, images_at_a_time
 from cifar_lab.errors import UserError
 from cifar_lab.settings import Setting, setting
@@ -13,6 +15,9 @@ from cifar_lab.settings import Setting, setting
 class _Options:
     split: Literal["test", "val"] = setting(
         "test", "test: of the best checkpoint, else the last point; val: the best point"
+    )
+    output: Path | None = setting(
+        None, "folder that gets the table and a figure as compare.html, PNG and SVG"
     )
     json: bool = setting(False, "print JSON, and nothing else")
 
@@ -36,7 +41,9 @@ COMMAND = Command(
 def run(options: Any, given: Mapping[str, str], command: str) -> dict[str, Any]:
     """Run the command; return its results."""
     from cifar_lab.experiments import comparison
+    from cifar_lab.experiments.comparison_page import write_page
 
+    check_writable("--output", options.output and options.output / "compare.html")
     groups = [comparison.open_group(name, options.split) for name in options.runs]
     if len(groups) < 2:
         raise UserError("RUNS: expected two groups of runs at least")
@@ -48,6 +55,11 @@ def run(options: Any, given: Mapping[str, str], command: str) -> dict[str, Any]:
     for group in groups:
         print(f"  {comparison.describe_group(group)}")
     found["differences"] = [_difference(options, base, other) for other in others]
+    if options.output:
+        with writing("--output", options.output / "compare.html"):
+            page = write_page(groups, found["differences"], options.output, command)
+        print(f"\npage: {page}")
+        found["files"] = [str(page)]
     return found
 
 

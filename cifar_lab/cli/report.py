@@ -72,5 +72,5 @@ def run(options: Any, given: Mapping[str, str], command: str) -> dict[str, Any]:
     if options.reference:
         with writing("--reference", options.reference / "mlp"):
             write_reference(runs, options.reference)
-    print(f"\n{markdown(results)}\n\nfigures, table and pages: {folder}")
+    print(f"\n{markdown(results)}\n\nreport: {pages[-1]}\nfigures and results.json: {folder}")
     return {**results, "files": [str(path) for path in (*pages, *figures)]}

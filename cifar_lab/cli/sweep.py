@@ -73,4 +73,5 @@ def run(options: Any, given: Mapping[str, str], command: str) -> dict[str, Any]:
         list(side_by_side(work, [one] * options.workers, options.workers))
     results = sweep_page.finish(sweep)
     print(f"\n{sweep_page.table(results)}\n\nsweep folder: {sweep.folder}")
+    print(f"page: {sweep.folder / 'sweep.html'}")
     return results

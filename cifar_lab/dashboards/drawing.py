@@ -1,9 +1,13 @@
-"""Write pictures to TensorBoard: of an evaluation, of a training batch, and of the weights."""
+"""Write pictures to TensorBoard and to files: of an evaluation, a training batch, and weights."""
 
+import io
 from collections.abc import Iterable
+from dataclasses import dataclass
 from math import ceil, prod, sqrt
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
 from pytorch_lightning import Trainer
 from torch import Tensor, nn, uint8
 from torch.utils.tensorboard import SummaryWriter
@@ -17,7 +21,11 @@ from cifar_lab.dashboards.figures import (
 )
 from cifar_lab.dashboards.predictions import Predictions
 from cifar_lab.data.image_set import IMAGE_SHAPE
+from cifar_lab.files import make_folder, write_atomically
 from cifar_lab.models.classifier import ImageClassifier
+from cifar_lab.run.folder import RunFolder
+from cifar_lab.run.plot import plot_run, save_figure
+from cifar_lab.run.run import Run
 
 IMAGES = {"val": "validation images", "test": "test images"}
 SHOWN = 64  # tiles of a picture
@@ -25,8 +33,31 @@ GAP = 2  # pixels around tiles
 TILE = 64  # pixels that a tile is enlarged to
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """Where pictures are written: TensorBoard, and a folder that has the newest of each tag."""
+
+    writer: SummaryWriter
+    folder: Path
+
+    def add(self, tag: str, pixels: np.ndarray, step: int) -> None:
+        """Write a picture, uint8 (H, W, 3)."""
+        self.writer.add_image(tag, pixels, step, dataformats="HWC")
+        encoded = io.BytesIO()
+        Image.fromarray(pixels).save(encoded, "PNG")
+        make_folder(self.folder)
+        write_atomically(self.folder / f"{tag.replace('/', '_')}.png", encoded.getbuffer())
+
+
+def draw_curves(folder: RunFolder) -> None:
+    """Write ``curves.png``, the accuracy and the loss over the steps."""
+    figure = plot_run(Run(folder).curves, f"{folder.name}/{folder.version}")
+    make_folder(folder.figures)
+    save_figure(figure, folder.figures / "curves.png", salt="curves")
+
+
 def draw_evaluation(
-    writer: SummaryWriter, trainer: Trainer, model: ImageClassifier, predictions: Predictions
+    pictures: Pictures, trainer: Trainer, model: ImageClassifier, predictions: Predictions
 ) -> None:
     """Write the figures and the precision-recall curves of an evaluation.
 
@@ -45,11 +76,11 @@ def draw_evaluation(
     }
     for name, figure in figures.items():
         figure.suptitle(_title(trainer, split), fontsize=11)
-        writer.add_image(f"{name}/{split}", rasterise(figure), step, dataformats="HWC")
+        pictures.add(f"{name}/{split}", rasterise(figure), step)
     for number, name in enumerate(class_names):
         is_class = predictions.labels == number
         probability = predictions.probabilities[:, number]
-        writer.add_pr_curve(f"{curves}/{name}", is_class, probability, step)
+        pictures.writer.add_pr_curve(f"{curves}/{name}", is_class, probability, step)
 
 
 def _title(trainer: Trainer, split: str) -> str:
@@ -60,20 +91,17 @@ def _title(trainer: Trainer, split: str) -> str:
     return f"{IMAGES[split]}, {weights}{part}"
 
 
-def draw_model(writer: SummaryWriter, network: nn.Module, images: Tensor | None, step: int) -> None:
-    """Write the training batch ``train/batch``, uint8 (B, 3, 32, 32), and the network's weights.
+def draw_model(pictures: Pictures, network: nn.Module, images: Tensor | None, step: int) -> None:
+    """Write the training batch ``train/batch``, uint8 (B, 3, 32, 32), and the first weights.
 
     The batch is shown as it enters the model, before it is normalized. ``weights/first_layer``
-    shows the first weights if they fit the pixels of an image, and ``weights/<name>`` is a
-    histogram of each parameter.
+    is written if these weights fit the pixels of an image.
     """
     if images is not None:
-        writer.add_image("train/batch", tiles(images[:SHOWN].cpu()), step)
+        pictures.add("train/batch", tiles(images[:SHOWN].cpu()), step)
     weights = weight_images(network.parameters())
     if weights is not None:
-        writer.add_image("weights/first_layer", tiles(weights), step)
-    for name, parameter in network.named_parameters():
-        writer.add_histogram(f"weights/{name}", parameter, step)
+        pictures.add("weights/first_layer", tiles(weights), step)
 
 
 def weight_images(parameters: Iterable[Tensor]) -> Tensor | None:
@@ -98,8 +126,9 @@ def weight_images(parameters: Iterable[Tensor]) -> Tensor | None:
     return (127.5 + 127.5 * weight / largest.where(largest > 0, 1)).to(uint8)
 
 
-def tiles(images: Tensor) -> Tensor:
-    """Return uint8 images (N, 3, h, w), enlarged, on a white square (3, H, W), row by row."""
+def tiles(images: Tensor) -> np.ndarray:
+    """Return uint8 images (N, 3, h, w), enlarged, on a white square (H, W, 3), row by row."""
     zoom = max(1, TILE // images.shape[-1])
     enlarged = images.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
-    return make_grid(enlarged, ceil(sqrt(len(images))), padding=GAP, pad_value=255)
+    grid = make_grid(enlarged, ceil(sqrt(len(images))), padding=GAP, pad_value=255)
+    return grid.permute(1, 2, 0).contiguous().numpy()

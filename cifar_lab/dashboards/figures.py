@@ -13,14 +13,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from cifar_lab.dashboards.predictions import Mistakes
-from cifar_lab.run.plot import BLUE, VERMILION
+from cifar_lab.run.plot import BLUE, DPI, VERMILION
 
 ANNOTATED = 20  # classes at most for which numbers fit into the cells of a confusion matrix
 COLUMNS = 4  # mistakes side by side
 CELL = (56, 42)  # height and width of a mistake with its caption and margins, in pixels of images
 CAPTION, MARGIN = 22, 5  # pixels above an image and beside it
 PLAIN: dict[str, Any] = {"parse_math": False}  # a $ in a name is no formula
-CAPTION_STYLE: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 8, **PLAIN}
+CELL_WIDTH = 1.25  # inches of a mistake
+CAPTION_STYLE: dict[str, Any] = {"ha": "center", "va": "bottom", **PLAIN}
 
 
 def confusion_figure(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
@@ -78,16 +79,18 @@ def mistakes_figure(mistakes: Mistakes, class_names: Sequence[str]) -> Figure:
     count = len(mistakes.images)
     rows = max(1, -(-count // COLUMNS))
     sheet = np.full((rows * CELL[0], COLUMNS * CELL[1], 3), 255, np.uint8)
-    figure = Figure(figsize=(1.25 * COLUMNS, 1.7 * rows + 0.5))
+    figure = Figure(figsize=(CELL_WIDTH * COLUMNS, 1.7 * rows + 0.5))
     axes = figure.add_axes((0, 0, 1, 1.7 * rows / figure.get_figheight()))
     axes.set_axis_off()
+    longest = len("predicted: ") + max(map(len, class_names), default=0)
+    size = min(8, 72 * CELL_WIDTH / (0.65 * longest))  # points; neighbouring captions do not touch
     for place, image in enumerate(mistakes.images):
         top, left = place // COLUMNS * CELL[0] + CAPTION, place % COLUMNS * CELL[1] + MARGIN
         sheet[top : top + image.shape[1], left : left + image.shape[2]] = image.transpose(1, 2, 0)
         true, predicted = (class_names[n[place]] for n in (mistakes.labels, mistakes.predicted))
         confidence = f"at {100 * mistakes.confidence[place]:.1f} %"
         caption = f"true: {true}\npredicted: {predicted}\n{confidence}"
-        axes.text(left + image.shape[2] / 2, top - 2, caption, **CAPTION_STYLE)
+        axes.text(left + image.shape[2] / 2, top - 2, caption, fontsize=size, **CAPTION_STYLE)
     if not count:
         axes.text(COLUMNS * CELL[1] / 2, CELL[0] / 2, "no mistakes", ha="center")
     axes.imshow(sheet, aspect="auto")  # one picture: axes for each image take seconds
@@ -99,6 +102,7 @@ def rasterise(figure: Figure) -> np.ndarray:
 
     ``SummaryWriter.add_figure`` does the same through pyplot and its global state.
     """
+    figure.set_dpi(DPI)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3]

@@ -1,7 +1,8 @@
 """The page "HPARAMS": the settings of each run beside its accuracies, to compare runs.
 
 TensorBoard takes the list of columns from whichever run it finds first. So every run declares the
-same list: all settings of all recipes. TensorBoard shows five of them until others are selected.
+same list: all settings of all recipes. TensorBoard shows those of ``SHOWN`` until others are
+selected. One of them is a text, the settings that differ from the recipe.
 """
 
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2  # type: ignore[import-u
 from torch.utils.tensorboard.summary import hparams
 
 from cifar_lab.files import as_utf8
+from cifar_lab.plan import Plan
 from cifar_lab.recipes import recipes
 from cifar_lab.run.summary import accuracy_on_test
 from cifar_lab.run_settings import RUN
@@ -18,24 +20,36 @@ from cifar_lab.run_settings import RUN
 TEST, BEST, LAST = "hp/test_accuracy", "hp/best_accuracy", "hp/last_accuracy"
 METRICS = dict.fromkeys((TEST, BEST, LAST), 0.0)
 GROUPS = ("run", "hardware", "data", "trial")  # of the run's settings; others change no result
-SHOWN = ("model", "optimizer", "lr", "batch_size", "hidden_units")
+CHANGES = "changes"  # column of the settings that differ from the recipe
+SHOWN = ("recipe", "seed", "lr", "batch_size", CHANGES)  # with fewer, TensorBoard adds others
 
 
-def start_summaries(settings: Mapping[str, Any]) -> tuple[Any, Any]:
+def start_summaries(plan: Plan, known: Mapping[str, Any]) -> tuple[Any, Any]:
     """Return the columns and the settings of a run, as protocol buffers (TensorBoard's Summary).
 
-    The settings are those of the run and its model, and ``"data"``, the source of the images. Those
-    that are None are left out, and those of a user's own model that do not fit a column.
+    Besides the settings, ``known`` holds ``"data"``, the source of the images, and what the data
+    decide. Settings that are None are left out, and those of a user's own model that do not fit a
+    column.
     """
     declared = [entry for entry in RUN.values() if entry.group in GROUPS]
     declared += [entry for recipe in recipes().values() for entry in recipe.own.values()]
-    columns = {**{entry.name: _example(entry.type) for entry in declared}, "data": ""}
+    columns = {entry.name: _example(entry.type) for entry in declared}
+    columns |= dict.fromkeys(("data", "seed", CHANGES), "")  # numbers would have four decimals
+    settings = {**plan.as_config(), **known, CHANGES: _changes(plan)}
+    settings["seed"] = str(plan.settings.seed)
     values = {name: _plain(settings[name]) for name in columns if settings.get(name) is not None}
     fitting = {n: v for n, v in values.items() if isinstance(v, str) == isinstance(columns[n], str)}
     experiment, _, _ = hparams(columns, METRICS)
     _put_first(experiment, SHOWN)
     _, start, _ = hparams(fitting, METRICS)
     return experiment, start
+
+
+def _changes(plan: Plan) -> str:
+    """Return the settings that differ from the recipe and decide the numbers of a run."""
+    hidden = {"seed", *(name for name, entry in RUN.items() if not entry.decisive)}
+    found = {n: v for n, v in plan.changes().items() if n not in hidden and v is not None}
+    return " ".join(f"{name}={_plain(value)}" for name, value in found.items()) or "none"
 
 
 def end_summary() -> Any:

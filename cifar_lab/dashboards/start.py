@@ -30,11 +30,14 @@ LAYOUT = {
     "Report figures": {
         # Without a validation split, evaluations are those of the test set.
         "Accuracy (figures 1, 3, 5, 7)": ("Multiline", ["acc/(test|val)$"]),
-        "Training loss (figures 2, 4, 6, 8)": ("Multiline", ["loss/train$"]),
+        "Training loss after the start (figures 2, 4, 6, 8)": (
+            "Multiline",
+            ["loss_after_start/train$"],
+        ),
     },
     "Training against evaluation": {
-        "Accuracy": ("Multiline", ["acc/train$", "acc/val$", "acc/test$"]),
-        "Loss": ("Multiline", ["loss/train$", "loss/val$", "loss/test$"]),
+        "Accuracy": ("Multiline", ["acc/(train|val|test)$"]),
+        "Loss after the start": ("Multiline", ["loss_after_start/(train|val|test)$"]),
     },
 }
 
@@ -60,7 +63,7 @@ def write_start(
     }
     if since is None:
         known = {"val_size": data.sizes["val"], "data": data.image_set.source}
-        write_summaries(writer, *start_summaries({**plan.as_config(), **known}))
+        write_summaries(writer, *start_summaries(plan, known))
         writer.add_custom_scalars(LAYOUT)
         if plan.settings.dashboard == "full" and (reason := add_graph(writer, model)):
             texts["graph"] = f"No graph: {reason}."

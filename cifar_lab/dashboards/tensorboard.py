@@ -16,15 +16,20 @@ from contextlib import contextmanager
 from typing import Any
 
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from torch.optim import Optimizer
 
 from cifar_lab.dashboards import hparams
-from cifar_lab.dashboards.norms import layer_norms, read_norms, unscaled_gradients
+from cifar_lab.dashboards.layers import (
+    layer_norms,
+    read_norms,
+    unscaled_gradients,
+    write_histograms,
+)
 from cifar_lab.dashboards.predictions import PredictionRecord, Predictions
+from cifar_lab.dashboards.scalars import RunLogger
 from cifar_lab.dashboards.start import write_start
 from cifar_lab.data.datamodule import CIFAR10DataModule
 from cifar_lab.data.loader import Batch
@@ -37,6 +42,7 @@ from cifar_lab.run.folder import RunFolder
 
 SHARE = 0.02  # of the time since training began, for the dashboard
 FIRST_GUESS = 2.0  # seconds for the first pictures, including the import of matplotlib
+HISTOGRAMS = 10  # of each parameter, at equal distances, besides those of the first weights
 
 
 def open_dashboard(
@@ -56,15 +62,9 @@ def open_dashboard(
     with explained(f"{folder.path}: TensorBoard needs a path in UTF-8; give --dashboard off"):
         str(folder.path.absolute()).encode("utf-8")
     has_start = any(folder.path.glob("events.out.tfevents.*"))
-    logger = TensorBoardLogger(
-        folder.log_dir.absolute(),  # its thread writes later, perhaps from another current folder
-        folder.name,
-        folder.version,
-        default_hp_metric=False,
-        purge_step=None if last_step is None else last_step + 1,
-    )
+    logger = RunLogger(folder, last_step)
     logger.log_hyperparams({**plan.as_config(), "data": data.image_set.description})
-    dashboard = Dashboard(logger, with_pictures=plan.settings.dashboard == "full")
+    dashboard = Dashboard(logger, folder, with_pictures=plan.settings.dashboard == "full")
     if rank_zero_only.rank == 0:
         with dashboard.budget.spending():
             since = last_step if has_start else None
@@ -73,19 +73,23 @@ def open_dashboard(
 
 
 class Dashboard(Callback):
-    """Write norms of layers at the points of the training curves, and pictures of evaluations.
+    """Write norms of layers at the points of the training curves, histograms, and pictures.
 
-    Pictures are drawn of the first evaluation in each quarter of a run, of the last one, and of a
-    test. All but the last two are left out where they would take too much time; see ``Budget``.
+    Histograms are those of the weights, at ``HISTOGRAMS`` even steps. Pictures are drawn of the
+    first evaluation in each quarter of a run, of the last one, and of a test. All but the last two
+    are left out where they would take too much time; see ``Budget``. The newest of each are also
+    files in the folder of the run.
     """
 
-    def __init__(self, logger: TensorBoardLogger, with_pictures: bool) -> None:
-        self.logger, self._with_pictures = logger, with_pictures
+    def __init__(self, logger: RunLogger, folder: RunFolder, with_pictures: bool) -> None:
+        self.logger, self._folder, self._with_pictures = logger, folder, with_pictures
         self.budget = Budget()
-        self._curves: Curves | None = None  # None where this process writes no norms
+        self._curves: Curves | None = None  # None where this process writes nothing of the layers
         self._norms: dict[str, Tensor] = {}  # of a step that is not over
         self._record: PredictionRecord | None = None  # of an evaluation that will be drawn
         self._images: Tensor | None = None  # of the newest training batch
+        self._histogram_step = -1  # newest step with histograms
+        self._steps_between = 1  # histograms
 
     @property
     def seconds(self) -> float:
@@ -94,7 +98,12 @@ class Dashboard(Callback):
 
     @rank_zero_only
     def write_end(self, accuracy: Mapping[str, Mapping[str, float]], step: int) -> None:
-        """Write the final accuracies, see ``hparams.final_metrics``, and close the files."""
+        """Draw the curves, write ``hparams.final_metrics``, and close the files."""
+        if self._with_pictures:
+            with self._drawing():
+                from cifar_lab.dashboards import drawing
+
+                drawing.draw_curves(self._folder)
         with self.budget.spending():
             self.logger.log_metrics(hparams.final_metrics(accuracy), step)
             write_summaries(self.logger.experiment, hparams.end_summary())
@@ -106,7 +115,12 @@ class Dashboard(Callback):
         has_layers = isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy)
         if has_layers and trainer.is_global_zero:
             self._curves = next(found for found in trainer.callbacks if isinstance(found, Curves))
+        self.logger.last_step = trainer.estimated_stepping_batches
+        self._steps_between = max(1, int(self.logger.last_step) // HISTOGRAMS)
         self.budget.began = time.perf_counter()
+        if trainer.global_step == 0:  # a resumed run has those of its step
+            self._write_histograms(trainer, pl_module)
+        self._histogram_step = trainer.global_step
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: ImageClassifier, optimizer: Optimizer
@@ -120,12 +134,16 @@ class Dashboard(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: ImageClassifier, outputs: Any, batch: Batch, *args: Any
     ) -> None:
-        """Write the norms, here where the training curves wait for the device too."""
+        """Write norms, here where the training curves wait for the device too, and histograms."""
         self._images = batch[0]
         if self._norms:
             with self.budget.spending():
                 self.logger.log_metrics(read_norms(self._norms), trainer.global_step)
             self._norms = {}
+        step = trainer.global_step
+        if step % self._steps_between == 0 and step != self._histogram_step:
+            self._write_histograms(trainer, pl_module)
+            self._histogram_step = step
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: ImageClassifier) -> None:
         """Decide whether the evaluation will be drawn."""
@@ -141,16 +159,10 @@ class Dashboard(Callback):
                 self._record.update(images, outputs, labels)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: ImageClassifier) -> None:
-        """Draw the evaluation; the clock of the training speed stands still here.
-
-        A picture that fails does not end the run.
-        """
+        """Draw the evaluation; the clock of the training speed stands still here."""
         if self._record is not None:
-            with self.budget.spending(on_pictures=True):
-                try:
-                    self._draw(trainer, pl_module, self._record.read())
-                except Exception as error:
-                    warnings.warn(f"TensorBoard pictures left out: {error}", stacklevel=2)
+            with self._drawing():
+                self._draw(trainer, pl_module, self._record.read())
         self._record = self._images = None
 
     on_test_epoch_start = on_validation_epoch_start
@@ -168,10 +180,24 @@ class Dashboard(Callback):
     def _draw(self, trainer: Trainer, model: ImageClassifier, predictions: Predictions) -> None:
         from cifar_lab.dashboards import drawing  # loads matplotlib, which other runs do without
 
-        writer = self.logger.experiment
-        drawing.draw_evaluation(writer, trainer, model, predictions)
+        pictures = drawing.Pictures(self.logger.experiment, self._folder.figures)
+        drawing.draw_evaluation(pictures, trainer, model, predictions)
         if not trainer.testing:  # the weights of a test may be those of an earlier step
-            drawing.draw_model(writer, model.network, self._images, trainer.global_step)
+            drawing.draw_model(pictures, model.network, self._images, trainer.global_step)
+
+    def _write_histograms(self, trainer: Trainer, model: ImageClassifier) -> None:
+        if self._with_pictures and self._curves is not None:
+            with self.budget.spending():
+                write_histograms(self.logger.experiment, model.network, trainer.global_step)
+
+    @contextmanager
+    def _drawing(self) -> Iterator[None]:
+        """Return a context for pictures; one that fails does not end the run."""
+        with self.budget.spending(on_pictures=True):
+            try:
+                yield
+            except Exception as error:
+                warnings.warn(f"pictures left out: {error}", stacklevel=3)
 
 
 class Budget:

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
+from cifar_lab.dashboards.scalars import EVALUATIONS, by_run
 from cifar_lab.errors import UserError
 from cifar_lab.experiments.tables import hardware_of, versions_of
 from cifar_lab.files import make_folder
@@ -105,7 +106,7 @@ def report_accuracy(runs: Sequence[Run]) -> float | None:
 def write_reference(runs: Mapping[str, Sequence[Run]], folder: Path) -> None:
     """Write the scalars of runs as event files that TensorBoard shows, replacing older ones.
 
-    The folder gets ``<recipe>/seed_<n>`` for each run.
+    The folder gets ``<recipe>/seed_<n>`` for each run, with evaluations as the dashboard has them.
     """
     for recipe, several in runs.items():
         for run in several:
@@ -113,15 +114,30 @@ def write_reference(runs: Mapping[str, Sequence[Run]], folder: Path) -> None:
 
 
 def _write_events(run: Run, folder: Path) -> None:
-    make_folder(folder.parent)
-    make_folder(folder)
-    for old in folder.glob("events.out.tfevents.*"):
-        old.unlink()
-    writer = SummaryWriter(str(folder))
+    points: dict[int, dict[str, float]] = {}
     for tag in COLUMNS[1:]:
         for step, value in zip(*run.curves.get(tag, ((), ())), strict=True):
-            # TensorBoard needs some time; steps in its place say nothing about a machine.
-            writer.add_scalar(tag, float(value), int(step), walltime=float(step))
+            points.setdefault(int(step), {})[tag] = float(value)
+    parts: dict[str, list[tuple[str, float, int]]] = {}
+    for step, scalars in sorted(points.items()):
+        for part, found in by_run(scalars, step, max(points)).items():
+            parts.setdefault(part, []).extend((tag, value, step) for tag, value in found.items())
+    make_folder(folder.parent)
+    for part in ("", *EVALUATIONS):
+        _write_file(parts.get(part, ()), folder / part)
+
+
+def _write_file(entries: Sequence[tuple[str, float, int]], folder: Path) -> None:
+    """Write tags, values and steps into the one file of a folder, if there are any."""
+    for old in folder.glob("events.out.tfevents.*"):
+        old.unlink()
+    if not entries:
+        return
+    make_folder(folder)
+    writer = SummaryWriter(str(folder))
+    for tag, value, step in entries:
+        # TensorBoard needs some time; steps in its place say nothing about a machine.
+        writer.add_scalar(tag, value, step, walltime=float(step))
     writer.close()
     (written,) = folder.glob("events.out.tfevents.*")
     written.rename(folder / "events.out.tfevents.0.reference")  # without the host's name

@@ -1,8 +1,6 @@
 """The pages of the report, in Markdown and as one HTML file: its table and its figures."""
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -12,6 +10,7 @@ from matplotlib.figure import Figure
 
 from cifar_lab.data.image_set import describe
 from cifar_lab.errors import UserError
+from cifar_lab.experiments.page import html_page
 from cifar_lab.experiments.report import SYSTEMS, Results, report_accuracy
 from cifar_lab.experiments.tables import markdown_table, mean_and_deviation, time_range
 from cifar_lab.files import write_atomically
@@ -29,13 +28,6 @@ from cifar_lab.run.plot import (
 from cifar_lab.run.run import Run
 
 TITLE = "From an MLP in NumPy to a CNN: the report's systems on CIFAR-10"
-CSS = """\
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse; font-size: 14px }
-td, th { border-bottom: 1px solid #ccc; padding: .3rem .6rem; text-align: left }
-td:nth-child(n+4):nth-child(-n+9) { white-space: nowrap }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(30rem, 1fr)) }
-svg { max-width: 100%; height: auto }"""
 
 
 def markdown(results: Results) -> str:
@@ -84,38 +76,17 @@ def write_pages(
     parts = [f"# {TITLE}", markdown(results), *pictures, f"Written by `{command}`.", ""]
     pages = {
         folder / "report.md": "\n\n".join(parts),
-        folder / "report.html": _html_page(results, figures, command),
+        folder / "report.html": html_page(
+            TITLE,
+            _caption(results),
+            [_cells(system) for system in results["systems"]],
+            [path.with_suffix(".svg") for path in figures],
+            command,
+        ),
     }
     for path, text in pages.items():
         write_atomically(path, text.encode("utf-8", "backslashreplace"))
     return list(pages)
-
-
-def _html_page(results: Results, figures: Sequence[Path], command: str) -> str:
-    cells = [_cells(system) for system in results["systems"]]
-    lines = [
-        '<!DOCTYPE html>\n<html lang="en">\n<meta charset="utf-8">',
-        f"<title>{escape(TITLE)}</title>\n<style>\n{CSS}\n</style>",
-        f"<h1>{escape(TITLE)}</h1>\n<p>{escape(_caption(results))}</p>\n<table>",
-        _row("th", cells[0]),
-        *(_row("td", row.values()) for row in cells),
-        '</table>\n<div class="figures">',
-        *(_inline(path.with_suffix(".svg")) for path in figures),
-        f"</div>\n<p>Written by <code>{escape(command)}</code>.</p>\n</html>\n",
-    ]
-    return "\n".join(lines)
-
-
-def _row(tag: str, texts: Iterable[str]) -> str:
-    parts = [re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text)) for text in texts]
-    return "<tr>" + "".join(f"<{tag}>{part}</{tag}>" for part in parts) + "</tr>"
-
-
-def _inline(path: Path) -> str:
-    """Return the SVG element of a file; its names are made unique on a page of several figures."""
-    svg = path.read_text("utf-8")
-    svg = re.sub(r'\bid="', f'id="{path.stem}-', svg[svg.index("<svg") :])
-    return re.sub(r'(url\(#|href="#)', rf"\1{path.stem}-", svg)
 
 
 def draw_figures(runs: Mapping[str, Sequence[Run]], folder: Path) -> list[Path]:
@@ -141,7 +112,7 @@ def _draw(runs: Sequence[Run], name: str, title: str) -> Figure:
     for split in ("train", "test"):
         _add_curve(axes, runs, f"{name}/{split}", SPLITS[split], NAMES[split])
     if name == "loss":
-        style(axes, "optimizer steps", "cross entropy (nats)", f"{title}, training loss")
+        style(axes, "optimizer steps", "cross entropy (nats)", f"{title}, loss")
         log_if_peaked(axes)
     else:
         style(axes, "optimizer steps", "accuracy (%)", f"{title}, accuracy")

@@ -2,18 +2,20 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from optuna.distributions import CategoricalDistribution
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from cifar_lab.errors import UserError
+from cifar_lab.experiments.page import html_page
 from cifar_lab.experiments.space import describe_params, plan_of_params
 from cifar_lab.experiments.sweep import FINISHED, Sweep
 from cifar_lab.experiments.tables import markdown_table, mean_and_deviation
@@ -34,8 +36,8 @@ WINNER = "winner"  # attribute of a study: the trial that was tested, and its ac
 def finish(sweep: Sweep) -> dict[str, Any]:
     """Test the winner, write the files of the sweep, and return its results in plain values.
 
-    The files in its folder are ``sweep.json``, ``best.yaml``, which ``--config`` takes, and
-    ``sweep.png`` and ``sweep.svg``. Accuracies are fractions.
+    The files in its folder are ``sweep.json``, ``best.yaml``, which ``--config`` takes, the figure
+    ``sweep.png`` and ``sweep.svg``, and the page ``sweep.html``. Accuracies are fractions.
 
     Raises:
         UserError: No trial is complete.
@@ -62,7 +64,17 @@ def finish(sweep: Sweep) -> dict[str, Any]:
     figure = draw(study, trials)
     for suffix in (".png", ".svg"):
         save_figure(figure, sweep.folder / f"sweep{suffix}", sweep.name)
+    _write_page(results, sweep.folder)
     return results
+
+
+def _write_page(results: Mapping[str, Any], folder: Path) -> None:
+    about = f"Accuracies on the validation split. {_counts(results)}. "
+    about += f"{_winner(results).capitalize()}."
+    figures = [folder / "sweep.svg"]
+    title = f"Sweep {results['study']}"
+    page = html_page(title, about, _best(results), figures, results["command"])
+    write_atomically(folder / "sweep.html", page.encode("utf-8", "backslashreplace"))
 
 
 def _row(trial: FrozenTrial) -> dict[str, Any]:
@@ -92,9 +104,25 @@ def _test(sweep: Sweep, name: str) -> float:
 
 def table(results: Mapping[str, Any]) -> str:
     """Return the best trials in Markdown, and the winner's test accuracy."""
+    return f"{_counts(results)}\n\n{markdown_table(_best(results))}\n\n{_winner(results)}"
+
+
+def _counts(results: Mapping[str, Any]) -> str:
+    return f"{results['complete']} trials complete, {results['pruned']} pruned or failed"
+
+
+def _winner(results: Mapping[str, Any]) -> str:
+    winner = results[WINNER]
+    return (
+        f"winner: trial {winner['number']}, {mean_and_deviation(winner['test'])} % on the test set"
+    )
+
+
+def _best(results: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the best trials as rows of a table."""
     complete = [row for row in results["trials"] if row["state"] == "complete"]
     complete.sort(key=lambda row: -row["value"])
-    rows = [
+    return [
         {
             "trial": str(row["number"]),
             "validation accuracy (%)": f"{100 * row['value']:.2f}",
@@ -103,12 +131,6 @@ def table(results: Mapping[str, Any]) -> str:
         }
         for row in complete[:SHOWN_TRIALS]
     ]
-    winner = results[WINNER]
-    return (
-        f"{results['complete']} trials complete, {results['pruned']} pruned or failed\n\n"
-        f"{markdown_table(rows)}\n\n"
-        f"winner: trial {winner['number']}, {mean_and_deviation(winner['test'])} % on the test set"
-    )
 
 
 def draw(study: optuna.Study, trials: Sequence[FrozenTrial]) -> Figure:
@@ -134,6 +156,7 @@ def _draw_history(axes: Axes, complete: Sequence[FrozenTrial]) -> None:
     best = np.maximum.accumulate(values)
     axes.step(numbers, best, where="post", color=VERMILION, label="best so far")
     style(axes, "trial", "validation accuracy (%)", "history")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False)
 
 

@@ -197,8 +197,11 @@ class Curves(Callback):
         self.meter.load(sums, state_dict["seconds"])
 
 
-def write_evaluation(trainer: Trainer, split: str) -> None:
-    """Write the metrics of the newest evaluation of a split to all loggers."""
+def write_evaluation(trainer: Trainer, split: str, step: int | None = None) -> None:
+    """Write the metrics of the newest evaluation of a split to all loggers.
+
+    ``step`` is that of the weights that were evaluated; None means those of now.
+    """
     scalars = {}
     for name, value in trainer.callback_metrics.items():
         if name.startswith(f"acc/{split}"):
@@ -207,13 +210,13 @@ def write_evaluation(trainer: Trainer, split: str) -> None:
         elif name.startswith(f"loss/{split}"):
             scalars[name] = float(value)
     if scalars:
-        to_loggers(trainer, scalars)
+        to_loggers(trainer, scalars, step)
 
 
-def to_loggers(trainer: Trainer, scalars: dict[str, float]) -> None:
-    """Write scalars to all loggers, at the number of optimizer steps done."""
+def to_loggers(trainer: Trainer, scalars: dict[str, float], step: int | None = None) -> None:
+    """Write scalars to all loggers, by default at the number of optimizer steps done."""
     for logger in trainer.loggers:
-        logger.log_metrics(scalars, step=trainer.global_step)
+        logger.log_metrics(scalars, step=trainer.global_step if step is None else step)
 
 
 def _not_finite(tensors: dict[str, Tensor]) -> list[str]:

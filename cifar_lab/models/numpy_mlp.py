@@ -8,11 +8,12 @@ Softmax and cross entropy are one step here, in float32. The report's two module
 same gradient in exact arithmetic, are in ``cifar_lab.course``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from math import prod
 from typing import Any
 
+import numpy as np
 import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.accelerators import CPUAccelerator
@@ -26,6 +27,16 @@ from cifar_lab.models.mlp import REPORT_STD
 from cifar_lab.numpy_reference.cross_entropy import SoftmaxCrossEntropy
 from cifar_lab.numpy_reference.network import MLP
 from cifar_lab.numpy_reference.optimizer import SGD
+
+
+class NumpyLinear(nn.Module):
+    """The parameters of a linear layer, which share the memory of NumPy arrays."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        super().__init__()
+        for name, array in arrays.items():
+            parameter = nn.Parameter(torch.from_numpy(array), requires_grad=False)
+            self.register_parameter(name, parameter)
 
 
 class NumpyNetwork(nn.Module):
@@ -42,11 +53,7 @@ class NumpyNetwork(nn.Module):
             prod(IMAGE_SHAPE), hidden_units, num_classes, std=REPORT_STD, rng=seed, dtype="float32"
         )
         for position, layer in self.reference:
-            linear = nn.Module()
-            for name, array in layer.params.items():
-                parameter = nn.Parameter(torch.from_numpy(array), requires_grad=False)
-                linear.register_parameter(name, parameter)
-            self.add_module(f"linear{position}", linear)
+            self.add_module(f"linear{position}", NumpyLinear(layer.params))
 
     @torch.compiler.disable
     def forward(self, images: Tensor) -> Tensor:

@@ -2,10 +2,11 @@
 
 config.yaml     all settings; ``--config`` takes it to repeat the run
 hparams.yaml    the same, as Lightning's logger for TensorBoard writes them
-events.*        what TensorBoard shows
+events.*        what TensorBoard shows; val/ and test/ have the curves of evaluations
 metrics.csv     the same scalars as a table
 loggers.json    ids of the run in MLflow and others, where ``--logger`` names them
 summary.json    the result
+figures/        curves, confusion matrix and other pictures (PNG)
 checkpoints/    best.ckpt (where there is a validation split) and last.ckpt
 run.lock        while a process trains the run
 traceback.txt   if a process of the run lost another one
@@ -49,6 +50,7 @@ class RunFolder:
         self.metrics = self.path / "metrics.csv"
         self.summary = self.path / "summary.json"
         self.loggers = self.path / "loggers.json"
+        self.figures = self.path / "figures"
         self.best_checkpoint = self.path / "checkpoints" / "best.ckpt"
         self.last_checkpoint = self.path / "checkpoints" / "last.ckpt"
         self.lock = self.path / "run.lock"

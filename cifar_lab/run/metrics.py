@@ -63,8 +63,7 @@ class MetricsCSV(Logger):
         there = self._read() if rows is None else rows
         self._columns = list(there[0]) if there else list(COLUMNS)
         self._row: dict[str, Any] = {}
-        # The last row on disk.
-        self._written = {**there[-1], "step": int(there[-1]["step"])} if there else {}
+        self._last_step = int(there[-1]["step"]) if there else -1  # on disk
         if rows is not None or os.path.lexists(path):  # what is appended to is a file of ours
             self._rewrite(there)
 
@@ -86,8 +85,9 @@ class MetricsCSV(Logger):
         """Add scalars to the row of ``step``."""
         if self._row and self._row["step"] != step:
             self._flush()
-        if not self._row and self._written.get("step") == step:
-            self._row = dict(self._written)
+        if not self._row and (step or 0) <= self._last_step:
+            there = [row for row in self._read() if int(row["step"]) == step]
+            self._row = there[-1] if there else {}
         self._row.update(metrics, step=step)
 
     @rank_zero_only
@@ -100,17 +100,16 @@ class MetricsCSV(Logger):
 
     def _flush(self) -> None:
         row, self._row = self._row, {}
-        if not row or row == self._written:
+        if not row:
             return
         added = [name for name in row if name not in self._columns]
-        rewritten = row["step"] == self._written.get("step")
-        if added or rewritten:
+        if added or row["step"] <= self._last_step:
             self._columns += added
-            rows = self._read()
-            self._rewrite([*(rows[:-1] if rewritten else rows), row])
+            others = [other for other in self._read() if int(other["step"]) != row["step"]]
+            self._rewrite(sorted([*others, row], key=lambda row: int(row["step"])))
         else:
             self._append(row)
-        self._written = row
+        self._last_step = max(self._last_step, row["step"])
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

@@ -145,7 +145,7 @@ class Job:
                 self.model, datamodule=self.data, ckpt_path=path, verbose=False, weights_only=True
             )
             trainer.loggers = loggers
-            write_evaluation(trainer, "test")
+            write_evaluation(trainer, "test", int(best["step"]))
             for logger in loggers:
                 logger.save()
             tested = round(float(trainer.callback_metrics["acc/test"]), 6)

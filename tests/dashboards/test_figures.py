@@ -1,5 +1,6 @@
 """Figures of an evaluation: names, numbers, and nothing left behind in matplotlib."""
 
+import itertools
 import sys
 
 import numpy as np
@@ -67,6 +68,14 @@ def test_a_mistake_is_shown_with_both_classes_and_the_confidence() -> None:
     texts = mistakes_figure(_mistakes(5), NAMES).axes[0].texts
     assert len(texts) == 5
     assert texts[0].get_text() == "true: bird\npredicted: cat\nat 99.0 %"
+
+
+@pytest.mark.parametrize("name", ["automobile", "a class with a very long name"])
+def test_captions_of_neighbours_do_not_touch(name: str) -> None:
+    figure = mistakes_figure(_mistakes(4), (name,) * 3)
+    rasterise(figure)
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))
 
 
 @pytest.mark.parametrize("count", [0, 1, 16])

@@ -40,9 +40,14 @@ def ask(checkpoint: Path) -> Ask:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the server's own packages
 def test_a_server_shows_curves_pictures_settings_and_the_layout(ask: Ask, checkpoint: Path) -> None:
-    tags = set(ask("/data/plugin/scalars/tags")[RUN])
-    assert {"loss/train", "acc/val", "acc/test", "lr", "grad_norm/1.Linear", TEST} <= tags
-    points = ask("/data/plugin/scalars/scalars", run=RUN, tag="acc/val")
+    tags = ask("/data/plugin/scalars/tags")
+    assert {"loss/train", "loss_after_start/train", "lr", "grad_norm/linear1", TEST} <= set(
+        tags[RUN]
+    )
+    evaluated = ("acc", "loss", "loss_after_start")
+    for split in ("val", "test"):  # with a colour of their own
+        assert set(tags[f"{RUN}/{split}"]) == {f"{name}/{split}" for name in evaluated}
+    points = ask("/data/plugin/scalars/scalars", run=f"{RUN}/val", tag="acc/val")
     assert [step for _, step, _ in points] == [4, 8, 12, 16]
 
     images = set(ask("/data/plugin/images/tags")[RUN])
@@ -53,10 +58,13 @@ def test_a_server_shows_curves_pictures_settings_and_the_layout(ask: Ask, checkp
 
     layout = ask("/data/plugin/custom_scalars/layout")
     charts = {chart["title"]: chart for page in layout["category"] for chart in page["chart"]}
-    assert charts["Accuracy"]["multiline"]["tag"] == ["acc/train$", "acc/val$", "acc/test$"]
-    query = {"run": RUN, "tag": charts["Accuracy (figures 1, 3, 5, 7)"]["multiline"]["tag"][0]}
-    found = ask("/data/plugin/custom_scalars/scalars", **query)["tag_to_events"]
-    assert set(found) == {"acc/val", "acc/test"}
+    for title, name in (("Accuracy", "acc"), ("Loss after the start", "loss_after_start")):
+        for part, split in (("", "train"), ("/val", "val"), ("/test", "test")):
+            query = {"run": f"{RUN}{part}", "tag": charts[title]["multiline"]["tag"][0]}
+            found = ask("/data/plugin/custom_scalars/scalars", **query)["tag_to_events"]
+            assert set(found) == {f"{name}/{split}"}
+    steps = [step for _, step, _ in ask("/data/plugin/scalars/scalars", run=RUN, tag="loss/train")]
+    assert steps[0] == 1
     assert "pr/cat" in ask("/data/plugin/pr_curves/tags")[RUN]
     assert "run/configuration/text_summary" in ask("/data/plugin/text/tags")[RUN]
 

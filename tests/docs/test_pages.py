@@ -177,10 +177,10 @@ def test_the_curve_has_at_least_four_points() -> None:
 
 @pytest.mark.parametrize("system", RESULTS["systems"], ids=lambda system: system["recipe"])
 def test_the_reference_runs_are_those_of_the_table(system: dict[str, Any]) -> None:
-    folder = ROOT / "lightning_logs" / "reference" / system["recipe"]
+    folder = ROOT / "docs" / "reference_runs" / system["recipe"]
     assert {path.name for path in folder.iterdir()} == {f"seed_{n}" for n in system["seeds"]}
     for seed, best, last in zip(system["seeds"], system["best"], system["last"], strict=True):
-        events = EventAccumulator(str(folder / f"seed_{seed}"), {"scalars": 0})
+        events = EventAccumulator(str(folder / f"seed_{seed}" / "test"), {"scalars": 0})
         events.Reload()
         points = [event.value for event in events.Scalars("acc/test")]
         assert (max(points), points[-1]) == pytest.approx((best, last), abs=1e-6)

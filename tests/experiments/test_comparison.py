@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from cifar_lab.experiments import comparison
+from cifar_lab.experiments.comparison_page import draw, write_page
 from cifar_lab.run.folder import RunFolder
 
 A, B = [0.50, 0.53, 0.49, 0.52], [0.47, 0.49, 0.48, 0.50]
@@ -46,6 +47,21 @@ def test_a_difference_of_other_seeds_has_the_interval_of_welch(group) -> None:
     assert not found["paired"]
     assert found["difference"] - found["interval"] == pytest.approx(expected.low)
     assert found["difference"] + found["interval"] == pytest.approx(expected.high)
+
+
+def test_the_page_has_the_table_and_a_point_for_each_seed(group) -> None:
+    groups = group("a", A), group("b", B[:3], first=7)
+    found = comparison.difference(*groups)
+    path = write_page(groups, [found], Path(), "a command")
+    page = path.read_text("utf-8")
+    assert "<code>logs/b</code>" in page
+    assert comparison.describe_difference(found).partition(" ± ")[0] in page
+    assert page.count("<svg") == 1
+    lines = draw(groups).axes[0].get_lines()
+    assert [
+        line.get_xdata() == pytest.approx([100 * v for v in group.accuracies.values()])
+        for line, group in zip(lines, groups, strict=True)
+    ] == [True, True]
 
 
 def test_what_is_not_shown_says_how_many_more_seeds_would_show_it(group) -> None:

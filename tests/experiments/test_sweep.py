@@ -101,6 +101,9 @@ def test_a_sweep_selects_on_the_validation_split_and_tests_the_winner_once(
     assert len(winner["test"]) == 2
     assert yaml.safe_load((folder / "best.yaml").read_text())["lr"] == winner["params"]["lr"]
     assert (folder / "sweep.png").stat().st_size > 10_000
+    page = (folder / "sweep.html").read_text("utf-8")
+    assert page.count("<svg") == 1
+    assert page.count("<tr>") == 1 + 4
     monkeypatch.setattr(sweep_page, "_test", None)  # neither trained nor tested again
     again = json_of(*words)
     assert {**again, "command": ""} == {**found, "command": ""}

@@ -37,6 +37,17 @@ def test_an_existing_file_is_continued_without_a_second_header() -> None:
     assert (rows[1]["loss/train"], rows[1]["acc/test"]) == ("2.0", "0.5")
 
 
+def test_a_metric_of_an_earlier_step_joins_its_row() -> None:
+    logger = MetricsCSV(Path("metrics.csv"))
+    for step in (1, 2):
+        logger.log_metrics({"acc/val": step / 10}, step=step)
+    logger.log_metrics({"acc/test": 0.5}, step=1)  # of the best checkpoint
+    logger.log_metrics({"acc/val": 0.3}, step=3)
+    logger.finalize("success")
+    rows = [(row["step"], row["acc/val"], row["acc/test"]) for row in _rows(Path("metrics.csv"))]
+    assert rows == [("1", "0.1", "0.5"), ("2", "0.2", ""), ("3", "0.3", "")]
+
+
 def test_a_new_metric_gets_a_column_and_keeps_the_rows() -> None:
     logger = MetricsCSV(Path("metrics.csv"))
     logger.log_metrics({"loss/train": 2.0}, step=1)

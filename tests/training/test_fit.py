@@ -62,16 +62,19 @@ def test_the_times_of_a_run_are_those_that_passed(run) -> None:
 
 def test_scalars_have_the_tags_and_the_steps_of_the_design(run) -> None:
     run("--log_every", "10")
-    events = EventAccumulator(str(RUN))
-    events.Reload()
+    steps: dict[str, list[int]] = {}
+    for part in (".", "val", "test"):  # evaluations are runs of their own
+        events = EventAccumulator(str(RUN / part)).Reload()
+        found = events.Tags()["scalars"]
+        assert all(tag.endswith(part) for tag in found if part != ".")
+        steps |= {tag: [event.step for event in events.Scalars(tag)] for tag in found}
     evaluated = {f"{name}/{split}" for name in ("loss", "acc") for split in ("val", "test")}
-    own = {"grad_norm", "weight_norm", "hp"}  # see tests/dashboards
-    tags = {tag for tag in events.Tags()["scalars"] if tag.split("/")[0] not in own}
-    assert tags == SCALARS | evaluated
-    steps = {tag: [e.step for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    own = {"grad_norm", "weight_norm", "hp", "loss_after_start"}  # see tests/dashboards
+    assert {tag for tag in steps if tag.split("/")[0] not in own} == SCALARS | evaluated
     assert steps["loss/train"] == [1, 10, 20, 25]  # the first, every tenth and the last
     assert steps["acc/val"] == [10, 20, 25]
-    assert steps["acc/test"] == [25]  # the test set is touched once
+    best_step = _summary()["accuracy"]["test"]["of_best_checkpoint_step"]
+    assert steps["acc/test"] == [best_step]  # the test set is touched once
     assert [int(row["step"]) for row in _table()] == [1, 10, 20, 25]
 
 
@@ -79,7 +82,6 @@ def test_the_summary_says_what_came_out(run) -> None:
     run()
     summary, last = _summary(), _table()[-1]
     assert summary["accuracy"]["val"]["last"] == float(last["acc/val"])
-    assert summary["accuracy"]["test"]["of_best_checkpoint"] == float(last["acc/test"])
     best = max(float(row["acc/val"]) for row in _table() if row["acc/val"])
     assert summary["accuracy"]["val"]["best"] == best
     assert (summary["steps"], summary["seed"], summary["model"]) == (25, 0, "mlp")
@@ -99,6 +101,8 @@ def test_a_best_point_before_the_last_is_the_one_tested_and_both_are_told(run) -
     assert (val["best"], val["best_step"]) == (curve[best_step], best_step)
     assert (val["last"], val["last_step"]) == (curve[25], 25)
     assert accuracy["test"]["of_best_checkpoint_step"] == best_step
+    tested = {int(row["step"]): float(row["acc/test"]) for row in table if row["acc/test"]}
+    assert tested == {best_step: accuracy["test"]["of_best_checkpoint"]}
     best = torch.load(RUN / "checkpoints" / "best.ckpt", weights_only=True)
     assert best["global_step"] == best_step
 

@@ -42,15 +42,18 @@ def table(folder: Path) -> list[dict[str, str]]:
 
 
 def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    # TensorBoard reads its files by name: second, host, process. Two processes of one second, as
-    # here, may be in the wrong order (99999 and 100000), so they are renamed in that of writing.
-    files = sorted(folder.glob("events.out.tfevents.*"), key=lambda path: path.stat().st_mtime_ns)
-    for number, path in enumerate(files):
-        path.rename(folder / f"events.out.tfevents.{number:03}")
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
-    events.Reload()
-    tags = [tag for tag in events.Tags()["scalars"] if tag != SPEED]
-    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in tags}
+    found = {}
+    for part in filter(Path.exists, (folder, folder / "val", folder / "test")):
+        # TensorBoard reads its files by name: second, host, process. Two processes of one second,
+        # as here, may be in the wrong order (99999 and 100000), so they are renamed in that of
+        # writing.
+        files = sorted(part.glob("events.out.tfevents.*"), key=lambda path: path.stat().st_mtime_ns)
+        for number, path in enumerate(files):
+            path.rename(part / f"events.out.tfevents.{number:03}")
+        events = EventAccumulator(str(part), size_guidance={"scalars": 0}).Reload()
+        tags = [tag for tag in events.Tags()["scalars"] if tag != SPEED]
+        found |= {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in tags}
+    return found
 
 
 def same(first: object, second: object) -> bool:
