@@ -24,7 +24,7 @@ from cifar_lab.data.image_set import IMAGE_SHAPE
 from cifar_lab.files import make_folder, write_atomically
 from cifar_lab.models.classifier import ImageClassifier
 from cifar_lab.run.folder import RunFolder
-from cifar_lab.run.plot import plot_run, save_figure
+from cifar_lab.run.plot import save_figure
 from cifar_lab.run.run import Run
 
 IMAGES = {"val": "validation images", "test": "test images"}
@@ -51,7 +51,8 @@ class Pictures:
 
 def draw_curves(folder: RunFolder) -> None:
     """Write ``curves.png``, the accuracy and the loss over the steps."""
-    figure = plot_run(Run(folder).curves, f"{folder.name}/{folder.version}")
+    figure = Run(folder).plot()
+    figure.suptitle(f"{folder.name}/{folder.version}")
     make_folder(folder.figures)
     save_figure(figure, folder.figures / "curves.png", salt="curves")
 

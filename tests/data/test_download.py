@@ -85,6 +85,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         mirror = self.path.rsplit("/", 1)[-1]
         self.server.asked.append((mirror, self.headers["Range"]))
+        self.answer = len(self.server.sent)
         self.server.sent.append(0)
         with contextlib.suppress(ConnectionError):  # the client has left
             if mirror not in FIXED:
@@ -103,7 +104,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def body(self, data: bytes) -> None:
-        self.server.sent[-1] += len(data)  # before the client can have them
+        self.server.sent[self.answer] += len(data)  # before the client can have them
         self.wfile.write(data)
 
     def begin(self) -> bytes:

@@ -89,7 +89,13 @@ def test_the_flags_that_are_named_exist() -> None:
     known = {*RUN, *ALIASES} | {name for recipe in recipes().values() for name in recipe.settings}
     known |= {name for command in COMMANDS for name in _command(command).own}
     known |= {"help", "config", "print_config", "version"}  # ours
-    known |= {"logdir", "logdir_spec", "no-index", "find-links", "index-url"}  # of TensorBoard and pip
+    known |= {
+        "logdir",
+        "logdir_spec",
+        "no-index",
+        "find-links",
+        "index-url",
+    }  # of TensorBoard and pip
     known |= {"nproc_per_node", "backend-store-uri", "check"}  # of torchrun, MLflow and ruff
     for text in PAGES.values():
         shown = re.sub(r"```bash(.|\n)*?```|srun .*|#SBATCH .*|benchmarks/.*", "", text)

@@ -293,7 +293,7 @@ def test_evaluations_are_at_their_steps_whatever_a_trial_trains_on(
     ("printing", "step"),
     [
         ("cifar_lab.training.job.print_end", 25),
-        ("cifar_lab.dashboards.progress.describe", 10),  # the point is saved before it is shown
+        ("cifar_lab.dashboards.progress.scalars", 10),  # the point is saved before it is shown
     ],
 )
 def test_an_output_that_nobody_reads_ends_the_run_with_the_way_to_resume(
