@@ -31,6 +31,7 @@ extensions = [
 nb_execution_mode = "auto"  # a notebook without outputs is executed
 nb_execution_in_temp = True  # so that its runs do not lie in docs/
 nb_execution_raise_on_error = True
+nb_merge_streams = True
 nb_execution_timeout = 600  # seconds for a cell
 myst_enable_extensions = ["dollarmath"]
 myst_fence_as_directive = ["math"]  # as GitHub writes a formula

@@ -22,9 +22,9 @@ class NotebookLine:
         self._shown = display({"text/plain": ""}, raw=True, display_id=True)
 
     def write(self, text: str) -> None:
-        """Show a line in the place of the one before; an empty one changes nothing."""
-        if line := text.strip():
-            self._shown.update({"text/plain": line}, raw=True)
+        """Show a line in the place of the one before; tqdm begins each state with a return."""
+        if text.startswith("\r"):
+            self._shown.update({"text/plain": text.strip()}, raw=True)
 
     def flush(self) -> None:
         """Do nothing: a line is shown when it is written."""
