@@ -53,7 +53,7 @@ def alternating_flip(images: Tensor, draw: Draw) -> Tensor:
 def crop(images: Tensor, draw: Draw, padding: int = CROP_PADDING) -> Tensor:
     """Shift each image by up to ``padding`` pixels each way; the border is filled by reflection.
 
-    Reflection needs no fill colour, so it does not depend on the normalisation.
+    Reflection needs no fill colour, so it does not depend on the normalization.
     """
     height, width = images.shape[-2:]
     size = (2, len(images))
@@ -71,7 +71,7 @@ def cutout(images: Tensor, draw: Draw, size: int = CUTOUT_SIZE) -> Tensor:
 
     The square's centre may be any pixel. Source: "Improved Regularization of Convolutional Neural
     Networks with Cutout" (https://arxiv.org/abs/1708.04552). There the square is zero after
-    normalisation, the mean of the training set. The mean of the image needs no statistics.
+    normalization, the mean of the training set. The mean of the image needs no statistics.
     """
     height, width = images.shape[-2:]
     y = torch.randint(height, (len(images), 1), generator=draw.generator, device=images.device)

@@ -1,6 +1,6 @@
 """CIFAR10DataModule: the images in memory, their splits, and loaders on the training device.
 
-Batches are uint8 images (B, 3, 32, 32) and int64 labels (B,). The model normalises the images (see
+Batches are uint8 images (B, 3, 32, 32) and int64 labels (B,). The model normalizes the images (see
 layers/normalize.py) with statistics from here.
 """
 
@@ -49,8 +49,8 @@ class CIFAR10DataModule(LightningDataModule):
             different seeds are selected on the same images.
         augment: names from ``augment.AUGMENTATIONS`` in order, such as ``["flip", "crop"]``.
         crop_padding: largest shift of "crop" in pixels.
-        normalize: whether the loaders return images standardised to float32, for models that do
-            not normalise.
+        normalize: whether the loaders return images standardized to float32, for models that do
+            not normalize.
         verify_data: whether to decode an image tree anew, without its cache.
         mirror: http(s) addresses of the archive, tried in order. The default is
             ``$CIFAR_LAB_MIRROR``, else the addresses in download.py.

@@ -38,7 +38,7 @@ class Split(Dataset[Batch]):
         indices: int64 (M,), positions of this split's images, in a fixed order.
         augment: augmentation of a batch of images.
         seed: seed of the augmentation.
-        statistics: mean and deviation (C, 1, 1), to standardise the images; None leaves them raw.
+        statistics: mean and deviation (C, 1, 1), to standardize the images; None leaves them raw.
     """
 
     images: Tensor
@@ -58,7 +58,7 @@ class Split(Dataset[Batch]):
         return self.standardised(self.images[index]), self.labels[index]
 
     def standardised(self, images: Tensor) -> Tensor:
-        """Return raw images as they are or, with ``statistics``, standardised to float32."""
+        """Return raw images as they are or, with ``statistics``, standardized to float32."""
         if self.statistics is None:
             return images
         mean, std = self.statistics

@@ -49,7 +49,7 @@ def counts(name: str) -> bool:
 
 
 def unread(path: Path) -> str:
-    """Return what to say about a file that Pillow does not recognise."""
+    """Return what to say about a file that Pillow does not recognize."""
     with path.open("rb") as file:
         start = file.read(11)
     kind = path.suffix[1:].upper() if path.name.lower().endswith(UNREAD) else ""

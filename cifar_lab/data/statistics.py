@@ -1,4 +1,4 @@
-"""Statistics of normalisation, computed from uint8 images without a floating-point copy of them.
+"""Statistics of normalization, computed from uint8 images without a floating-point copy of them.
 
 All of them are on the scale of the pixels, 0–255. A network gets ``(image - mean) / std``.
 """
@@ -19,7 +19,7 @@ _CHUNK = 1000  # images summed at a time, to need little memory
 def normalization(
     image_set: ImageSet, indices: np.ndarray, kind: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean and the standard deviation that a model normalises with.
+    """Return the mean and the standard deviation that a model normalizes with.
 
     Args:
         image_set: images of all splits.

@@ -29,8 +29,8 @@ class ClassResult:
 
     name: str
     images: int
-    correct: int  # images of the class that were recognised
-    accuracy: float | None  # share of the images of the class that were recognised: the recall
+    correct: int  # images of the class that were recognized
+    accuracy: float | None  # share of the images of the class that were recognized: the recall
     precision: float | None  # share of the images predicted as this class that belong to it
 
 

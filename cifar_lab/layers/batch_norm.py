@@ -75,7 +75,7 @@ def normalise(
 
 
 class BatchNormFunction(torch.autograd.Function):
-    """Normalise each channel with the statistics of the batch, then scale and shift it.
+    """Normalize each channel with the statistics of the batch, then scale and shift it.
 
     ``BatchNormFunction.apply(x, gamma, beta, eps)`` works under autocast and can be differentiated
     twice. For ``torch.compile`` and transforms of ``torch.func``, use ``batch_norm_composed``.
@@ -170,7 +170,7 @@ class _BatchNorm(nn.Module):
         self.form = form
 
     def forward(self: Any, input: Tensor) -> Tensor:
-        """Normalise ``input``; in training, also update the running statistics."""
+        """Normalize ``input``; in training, also update the running statistics."""
         if input.dim() not in self.layouts or input.shape[1] != self.num_features:
             wanted = f"{' or '.join(self.layouts.values())} with C = num_features"
             raise ValueError(f"expected {wanted} = {self.num_features}, got {tuple(input.shape)}")
@@ -179,7 +179,7 @@ class _BatchNorm(nn.Module):
             mean, var = as_channels(self.running_mean, input), as_channels(self.running_var, input)
             return normalise(input, mean, var, self.weight, self.bias, self.eps)
         count = input.numel() // self.num_features
-        if count < 2:  # one value is normalised to 0 whatever it is
+        if count < 2:  # one value is normalized to 0 whatever it is
             raise ValueError(f"Expected more than 1 value per channel, got {tuple(input.shape)}")
         # Compiled by PyTorch 2.11, the gradients of the Function would silently be zero.
         form = "composed" if torch.compiler.is_compiling() else self.form
@@ -203,10 +203,10 @@ class _BatchNorm(nn.Module):
 class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
     """Batch normalization of (B, C) or (B, C, L), which can replace ``nn.BatchNorm1d``.
 
-    Parameters, buffers and ``state_dict`` are those of ``nn.BatchNorm1d``. Training normalises each
+    Parameters, buffers and ``state_dict`` are those of ``nn.BatchNorm1d``. Training normalizes each
     channel with the mean and the **biased** variance of the batch, and updates the running
     statistics with the mean and the **unbiased** variance:
-    ``running = (1 - momentum) * running + momentum * batch``. Evaluation normalises with the
+    ``running = (1 - momentum) * running + momentum * batch``. Evaluation normalizes with the
     running statistics.
 
     Args:

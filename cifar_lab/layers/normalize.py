@@ -1,4 +1,4 @@
-"""The first layer of every model, which turns raw pixels into normalised floats.
+"""The first layer of every model, which turns raw pixels into normalized floats.
 
 Its statistics are saved with the model, so evaluation, prediction and export take raw images.
 """
@@ -54,7 +54,7 @@ class Normalize(nn.Module):
         """Map uint8 images (B, 3, 32, 32) to the dtype of the buffers, usually float32.
 
         Raises:
-            TypeError: the images are not uint8; they may be normalised already.
+            TypeError: the images are not uint8; they may be normalized already.
         """
         if images.dtype != torch.uint8:
             raise TypeError(f"expected raw uint8 images (B, 3, 32, 32), got {images.dtype}")

@@ -18,7 +18,7 @@ EPS = 1e-2  # added to the variances; the images have unit variance
 
 
 class PrincipalComponents(nn.Module):
-    """A fixed linear layer from normalised float images (B, C, H, W) to (B, components).
+    """A fixed linear layer from normalized float images (B, C, H, W) to (B, components).
 
     The component of the largest variance is last. The weight is random until ``fill`` is called.
 

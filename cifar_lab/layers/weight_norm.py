@@ -1,4 +1,4 @@
-"""A linear layer with weight normalisation that does not write its weight out in training.
+"""A linear layer with weight normalization that does not write its weight out in training.
 
 ``y = x Wᵀ + b`` with ``W = g v/‖v‖``: each unit has a length ``g`` and a direction ``v``. The scale
 of a unit, ``s = g/‖v‖``, can multiply its output instead of its weights, which are far larger. Sums

@@ -18,7 +18,7 @@ EPS = 5e-4  # added to the variances, as in the second source; the images have u
 class Whitening(nn.Module):
     """A convolution with fixed filters, without bias and padding.
 
-    It maps normalised float images (B, channels, H, W) to (B, 2 · channels · size², H - size + 1,
+    It maps normalized float images (B, channels, H, W) to (B, 2 · channels · size², H - size + 1,
     W - size + 1). The filters are random until ``fill`` is called.
 
     Args:

@@ -20,7 +20,7 @@ class BatchNorm(Layer):
 
     Training takes μ and σ² from the batch, with σ² divided by N (biased). They also update the
     running statistics, ``ρ ← (1 − λ) ρ + λ ρ_batch``, where σ² is divided by N − 1. Evaluation
-    normalises with the running statistics, which count as constants.
+    normalizes with the running statistics, which count as constants.
 
     The conventions are those of ``torch.nn.BatchNorm1d``, with one difference: a channel with a
     single value (B = 1, no pixels) is no error. Its x̂ and its gradient are 0, the output is β, and

@@ -54,7 +54,7 @@ class MLP(Sequential):
     """A multi-layer perceptron that returns logits: linear, ReLU, …, linear.
 
     The softmax is not part of it, because ``SoftmaxCrossEntropy`` takes logits. A hidden layer is a
-    linear or weight-normalised layer, batch normalization if chosen, ReLU, and dropout if p is
+    linear or weight-normalized layer, batch normalization if chosen, ReLU, and dropout if p is
     above 0.
 
     Args:
@@ -63,8 +63,8 @@ class MLP(Sequential):
         n_classes: number of logits of a sample.
         std: standard deviation of the initial weights, with biases of 0, or None for PyTorch's
             default. The report has 0.0001.
-        batch_norm: whether hidden layers are batch-normalised.
-        weight_norm: whether the linear layers of hidden layers are weight-normalised.
+        batch_norm: whether hidden layers are batch-normalized.
+        weight_norm: whether the linear layers of hidden layers are weight-normalized.
         dropout: probability of dropping a hidden unit, at least 0 and below 1.
         rng: generator or seed of the weights and the dropped units.
         dtype: float32 or float64.

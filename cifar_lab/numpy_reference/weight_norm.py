@@ -1,4 +1,4 @@
-"""Weight normalisation: a linear layer that learns the lengths and directions of its weights.
+"""Weight normalization: a linear layer that learns the lengths and directions of its weights.
 
 Source: Salimans and Kingma, "Weight Normalization: A Simple Reparameterization to Accelerate
 Training of Deep Neural Networks", https://arxiv.org/abs/1602.07868.
