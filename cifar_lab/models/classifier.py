@@ -153,7 +153,7 @@ class ImageClassifier(LightningModule):
             f"acc/{split}": (outputs.argmax(1) == labels).float().mean(),
             f"loss/{split}": F.cross_entropy(outputs, labels),
         }
-        # Lightning averages the processes' numbers of images and rounds the mean to an integer.
+        # Lightning averages the processes' numbers of images, and makes the mean an integer.
         weight = len(labels) * self.trainer.world_size
         logger = False if self.trainer.state.fn == TrainerFn.FITTING else None
         self.log_dict(scalars, batch_size=weight, sync_dist=True, logger=logger)
@@ -188,7 +188,7 @@ class ImageClassifier(LightningModule):
 
     @property
     def hparams_initial(self) -> Any:
-        """The settings for the loggers, with lists instead of tuples, which safe YAML cannot read."""
+        """The settings for the loggers; safe YAML cannot read tuples, so these become lists."""
         settings = super().hparams_initial
         return settings | {k: list(v) for k, v in settings.items() if isinstance(v, tuple)}
 
