@@ -42,8 +42,8 @@ def alternating_flip(images: Tensor, draw: Draw) -> Tensor:
     """Mirror each image in every other epoch; a random half of the images starts mirrored.
 
     In any two consecutive epochs the network gets both versions of each image. With ``flip``, it
-    gets the same version twice for half of the images. Source: "94% on CIFAR-10 in 3.29 Seconds on a Single
-    GPU" (https://arxiv.org/abs/2404.00498), section 3.6. Here the lowest bit of a hash of
+    gets the same version twice for half of the images. Source: "94% on CIFAR-10 in 3.29 Seconds on
+    a Single GPU" (https://arxiv.org/abs/2404.00498), section 3.6. Here the lowest bit of a hash of
     (seed, image) decides, so that a resumed run needs no stored state.
     """
     mirrored = ((_hash(draw.indices, draw.seed) + draw.epoch) & 1).bool()
