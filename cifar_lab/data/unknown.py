@@ -66,4 +66,4 @@ def what_is_there(folder: Path, expected: str) -> UserError:
         )
     found = listed([path.name for path in _inside(folder)])
     told = f"{printable(folder)}: no CIFAR-10 here{f' (found: {found})' if found else ''}"
-    return UserError(f"{told}; expected {expected}. An empty folder gets a download.")
+    return UserError(f"{told}; expected {expected}. CIFAR-10 is downloaded into an empty folder.")
