@@ -2,7 +2,7 @@
 
 A pair is two files such as ``cifar10.1_v6_data.npy`` and ``cifar10.1_v6_labels.npy``, or two arrays
 with such names in an ``.npz`` file. ``labels.npy`` holds the labels of all files beside it that
-have no labels of their own. Images are uint8 (N, 32, 32, 3) or (N, 3, 32, 32), labels integers (N,).
+have none of their own. Images are uint8 (N, 32, 32, 3) or (N, 3, 32, 32), labels integers (N,).
 
 In CIFAR-10-C, ``labels.npy`` repeats the labels of the test set five times. Each other file holds
 the images with one corruption, at the severities 1 to 5 in this order.
@@ -83,7 +83,7 @@ def _numpy_files(place: Path) -> list[Path]:
 
 
 def _without_training(names: list[str], place: Path) -> list[str]:
-    """Return the names of images that are not for training, and report the others."""
+    """Return the names of images that are not for training, unless all are; report the others."""
     trained_on = [name for name in names if TRAINING.search(name)]
     if not 0 < len(trained_on) < len(names):
         return names

@@ -100,7 +100,7 @@ def evaluate_logits(
 
 
 def calibration_error(logits: Tensor, labels: Tensor, bins: int = CALIBRATION_BINS) -> float:
-    """Return the expected calibration error, from 0 to 1: the gap of confidence and accuracy.
+    """Return the expected calibration error, 0 to 1: the gap between confidence and accuracy.
 
     The confidence of a prediction is the largest probability of its softmax. Predictions are sorted
     into bins of equal width, [i / bins, (i + 1) / bins); the last one is closed. The error is the

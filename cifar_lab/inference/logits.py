@@ -26,7 +26,7 @@ from cifar_lab.inference.known_data import KnownSplit
 from cifar_lab.models.classifier import ImageClassifier
 
 GRID = (-3, 0, 3)  # pixels, within the shifts that fast_mlp is trained with
-# For each kind: shifts (down, right) in pixels, and the total weight of a view and its mirror image.
+# For each kind: shifts (down, right) in pixels, and the weight of a view and its mirror together.
 SHIFTS: dict[str, dict[tuple[int, int], float]] = {
     "flip": {(0, 0): 1.0},
     "flip_shift": {(0, 0): 0.5, (1, 1): 0.25, (-1, -1): 0.25},
