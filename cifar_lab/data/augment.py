@@ -1,7 +1,7 @@
 """Batched augmentation of uint8 images: flips, crops and cutout.
 
 Every function takes uint8 images (B, C, H, W) in 0–255 and a ``Draw``. It returns new images of the
-same shape, dtype and device. Each image has random parameters of its own. All images are changed at
+same shape, dtype and device. Each image has its own random parameters. All images are changed at
 once, without a loop over them.
 """
 
@@ -39,11 +39,11 @@ def flip(images: Tensor, draw: Draw) -> Tensor:
 
 
 def alternating_flip(images: Tensor, draw: Draw) -> Tensor:
-    """Mirror each image in every other epoch; a random half of the images begins mirrored.
+    """Mirror each image in every other epoch; a random half of the images starts mirrored.
 
-    In any two consecutive epochs the network sees both sides of each image. With ``flip``, it sees
-    the same side twice for half of the images. Source: "94% on CIFAR-10 in 3.29 Seconds on a Single
-    GPU" (https://arxiv.org/abs/2404.00498), section 3.6. Here the lowest bit of a hash of
+    In any two consecutive epochs the network gets both versions of each image. With ``flip``, it
+    gets the same version twice for half of the images. Source: "94% on CIFAR-10 in 3.29 Seconds on
+    a Single GPU" (https://arxiv.org/abs/2404.00498), section 3.6. Here the lowest bit of a hash of
     (seed, image) decides, so that a resumed run needs no stored state.
     """
     mirrored = ((_hash(draw.indices, draw.seed) + draw.epoch) & 1).bool()
@@ -51,9 +51,9 @@ def alternating_flip(images: Tensor, draw: Draw) -> Tensor:
 
 
 def crop(images: Tensor, draw: Draw, padding: int = CROP_PADDING) -> Tensor:
-    """Shift each image by up to ``padding`` pixels each way; the border is filled by reflection.
+    """Shift each image by up to ``padding`` pixels each way, and fill the border by reflection.
 
-    Reflection needs no fill colour, so it does not depend on the normalisation.
+    Reflection needs no fill colour, so it does not depend on the normalization.
     """
     height, width = images.shape[-2:]
     size = (2, len(images))
@@ -67,11 +67,11 @@ def crop(images: Tensor, draw: Draw, padding: int = CROP_PADDING) -> Tensor:
 
 
 def cutout(images: Tensor, draw: Draw, size: int = CUTOUT_SIZE) -> Tensor:
-    """Cover a square of ``size`` pixels a side in each image with the image's mean colour.
+    """Cover a square with sides of ``size`` pixels in each image with the image's mean colour.
 
     The square's centre may be any pixel. Source: "Improved Regularization of Convolutional Neural
     Networks with Cutout" (https://arxiv.org/abs/1708.04552). There the square is zero after
-    normalisation, the mean of the training set. The mean of the image needs no statistics.
+    normalization, the mean of the training set. The mean of the image needs no statistics.
     """
     height, width = images.shape[-2:]
     y = torch.randint(height, (len(images), 1), generator=draw.generator, device=images.device)
@@ -120,7 +120,7 @@ def _mirror(images: Tensor, mirrored: Tensor) -> Tensor:
 
 
 def _where(condition: Tensor, images: Tensor, others: Tensor) -> Tensor:
-    """Return ``torch.where`` of integers, three times as fast on a CPU if it is broadcast."""
+    """Return ``torch.where`` for integers, three times as fast on a CPU with broadcasting."""
     return images * condition + others * ~condition
 
 
@@ -136,5 +136,5 @@ def _hash(numbers: Tensor, seed: int) -> Tensor:
 
 
 def reflect(positions: Tensor, size: int) -> Tensor:
-    """Reflect positions outside of 0 to ``size - 1`` at the border pixels, as ``F.pad`` does."""
+    """Reflect positions outside 0 to ``size - 1`` at the border pixels, as ``F.pad`` does."""
     return size - 1 - (size - 1 - positions.abs()).abs()

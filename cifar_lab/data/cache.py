@@ -1,7 +1,7 @@
 """Decoded images of an image tree, kept in the user's cache folder.
 
-There is one uncompressed ``.npz`` file for each tree. It is used only if its key is that of the
-tree. The key depends on the path, size and modification time of every file. NumPy reads the cache
+There is one uncompressed ``.npz`` file for each tree. It is used only if its key matches that of
+the tree, which depends on the path, size and modification time of every file. NumPy reads the cache
 without unpickling, and the checksums of the zip format reveal damage. A cache that cannot be read
 is treated as a missing one.
 """
@@ -19,8 +19,8 @@ import numpy as np
 from cifar_lab.data.image_set import IMAGE_SHAPE
 from cifar_lab.files import check_file, check_local, make_folder, new_file
 
-FORMAT = 2  # to be raised when the stored content changes: older files are then rebuilt
-PART_SECONDS = 3600  # a temporary file of this age is not written any more
+FORMAT = 2  # raise it when the stored content changes, so that older files are rebuilt
+PART_SECONDS = 3600  # no process still writes to a temporary file of this age
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")  # fields of ImageSet
 
 
@@ -42,7 +42,7 @@ def cache_folder() -> Path:
 
 
 def cache_path(source: Path) -> Path:
-    """Return the path of a source's cache file. A source that changed keeps this path."""
+    """Return the path of a source's cache file, which stays the same if the source changes."""
     name = hashlib.sha256(os.fsencode(source.resolve())).hexdigest()[:16]
     return cache_folder() / "decoded" / f"{name}.npz"
 
@@ -50,8 +50,8 @@ def cache_path(source: Path) -> Path:
 def load(source: Path, key: str) -> dict[str, np.ndarray] | None:
     """Return the arrays stored for a source under ``key``, or None if there are none.
 
-    In a cache that several users share, nothing is read that anybody could have put there: a file
-    must belong to this user, to root, or to the owner of the source, who could alter that as well.
+    In a cache that several users share, a file is read only if it belongs to this user, to root, or
+    to the owner of the source, who could alter the source as well.
     """
     try:
         path = cache_path(source)
@@ -74,7 +74,7 @@ def load(source: Path, key: str) -> dict[str, np.ndarray] | None:
 
 
 def store(source: Path, key: str, arrays: dict[str, np.ndarray]) -> bool:
-    """Write a whole cache file or none. Return False if the folder cannot be written."""
+    """Write a complete cache file or none. Return False if the folder cannot be written to."""
     path, text = cache_path(source), json.dumps({"format": FORMAT, "key": key})
     stored = {"facts": np.frombuffer(text.encode(), dtype=np.uint8), **arrays}
     try:
@@ -88,7 +88,7 @@ def store(source: Path, key: str, arrays: dict[str, np.ndarray]) -> bool:
 
 
 def _remove_old_parts(folder: Path) -> None:
-    """Remove what processes left that were killed while writing."""
+    """Remove temporary files of processes that were killed while writing."""
     for path in folder.glob("*.part"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > PART_SECONDS:

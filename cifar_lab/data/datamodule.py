@@ -1,6 +1,6 @@
 """CIFAR10DataModule: the images in memory, their splits, and loaders on the training device.
 
-Batches are uint8 images (B, 3, 32, 32) and int64 labels (B,). The model normalises the images (see
+Batches are uint8 images (B, 3, 32, 32) and int64 labels (B,). The model normalizes the images (see
 layers/normalize.py) with statistics from here.
 """
 
@@ -38,20 +38,20 @@ class CIFAR10DataModule(LightningDataModule):
     Args:
         data_dir: folder of the data, or the archive or extracted folder itself. The default is
             ``$CIFAR_LAB_DATA``, else ``./data``.
-        source: "auto", "cifar10" (never falls back) or "synthetic"; see sources.py.
+        source: "auto", "cifar10" (never synthetic images) or "synthetic"; see sources.py.
         batch_size: number of training images in a batch of each process.
         eval_batch_size: number of images in an evaluation batch. Results differ by rounding only.
         val_size: number of training images held out for validation; None takes the data's own
-            validation split (``val/``), or else a tenth. With 0, all images but those of the test
-            set are trained on, and validation runs on the test set (the report's protocol).
+            validation split (``val/``), or else a tenth. With 0, all images except the test set are
+            used for training, and validation runs on the test set (the report's protocol).
         seed: seed of the order of the training batches and of augmentation.
         split_seed: seed of the validation split. It is independent of ``seed``, so that runs with
             different seeds are selected on the same images.
-        augment: names from ``augment.AUGMENTATIONS`` in order, such as ``["flip", "crop"]``.
+        augment: names from ``augment.AUGMENTATIONS``, applied in order: ``["flip", "crop"]``.
         crop_padding: largest shift of "crop" in pixels.
-        normalize: whether the loaders return images standardised to float32, for models that do
-            not normalise.
-        verify_data: whether to decode an image tree anew, without its cache.
+        normalize: whether the loaders return images standardized to float32, for models that do
+            not normalize.
+        verify_data: whether to decode an image tree again, without its cache.
         mirror: http(s) addresses of the archive, tried in order. The default is
             ``$CIFAR_LAB_MIRROR``, else the addresses in download.py.
 
@@ -119,7 +119,7 @@ class CIFAR10DataModule(LightningDataModule):
         return None if self.source == "synthetic" else sources.resolve_folder(self.data_dir)
 
     def _check_same_everywhere(self) -> None:
-        """Refuse to train if one process downloaded the images and another one could not."""
+        """Raise if one process downloaded the images and another one could not."""
         if self._world_size == 1 or self.trainer is None:
             return
         strategy, own = self.trainer.strategy, self.image_set.fingerprint
@@ -132,7 +132,7 @@ class CIFAR10DataModule(LightningDataModule):
 
     @property
     def _in_use(self) -> Trainer | None:
-        """The Trainer, unless it has finished and says nothing about the loaders of today."""
+        """The Trainer, unless it has finished, so that its settings no longer apply."""
         return self.trainer if self.trainer and not self.trainer.state.stopped else None
 
     @property
@@ -151,7 +151,7 @@ class CIFAR10DataModule(LightningDataModule):
 
     @property
     def num_classes(self) -> int:
-        """Number of classes; before ``setup``, data are read for it if there are some already."""
+        """Number of classes; before ``setup``, this reads the data if they are there already."""
         if self._set is None:
             if self.source == "synthetic" or sources.find(self._folder()) is None:
                 return len(synthetic.CLASS_NAMES)  # as many as a download of CIFAR-10 has
@@ -185,7 +185,7 @@ class CIFAR10DataModule(LightningDataModule):
         return torch.from_numpy(mean), torch.from_numpy(std)
 
     def train_dataloader(self) -> BatchLoader:
-        """Return shuffled batches of equal size; in a fixed order for ``overfit_batches``."""
+        """Return shuffled batches of equal size, or in a fixed order for ``overfit_batches``."""
         overfit = self._in_use is not None and self._in_use.overfit_batches > 0
         loader = self._loader(
             "train",
@@ -213,7 +213,7 @@ class CIFAR10DataModule(LightningDataModule):
         return self._loader("test")
 
     def _takes_part(self, limit: str) -> bool:
-        """Return whether the Trainer evaluates a part only, which must be of all classes."""
+        """Return whether the Trainer evaluates only a part, which should have all classes."""
         taken = getattr(self._in_use, limit, 1.0)
         return not (isinstance(taken, float) and taken == 1.0)  # the integer 1 means one batch
 
@@ -226,20 +226,20 @@ class CIFAR10DataModule(LightningDataModule):
         augment: Augmentation | None = None,
         **options: Any,
     ) -> BatchLoader:
-        """Return the batches of a split, in the order of the files or, with ``mix``, another."""
+        """Return the batches of a split, in the order of the files or, with ``mix``, mixed."""
         part = "test" if name == "test" else "train"
         images, labels = self._on_device(f"{part}_images"), self._on_device(f"{part}_labels")
         indices = getattr(self, f"{name}_indices")
         indices = torch.from_numpy(mixed(indices) if mix else indices)
         statistics = self._standardization(images.device) if self.normalize else None
         split = Split(images, labels, indices, augment, self.seed, statistics)
-        share: dict[str, Any] = {}  # of a process group, if there is one
+        share: dict[str, Any] = {}  # empty: that of the process group, if there is one
         if self._in_use:
             share = self._in_use.distributed_sampler_kwargs or {"num_replicas": 1, "rank": 0}
         sampler = kind(split, **share, seed=self.seed)
         if len(split) < (processes := sampler.num_replicas):
             raise UserError(f"{len(split)} images cannot be shared by {processes} processes")
-        # Lightning advises to use worker processes; see loader.py.
+        # Lightning recommends worker processes, which are not needed; see loader.py.
         warnings.filterwarnings("ignore", ".*does not have many workers")
         return BatchLoader(
             split, sampler=sampler, **{"batch_size": self.eval_batch_size, **options}
@@ -261,7 +261,7 @@ class CIFAR10DataModule(LightningDataModule):
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
     ) -> Any:
-        """Return a batch unchanged if the loader made it on the device."""
+        """Return a batch unchanged if it is already on the device."""
         if isinstance(batch, tuple) and batch[0].device == device:
             return batch
         return super().transfer_batch_to_device(batch, device, dataloader_idx)

@@ -1,8 +1,8 @@
 """Download of the original CIFAR-10 archive, with mirrors, resumption and verification.
 
-The mirrors hold identical bytes, so one mirror continues where another one broke off, and the MD5
-of the whole file decides. The bytes are collected in ``cifar-10-python.tar.gz.part``, which is kept
-for the next attempt. The archive gets its own name only after its content is verified.
+The mirrors hold identical bytes, so one mirror can continue where another one stopped, and the MD5
+of the whole file is checked. The bytes are collected in ``cifar-10-python.tar.gz.part``, which is
+kept for the next attempt. The archive gets its own name only after its content is verified.
 """
 
 import contextlib
@@ -34,8 +34,8 @@ MIRRORS: tuple[str, ...] = (
     "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
 )
 
-ANSWER_SECONDS = 9.0  # for all mirrors together: how long it takes to notice a missing network
-MAX_ROUNDS = 4  # all mirrors are tried again as long as each round brings bytes
+ANSWER_SECONDS = 9.0  # for all mirrors together, after which the network counts as missing
+MAX_ROUNDS = 4  # all mirrors are tried again while each round brings new bytes
 GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -44,13 +44,13 @@ class DownloadError(UserError):
 
 
 class StorageError(UserError):
-    """The archive cannot be written where it belongs."""
+    """The archive cannot be written to the data folder."""
 
 
 def download_archive(
     data_dir: Path, mirrors: Sequence[str] | None = None, report: Report = print_line
 ) -> Path:
-    """Return the verified archive in ``data_dir``, downloading what is missing of it.
+    """Return the verified archive in ``data_dir``, after downloading what is missing.
 
     The mirrors are tried in order. The default is ``$CIFAR_LAB_MIRROR``, else ``MIRRORS``.
 
@@ -63,14 +63,14 @@ def download_archive(
     urls = _mirror_urls(mirrors)
     archive = data_dir / ARCHIVE_NAME
     try:
-        if not _is_verified(archive):  # else the folder may be read-only
+        if not _is_verified(archive):  # otherwise nothing is written: the folder may be read-only
             with _own_part(archive, report) as part:
                 if not _is_verified(archive):  # another process may have downloaded it meanwhile
                     if archive.exists():
                         report(f"{archive} is damaged: downloading it anew")
                     _download(part, urls, report)
                     os.replace(part, archive)
-    except OSError as error:  # not of the network: those were turned into MirrorError
+    except OSError as error:  # from storage: network errors were turned into MirrorError
         raise StorageError(
             f"cannot store {ARCHIVE_NAME} in the folder {data_dir}: {words(error)}.\n"
             f"It needs {_mb(ARCHIVE_SIZE)} MB there: make room or choose another --data_dir."
@@ -92,9 +92,9 @@ def _mirror_urls(mirrors: Sequence[str] | None) -> list[str]:
 
 @contextlib.contextmanager
 def _own_part(archive: Path, report: Report) -> Iterator[Path]:
-    """Yield the path of ``NAME.part``, which no other process writes while ``NAME.lock`` is locked.
+    """Yield the path of ``NAME.part``; ``NAME.lock`` keeps other processes from writing to it.
 
-    The system's lock ends with its process, so a killed one leaves nothing to clear away by hand.
+    The system releases the lock when its process ends, so nothing has to be removed by hand.
     On a file system without locks, the part has a random name and is removed at the end.
     """
     part, lock_file = (archive.with_name(archive.name + end) for end in (".part", ".lock"))
@@ -192,7 +192,7 @@ def _append(part: Path, mirror: Mirror, report: Report) -> None:
                 unneeded = max(0, unneeded - len(chunk))
                 counted.update(len(chunk))
             file.flush()
-            os.fsync(file.fileno())  # otherwise a power cut could leave a renamed, incomplete file
+            os.fsync(file.fileno())  # otherwise a power loss could leave a renamed, incomplete file
     if _size(part) < ARCHIVE_SIZE:
         raise MirrorError(f"broke off at {_mb(_size(part))} of {_mb(ARCHIVE_SIZE)} MB")
 
@@ -203,7 +203,7 @@ def _is_verified(archive: Path) -> bool:
 
 
 def md5(content: bytes) -> str:
-    """Return the MD5 of a content in hexadecimal digits."""
+    """Return the MD5 of the content in hexadecimal digits."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()  # refused in FIPS mode otherwise
 
 

@@ -3,10 +3,9 @@
 There may be any number of classes, and a validation split in ``val/<class>/``. Images are files of
 32×32 pixels, at any depth below the folder of their class, in any mode and format that predictions
 are made from (see pixels.py). The tree is decoded once and then read from the cache (see cache.py).
-Classes, images and folders may be links; a link to a folder that it lies in is not followed.
+Classes, images and folders may be links; a link to a folder that contains it is not followed.
 
-What is not read is named in a line, apart from hidden files: a data set is never smaller than it
-looks without a word.
+Files that are not read are reported in one line, except hidden ones.
 """
 
 import hashlib
@@ -43,7 +42,7 @@ SPLITS = ("train", "test")
 VALIDATION = ("val", "valid", "validation")  # the names of its folder
 FILE_LIMIT = 2**24  # bytes of an image file; 3,072 are needed without compression
 SAMPLE = 50  # images of each split that are compared with their cache; 0.1 s in all
-BLOCK = 500  # images that a thread decodes at a time, so that handing out work costs nothing
+BLOCK = 500  # images that a thread decodes at a time, so that scheduling takes little time
 
 
 Found = dict[str, list[os.DirEntry[str]]]  # pictures by the name of their class
@@ -60,14 +59,13 @@ class ImageFile(NamedTuple):
 
 
 def find_splits(root: Path, classes: Sequence[str] = ()) -> dict[str, Path]:
-    """Return the folders of the splits by "train", "test" and "val"; nothing if this is no tree.
+    """Return the folders of "train", "test" and "val" by name; empty if this is not an image tree.
 
-    To evaluate a model, whose classes are named then, the test split is enough, and class folders
-    without a folder of a split around them are one.
+    To evaluate a model, whose ``classes`` are then given, the test split is enough; it may also be
+    class folders directly in ``root``.
 
     Raises:
-        UserError: There are images of one split only, so that the other one was forgotten, or
-            several folders for validation.
+        UserError: There are images of only one split, or several folders for validation.
     """
     found = {split: root / split for split in SPLITS if (root / split).is_dir()}
     val = [root / name for name in VALIDATION if (root / name).is_dir()]
@@ -96,10 +94,13 @@ def _some_pictures(folder: Path) -> Iterator[Path]:
 def read_tree(root: Path, verify: bool, report: Report, classes: tuple[str, ...] = ()) -> ImageSet:
     """Read a tree, from the cache if no file has changed since.
 
-    Sizes and times of all files are compared, all labels, and the pixels of some images, drawn at
-    random; with ``verify`` all images are decoded anew. ``classes`` are those of a model to
-    evaluate; some may have no images. What is wrong with the tree is a UserError; a file that
-    cannot be read is an OSError.
+    The cache is compared with the sizes and times of all files, all labels, and the pixels of some
+    random images; with ``verify`` all images are decoded again. ``classes`` are those of a model to
+    evaluate; some may have no images.
+
+    Raises:
+        UserError: The tree is not as expected.
+        OSError: A file cannot be read.
     """
     folders = find_splits(root, classes)
     others: list[str] = []
@@ -110,7 +111,7 @@ def read_tree(root: Path, verify: bool, report: Report, classes: tuple[str, ...]
     if others:
         report(left_out(root, others, "expected pictures in {train,val,test}/<class>/"))
     lists = {split: _labelled(folders[split], found[split], class_names) for split in folders}
-    val = lists.get("val", [])  # they stand behind those of the training split
+    val = lists.get("val", [])  # these come after the images of the training split
     splits = {"train": lists.get("train", []) + val, "test": lists["test"]}
     key = _key(root, class_names, splits)
     arrays = None if verify else cache.load(root, key)
@@ -134,7 +135,7 @@ def _agrees(arrays: dict[str, np.ndarray], splits: dict[str, list[ImageFile]]) -
         images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
         if labels.tolist() != [file.label for file in files]:
             return False
-        # Of the system's own random numbers, so that those of a run stay what they are.
+        # The system's random numbers are used, so that those of a run do not change.
         for index in random.SystemRandom().sample(range(len(files)), min(SAMPLE, len(files))):
             if not np.array_equal(images[index], decode_image(files[index].path)):
                 return False
@@ -146,7 +147,7 @@ def _find_files(folder: Path, others: list[str]) -> Found:
     above = {_place(parent) for parent in (*folder.absolute().parents, *folder.resolve().parents)}
     found = {}
     for path in sorted(path for path in folder.iterdir() if counts(path.name)):
-        # stat() raises if it is a link whose target is missing, for example on an unmounted disk.
+        # stat() raises for a link whose target is missing, for example on an unmounted disk.
         if stat.S_ISDIR(path.stat().st_mode):
             found[path.name] = list(_walk(str(path), above | {_place(folder)}, others))
         else:
@@ -157,9 +158,9 @@ def _find_files(folder: Path, others: list[str]) -> Found:
 def _walk(
     folder: str, above: set[tuple[int, int]], others: list[str]
 ) -> Iterator[os.DirEntry[str]]:
-    """Yield the pictures of a folder by name, and then those of the folders in it."""
+    """Yield the pictures in a folder, sorted by name, and then those in its subfolders."""
     place = _place(folder)
-    if place in above:  # a link to a folder that it lies in
+    if place in above:  # a link to a folder that contains it
         others.append(folder)
         return
     folders = []
@@ -210,7 +211,7 @@ def _labelled(folder: Path, found: Found, class_names: tuple[str, ...]) -> list[
 
 
 def _other_folders(root: Path, folders: dict[str, Path]) -> list[str]:
-    """Return what else in the root has pictures, such as a split of another name."""
+    """Return other folders in the root that have pictures, such as a split with another name."""
     entries = sorted(path for path in root.iterdir() if counts(path.name))
     return [
         str(path)
@@ -228,12 +229,12 @@ def _key(root: Path, class_names: tuple[str, ...], splits: dict[str, list[ImageF
 
 
 def _decode(splits: dict[str, list[ImageFile]], report: Report) -> dict[str, np.ndarray]:
-    """Decode all images, to the arrays of an ``ImageSet``."""
+    """Decode all images into the arrays of an ``ImageSet``."""
     count = sum(len(files) for files in splits.values())
     report(f"decoding {count:,} images; after this they come from the cache")
     arrays: dict[str, np.ndarray] = {}
-    # Pillow releases Python's global lock while it decodes, so threads use every core. Its warnings
-    # concern metadata and sizes. They are filtered here since all threads share the filters.
+    # Pillow releases the GIL while it decodes, so threads use every core. Its warnings concern
+    # metadata and sizes. They are filtered here since all threads share the filters.
     with warnings.catch_warnings(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
         warnings.simplefilter("ignore")
         for split, files in splits.items():

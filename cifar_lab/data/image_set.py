@@ -22,13 +22,13 @@ SYNTHETIC_NOTE = "These numbers are for SYNTHETIC images; they say nothing about
 
 
 def describe(source: str, location: str = "") -> str:
-    """Return a line for people: what the data are and where they came from."""
+    """Return a readable line that says what the data are and where they came from."""
     return f"{DESCRIPTIONS[source]} ({location})" if location else DESCRIPTIONS[source]
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A labelled set of 32×32 colour images: N for training, M for the test."""
+    """A labelled set of 32×32 colour images: N for training, M for testing."""
 
     train_images: np.ndarray  # uint8 (N, 3, 32, 32), RGB
     train_labels: np.ndarray  # int64 (N,), numbers of the classes from 0
@@ -36,17 +36,17 @@ class ImageSet:
     test_labels: np.ndarray  # int64 (M,)
     class_names: tuple[str, ...]  # by number
     source: SourceName
-    location: str = ""  # path that the images were read from, for people
-    val_count: int = 0  # images of a validation split of the data's own: the last for training
+    location: str = ""  # path that the images were read from
+    val_count: int = 0  # size of the data's own validation split, the last of the training images
 
     def split(self, val_size: int | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the indices of the training and the validation split, int64, each ascending.
 
         They are the data's own splits, or those of :func:`split_indices`, with its arguments. With
-        ``val_size=0`` all images are trained on in any case.
+        ``val_size=0`` all images are used for training in any case.
 
         Raises:
-            UserError: ``val_size`` is another number than that of the data's own split.
+            UserError: ``val_size`` differs from the size of the data's own validation split.
         """
         if not self.val_count or val_size == 0:
             return split_indices(self.train_labels, val_size, seed)
@@ -70,11 +70,11 @@ class ImageSet:
 
     @property
     def is_cifar10(self) -> bool:
-        """Whether these are the images of CIFAR-10 or of a copy, by the numbers of them."""
+        """Whether the numbers of images and classes are those of CIFAR-10."""
         counts = len(self.train_labels), len(self.test_labels), len(self.class_names)
         return counts == (50_000, 10_000, 10)
 
     @property
     def description(self) -> str:
-        """A line for people: what the data are and where they came from."""
+        """A readable line that says what the data are and where they came from."""
         return describe(self.source, self.location)

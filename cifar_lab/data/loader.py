@@ -4,9 +4,9 @@ CIFAR-10 takes 184 MB as uint8. It stays in the memory of the device that trains
 gathered in one operation, so worker processes have nothing to do. Images are uint8 (B, C, H, W),
 labels int64 (B,).
 
-A batch depends on the seed, the epoch and its number only. The order comes from a generator seeded
+A batch depends only on the seed, the epoch and its number. The order comes from a generator seeded
 by (seed, epoch), the augmentation from one seeded by (seed, epoch, batch, rank). On a GPU, several
-batches are made at once from the seed of the first one. No other random numbers change a batch, and
+batches are made at once from the seed of the first one. No other random numbers affect a batch, and
 a run that is resumed in the middle of an epoch gets the same batches as an uninterrupted one.
 """
 
@@ -30,7 +30,7 @@ AUGMENTATION = 1  # keeps these seeds apart from those of the order; a 0 would n
 
 @dataclass
 class Split(Dataset[Batch]):
-    """The images of a split in memory, and what is done to a batch of them.
+    """The images of a split in memory, and the processing of a batch of them.
 
     Attributes:
         images: uint8 (N, C, H, W), on any device. The batches are made on this device.
@@ -38,7 +38,7 @@ class Split(Dataset[Batch]):
         indices: int64 (M,), positions of this split's images, in a fixed order.
         augment: augmentation of a batch of images.
         seed: seed of the augmentation.
-        statistics: mean and deviation (C, 1, 1), to standardise the images; None leaves them raw.
+        statistics: mean and deviation (C, 1, 1), to standardize the images; None leaves them raw.
     """
 
     images: Tensor
@@ -58,7 +58,7 @@ class Split(Dataset[Batch]):
         return self.standardised(self.images[index]), self.labels[index]
 
     def standardised(self, images: Tensor) -> Tensor:
-        """Return raw images as they are or, with ``statistics``, standardised to float32."""
+        """Return raw images as they are or, with ``statistics``, standardized to float32."""
         if self.statistics is None:
             return images
         mean, std = self.statistics
@@ -66,16 +66,16 @@ class Split(Dataset[Batch]):
 
 
 class Shares(DistributedSampler[int]):
-    """The positions of a process's images in a split, in a new order in each epoch.
+    """The positions of a process's images in a split, shuffled again in each epoch.
 
-    Unlike its base class, it repeats no image and needs no process group. The split is cut to equal
-    shares, so at most ``num_replicas - 1`` images are left out.
+    Unlike its base class, it repeats no image and needs no process group. All processes get equally
+    many images, so at most ``num_replicas - 1`` images are left out.
 
     Args:
         dataset: the split.
-        num_replicas: number of processes that share the split; None for those of the process group
-            of ``torch.distributed``, which may be created later.
-        rank: number of this process, from 0; None for that in the process group.
+        num_replicas: number of processes that share the split; None for the size of the process
+            group of ``torch.distributed``, which may be created later.
+        rank: number of this process, from 0; None for its rank in the process group.
         seed: seed of the order.
     """
 
@@ -119,7 +119,7 @@ class Shares(DistributedSampler[int]):
 
 
 class InOrder(Shares, SequentialSampler):
-    """The same in the order of the split, which is dealt out whole."""
+    """The same in the order of the split, without leaving out images."""
 
     shuffle = False
 
@@ -143,13 +143,13 @@ class BatchLoader(DataLoader[Batch]):
 
     Attributes:
         resume_at: function of the loader that returns how many batches the first iteration skips.
-            It is called when the first batch is asked for, in place of the state that was loaded.
+            It is called when the first batch is requested, and replaces the state that was loaded.
     """
 
     dataset: Split
     resume_at: Callable[[BatchLoader], int] | None = None
     _consumed = 0  # number of batches of this epoch that were returned
-    _skipped = 0  # number of batches that the next iteration skips
+    _skipped = 0  # number of batches to skip in the next iteration
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         """Yield the batches of the current epoch. After the last one, the next epoch is current."""
@@ -191,17 +191,17 @@ class BatchLoader(DataLoader[Batch]):
     def _batches(self) -> Sequence[Tensor]:
         """Return the images of each batch of this epoch, by their positions in all images."""
         data, size = self.dataset, self.batch_size
-        if size is not None and isinstance(self.sampler, Shares):  # quicker than its base class
+        if size is not None and isinstance(self.sampler, Shares):  # faster than the base class
             order = data.indices[self.sampler.order()].to(data.images.device)
             return order.split(size)[: len(self)]
         found = (torch.tensor(positions) for positions in self.batch_sampler or ())
         return [data.indices[positions].to(data.images.device) for positions in found]
 
     def _make(self, batches: Sequence[Tensor], first: int) -> list[Batch]:
-        """Make batches, of which the first has this number."""
+        """Make consecutive batches; ``first`` is the number of the first one."""
         data, alone = self.dataset, len(batches) == 1
         chosen = batches[0] if alone else torch.cat([*batches])
-        # This copies whole images. On the CPU, ``data.images[chosen]`` would copy single bytes.
+        # This copies whole images; on the CPU, ``data.images[chosen]`` would copy byte by byte.
         images = data.images.index_select(0, chosen)
         labels = data.labels.index_select(0, chosen)
         if data.augment is not None:

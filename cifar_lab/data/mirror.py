@@ -1,7 +1,7 @@
-"""One mirror of a file: its answer, and its bytes as long as they arrive fast enough.
+"""One mirror of a file: its response, and its bytes as long as they arrive fast enough.
 
-A mirror is not trusted. An answer is used only if its headers announce the missing bytes, and
-``cifar_lab.data.download`` verifies these by the MD5 of the whole file.
+A mirror is not trusted. A response is used only if its headers announce the missing bytes, and
+``cifar_lab.data.download`` verifies them by the MD5 of the whole file.
 """
 
 import concurrent.futures
@@ -25,20 +25,20 @@ Answer = tuple[http.client.HTTPResponse, int]  # a response, and its offset in t
 
 
 class MirrorError(Exception):
-    """Reason why a mirror was given up, in a few words."""
+    """A short reason why a mirror was abandoned."""
 
 
 @dataclass(frozen=True)
 class Mirror:
-    """One address of the file. Every failure of the network becomes a ``MirrorError``."""
+    """One address of the file. Every network error becomes a ``MirrorError``."""
 
     url: str
     size: int  # of the whole file in bytes
-    seconds: float  # time limit for the beginning of an answer
+    seconds: float  # time limit for the start of a response
     patient: bool  # whether any speed above zero is accepted
 
     def answer(self, start: int) -> Answer:
-        """Request the bytes from ``start`` on, or the whole file if the server cannot do that."""
+        """Request the bytes from ``start`` on; the server may send the whole file instead."""
         answer: concurrent.futures.Future[Answer] = concurrent.futures.Future()
 
         def work() -> None:
@@ -47,7 +47,7 @@ class Mirror:
             except Exception as error:
                 answer.set_exception(error)
 
-        # In a thread there is a time limit for all of it, also for the look-up of the name.
+        # The thread allows a time limit for everything, including the DNS lookup.
         threading.Thread(target=work, daemon=True).start()
         try:
             return answer.result(self.seconds)
@@ -98,6 +98,6 @@ class Mirror:
 
 
 def words(error: Exception) -> str:
-    """Return the message of an error in one short line; urllib keeps the cause in ``reason``."""
+    """Return the message of an error in one short line; urllib stores the cause in ``reason``."""
     cause = getattr(error, "reason", error)
     return shown(getattr(cause, "strerror", None) or str(cause) or type(cause).__name__)

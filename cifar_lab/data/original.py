@@ -1,9 +1,9 @@
 """The original files of CIFAR-10, "python version": the archive or the folder extracted from it.
 
-Each file is a pickle, and a pickle can run code. So nothing is unpickled, or unpacked, before its
-MD5 is that of the original. MD5 is enough for this: there are ways to make two files with the same
-MD5, but none is known to make another file with a given one. The archive is read in memory, which
-takes seconds, so its files are kept in the cache.
+Each file is a pickle, and a pickle can run code. So nothing is unpickled or unpacked before its MD5
+matches the original. MD5 is enough for this: two files with the same MD5 can be constructed, but no
+way is known to construct a file with a given MD5. The archive is read in memory, which takes
+seconds, so its files are kept in the cache.
 
 Source: https://www.cs.toronto.edu/~kriz/cifar.html. The checksums of the files are those of
 ``torchvision.datasets.CIFAR10`` (a test compares them).
@@ -60,7 +60,7 @@ def read_folder(folder: Path) -> ImageSet:
 def read_archive(archive: Path) -> ImageSet:
     """Read ``cifar-10-python.tar.gz``, which must be the original.
 
-    Its files are kept in the cache, and verified there each time: others may write into it too.
+    Its files are kept in the cache, and verified there each time, since others may write to it.
     """
     kept, content = cache.cache_folder() / FOLDER_NAME, None
     if archive.stat().st_size == ARCHIVE_SIZE:
@@ -71,12 +71,12 @@ def read_archive(archive: Path) -> ImageSet:
 
 
 def _read(folder: Path, name: str) -> bytes:
-    # A folder must be removed whole: the archive is used only without it.
+    # The whole folder must be removed, since the archive is used only without it.
     return _verified(folder / name, FILE_LIMIT, CHECKSUMS[name], remove=folder)
 
 
 def _unpack(archive: Path, kept: Path) -> Content:
-    """Read the files in the archive, and keep them in a folder if it can be written."""
+    """Read the files in the archive, and keep them in a folder if it is writable."""
     content = _verified(archive, ARCHIVE_SIZE, ARCHIVE_MD5, remove=archive)
     with tarfile.open(fileobj=io.BytesIO(gzip.decompress(content))) as tar:
 
@@ -91,7 +91,7 @@ def _unpack(archive: Path, kept: Path) -> Content:
 
 
 def _verified(path: Path, limit: int, expected: str, remove: Path) -> bytes:
-    """Return the content of a file that has the expected MD5; else name what to remove."""
+    """Return the content of a file with the expected MD5; otherwise say what to remove."""
     try:
         content = read_file(path, limit)
     except FileNotFoundError:
@@ -119,7 +119,7 @@ def _repair(damaged: Path) -> str:
 
 
 def _collect(read: Callable[[str], bytes]) -> Content:
-    """Return the content of all files; ``read`` returns that of one, verified."""
+    """Return the content of all files; ``read`` returns the verified content of one."""
     class_names = tuple(name.decode() for name in _unpickle(read(META_FILE))[b"label_names"])
     batches = [_unpickle(read(name)) for name in (*TRAIN_FILES, TEST_FILE)]
     images = [batch[b"data"].reshape(-1, *IMAGE_SHAPE) for batch in batches]
@@ -134,7 +134,7 @@ def _collect(read: Callable[[str], bytes]) -> Content:
 
 
 def _unpickle(content: bytes) -> dict[bytes, Any]:
-    """Unpickle a verified file. Strings of Python 2, which wrote the files, become bytes."""
+    """Unpickle a verified file, which Python 2 wrote; its strings become bytes."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # NumPy 2.4.0 to 2.4.4: Python 2 wrote flags as integers
         return pickle.loads(content, encoding="bytes")

@@ -1,7 +1,6 @@
-"""Which files of a folder are pictures, which of them are read, and which files do not count.
+"""Which files in a folder are pictures, which pictures are read, and which files are ignored.
 
-A picture that is not read is named, never passed over: it counts as a picture by its suffix, and
-reading it says what to do.
+A file counts as a picture by its suffix. If its format is not read, an error says what to do.
 """
 
 import os
@@ -12,15 +11,15 @@ from pathlib import Path
 from PIL import Image
 
 # Formats that are not read: PostScript would start another program, icons are decoded before their
-# size is known, and the others are not pictures or need a handler that is not installed.
+# size is known, and the others are no pictures or need a handler that is not installed.
 EXCLUDED = {"BUFR", "EPS", "GRIB", "HDF5", "ICNS", "ICO", "MPEG", "WMF"}
 # Suffixes of pictures that are not read, or only by some versions of Pillow.
 UNREAD = (".heic", ".heif", ".hif", ".avif", ".jxl", ".svg", ".eps", ".ico", ".dng", ".cr2", ".nef")
-# Brands of the same container in files of HEIC and AVIF, which phones also name ".jpg".
+# Brands in the container of HEIC and AVIF files, which phones sometimes name ".jpg".
 BRANDS = (b"hei", b"hev", b"mif", b"msf", b"avi")
-# What systems and archives leave in folders, apart from hidden files.
+# Files and folders that systems and archives leave behind, apart from hidden ones.
 LEAVINGS = ("__macosx", "thumbs.db", "desktop.ini", "@eadir", "lost+found")
-MOST_NAMES = 5  # in a line
+MOST_NAMES = 5  # names in a message
 
 
 @cache
@@ -44,12 +43,12 @@ def is_picture(name: str) -> bool:
 
 
 def counts(name: str) -> bool:
-    """Return whether a file or folder is neither hidden nor left there by the system."""
+    """Return whether a file or folder is neither hidden nor left behind by the system."""
     return not name.startswith(".") and name.lower() not in LEAVINGS
 
 
 def unread(path: Path) -> str:
-    """Return what to say about a file that Pillow does not recognise."""
+    """Return the message about a file that Pillow does not recognize."""
     with path.open("rb") as file:
         start = file.read(11)
     kind = path.suffix[1:].upper() if path.name.lower().endswith(UNREAD) else ""
@@ -66,13 +65,13 @@ def printable(path: str | Path) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return a few of the names, on one line."""
+    """Return the first few names on one line."""
     more = len(names) - MOST_NAMES
     told = ", ".join(map(printable, names[:MOST_NAMES]))
     return f"{told} and {more:,} more" if more > 0 else told
 
 
 def left_out(folder: Path, paths: Sequence[str | Path], why: str) -> str:
-    """Return a line that names what is not read in a folder."""
+    """Return a message about the files in a folder that are not read."""
     names = listed([os.path.relpath(path, folder) for path in paths])
     return f"{printable(folder)}: left out: {names} ({why})"

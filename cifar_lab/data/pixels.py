@@ -3,11 +3,11 @@
 Training and prediction share these steps:
 
 1. The first frame or page is taken, and turned upright according to its EXIF orientation.
-2. It is cropped to the largest square in the middle.
-3. 16-bit grey is scaled by 1/257, 32-bit grey from its smallest to its largest value.
+2. It is cropped to the largest square in its middle.
+3. 16-bit grey is scaled by 1/257; 32-bit grey from its smallest to its largest value.
 4. It is converted to RGB. Colour profiles are ignored.
-5. It is resized to 32×32 pixels, bicubic with antialiasing.
-6. Transparent parts are laid over white.
+5. It is resized to 32×32 pixels by bicubic interpolation with antialiasing.
+6. Transparent parts become white.
 
 An RGB image of 32×32 pixels stays unchanged.
 """
@@ -50,7 +50,7 @@ def _square(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image, sixteen_bits: bool) -> Image.Image:
-    """Scale grey of 16 or 32 bits. Pillow's own conversion would clip all values above 255."""
+    """Scale 16-bit or 32-bit grey. Pillow's own conversion would clip all values above 255."""
     values: np.ndarray = np.asarray(image, dtype=np.float64)
     transparent = values == image.info.get("transparency", np.nan)  # a grey value, in PNG
     if sixteen_bits:

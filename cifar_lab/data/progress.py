@@ -1,4 +1,4 @@
-"""Progress of a download: a bar on a terminal, or a line now and then in a log file."""
+"""Progress of a download: a bar in a terminal, or a line every ten seconds in a log file."""
 
 import contextlib
 import sys
@@ -14,7 +14,7 @@ Report = Callable[[str], None]  # takes one line
 
 
 def print_line(text: str) -> None:
-    """Print a line to stderr, where it stays out of a command's output."""
+    """Print a line to stderr, separate from a command's output."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -34,7 +34,7 @@ class _Lines:
 
 @contextlib.contextmanager
 def progress(name: str, url: str, start: int, total: int, report: Report) -> Iterator[tqdm]:
-    """Yield a bar of tqdm that counts bytes, from ``start``, which do not count for its rate.
+    """Yield a tqdm bar that counts bytes from ``start``; earlier bytes do not affect its rate.
 
     If stderr is not a terminal, ``report`` is called with lines instead; the first names the URL.
     """
@@ -43,7 +43,7 @@ def progress(name: str, url: str, start: int, total: int, report: Report) -> Ite
         resumed = f", resumed at {start / 1e6:.1f} MB" if start else ""
         report(f"Downloading {url} ({total / 1e6:.1f} MB{resumed})")
         options = {"file": _Lines(report), "bar_format": LINE, "mininterval": LINE_SECONDS}
-        # No line at the start, no wait for a number of bytes, and the average rate.
+        # No line at the start, no minimum number of bytes between lines, and the average rate.
         options |= {"delay": 1e-9, "miniters": 1, "smoothing": 0}
     with tqdm(desc=name, initial=start, total=total, unit="B", unit_scale=True, **options) as bar:
         yield bar

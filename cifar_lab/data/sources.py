@@ -1,10 +1,10 @@
 """Source of the images: CIFAR-10 on disk, a download, or the synthetic set.
 
-A folder that was named must hold the data: the original folder, the original archive or an image
-tree, in it or up to two folders below. An empty one gets a download; anything else is an error.
-Without a named folder, ``source="auto"`` looks into ``./data``. If there are no data, CIFAR-10 is
-downloaded into it, and if this fails, the synthetic set is used, with a warning. ``"cifar10"``
-never uses the synthetic set, ``"synthetic"`` always does.
+A folder that is given must hold the data: the original folder, the original archive or an image
+tree, in it or at most two levels down. CIFAR-10 is downloaded into an empty folder; anything else
+is an error. If no folder is given, ``source="auto"`` looks in ``./data``. If there are no data,
+CIFAR-10 is downloaded into it, and if this fails, the synthetic set is used, with a warning.
+``"cifar10"`` never uses the synthetic set, ``"synthetic"`` always does.
 """
 
 import contextlib
@@ -28,10 +28,10 @@ DEFAULT_FOLDER = Path("data")
 
 
 def resolve_folder(data_dir: str | os.PathLike[str] | None) -> Path | None:
-    """Return the named data folder: the given one, else ``$CIFAR_LAB_DATA``, else None.
+    """Return the data folder: the given one, else ``$CIFAR_LAB_DATA``, else None.
 
     Raises:
-        UserError: The named folder does not exist, which is probably a typing error.
+        UserError: The folder does not exist, which is probably a typo.
     """
     name, value = "data_dir", data_dir
     if value is None:
@@ -53,7 +53,7 @@ def resolve_folder(data_dir: str | os.PathLike[str] | None) -> Path | None:
 
 
 def check_source(source: str) -> None:
-    """Refuse a source that is not in ``SOURCES``: a misspelt "cifar10" must not mean "auto"."""
+    """Raise a UserError for a source that is not in ``SOURCES``, such as a misspelt "cifar10"."""
     if source not in SOURCES:
         raise UserError(f"source {source!r}: expected one of {', '.join(SOURCES)}")
 
@@ -69,15 +69,15 @@ def prepare(
 
     Args:
         data_dir: the data folder, the extracted folder or the archive itself; None if no folder
-            was named.
+            is given.
         source: "auto", "cifar10" or "synthetic".
-        report: called with each line about what takes time or needs attention.
+        report: function that takes each message about slow steps and problems.
         mirrors: http(s) addresses of the archive; see ``download_archive``.
-        classes: those of a model to evaluate, for which an image tree needs no training split.
+        classes: names of a model's classes; to evaluate it, an image tree needs no training split.
 
     Raises:
-        UserError: A mirror is not an http(s) address; a named folder holds something else; or the
-            download failed, and ``source`` is "cifar10" or a folder was named.
+        UserError: A mirror is not an http(s) address; the given folder holds something else; or
+            the download failed, and ``source`` is "cifar10" or a folder is given.
     """
     check_source(source)
     if source == "synthetic" or find(data_dir, classes=classes) is not None:
@@ -89,7 +89,7 @@ def prepare(
     except (DownloadError, StorageError) as error:
         if source == "cifar10" or data_dir is not None:
             raise
-        report(first_line(error))  # the second line is of use to those who want CIFAR-10
+        report(first_line(error))  # the second line says how to get CIFAR-10
 
 
 def load(
@@ -102,11 +102,11 @@ def load(
 ) -> ImageSet:
     """Read the images without downloading anything; the arguments are those of ``prepare``.
 
-    ``verify`` decodes an image tree anew, without its cache.
+    ``verify`` decodes an image tree again, without its cache.
 
     Raises:
         UserError: The data are damaged; or there are none, and ``source`` is "cifar10" or a folder
-            was named.
+            is given.
     """
     reader = None
     if source != "synthetic":
@@ -132,8 +132,8 @@ def find(
     """Return a function that reads the data in this folder, or None if there are none.
 
     Raises:
-        UserError: There are image folders of one split only, there are several data sets in the
-            folders below, or the folder cannot be read.
+        UserError: There are image folders of only one split, there are several data sets in the
+            subfolders, or the folder cannot be read.
     """
     reader_in = partial(_reader, classes=classes, verify=verify, report=report)
     with _readable(data_dir):

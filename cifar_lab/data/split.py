@@ -10,7 +10,7 @@ VAL_FRACTION = 0.1  # 5,000 of CIFAR-10's 50,000
 def split_indices(
     labels: np.ndarray, val_size: int | None, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Divide the training images; each class is held out in proportion to its size.
+    """Split the training images; each class is held out in proportion to its size.
 
     Args:
         labels: int64 (N,), numbers of the classes from 0.
@@ -51,5 +51,5 @@ def _shares(counts: np.ndarray, total: int) -> np.ndarray:
 
 
 def mixed(indices: np.ndarray) -> np.ndarray:
-    """Return the indices in a fixed random order: the images of a tree are sorted by class."""
+    """Return the indices in a fixed random order, since image trees are sorted by class."""
     return np.random.RandomState(0).permutation(indices)

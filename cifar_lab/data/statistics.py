@@ -1,6 +1,6 @@
-"""Statistics of normalisation, computed from uint8 images without a floating-point copy of them.
+"""Normalization statistics, computed from uint8 images without a floating-point copy of them.
 
-All of them are on the scale of the pixels, 0–255. A network gets ``(image - mean) / std``.
+All of them are on the scale of the pixels, 0–255. A network receives ``(image - mean) / std``.
 """
 
 import numpy as np
@@ -13,13 +13,13 @@ from cifar_lab.data.image_set import ImageSet
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)
 
-_CHUNK = 1000  # images summed at a time, to need little memory
+_CHUNK = 1000  # images summed at a time, to save memory
 
 
 def normalization(
     image_set: ImageSet, indices: np.ndarray, kind: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean and the standard deviation that a model normalises with.
+    """Return the mean and the standard deviation by which a model normalizes.
 
     Args:
         image_set: images of all splits.
@@ -44,7 +44,7 @@ def normalization(
 
 
 def mean_image(images: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """Return the mean of the images at ``indices``, float32 (C, H, W); only the division rounds."""
+    """Return the mean of the images at ``indices``, float32 (C, H, W); the sum is exact."""
     total = np.zeros(images.shape[1:], dtype=np.int64)
     for start in range(0, len(indices), _CHUNK):
         total += images[indices[start : start + _CHUNK]].sum(0, dtype=np.int64)
@@ -54,8 +54,8 @@ def mean_image(images: np.ndarray, indices: np.ndarray) -> np.ndarray:
 def channel_statistics(images: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation of each channel, two float32 arrays (C, 1, 1).
 
-    They are computed from a histogram of the 256 pixel values. The deviation of a constant channel
-    is 1.
+    They are computed from a histogram of the 256 pixel values. A constant channel gets a standard
+    deviation of 1.
     """
     channels = images.shape[1]
     counts = np.zeros((channels, 256), dtype=np.int64)

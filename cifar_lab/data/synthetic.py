@@ -1,12 +1,12 @@
-"""The embedded data set: ten shapes in noise, drawn when needed, without a file or a network.
+"""The synthetic data set: ten shapes in noise, drawn when needed, without a file or a network.
 
 An image shows one large shape with random position, size, tilt and colour, brighter than its
 background (darker in one image of ten). The background is mottled, with strokes of clutter, and
-pixel noise lies over all. The shape is the class: a left-right flip does not change it, and the
-mean colour is nearly independent of it. The noise is so strong that a shallow network memorises it
+pixel noise covers everything. The class is the shape: a left-right flip does not change it, and the
+mean colour is nearly independent of it. The noise is so strong that a shallow network memorizes it
 within a few hundred steps, and stays behind the deeper ones.
 
-The set is made up so that the whole package runs offline. It does not measure anything real.
+The set exists so that the whole package runs offline. It does not measure anything real.
 
 Its bytes are the same on every machine and with every NumPy: they come from the raw output of
 PCG64, which NumPy keeps stable, and from integers. Lengths and coordinates are in sixteenths of a
@@ -19,7 +19,7 @@ float32 on a CPU, trained on 9,000 of the default set's training images:
     deep_mlp  75 %   74.7 and 74.5, with dropout 0.2
     cnn       94 %   94.1 (96.2 on all 10,000)
 
-Chance is 10 %. The nearest mean colour of a class reaches 12 %.
+Chance is 10 %. Choosing the class with the nearest mean colour reaches 12 %.
 """
 
 import math
@@ -31,7 +31,7 @@ _SIDE = 32  # pixels, as in CIFAR-10
 _UNIT = 16  # coordinate steps in a pixel, and levels of an anti-aliased edge
 _TILT_ONE = 256  # a tilt is a slope in 1/256
 # Images drawn at once: few enough for the processor's cache. The order of the random numbers
-# depends on it, so another value gives another data set.
+# depends on it, so a different value gives a different data set.
 _CHUNK = 100
 
 # Difficulty of the set, chosen by trial so that the recipes above reach their accuracies.
@@ -153,7 +153,7 @@ def generate(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Draw the data set: equal numbers of images of each class, in shuffled order.
 
-    Both splits have the same distribution. Each has random numbers of its own, so the test set does
+    Both splits have the same distribution. Each has its own random numbers, so the test set does
     not depend on ``train_size``.
 
     Returns:

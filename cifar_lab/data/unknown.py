@@ -1,4 +1,4 @@
-"""What a folder holds that has no data which are read, said in a line with what to do."""
+"""The error for a folder without usable data: what it holds instead, and what to do."""
 
 import os
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ from cifar_lab.data.folder import SPLITS, VALIDATION
 from cifar_lab.data.pictures import counts, listed, printable
 from cifar_lab.errors import UserError
 
-DEPTH = 2  # levels below a folder that are looked at
+DEPTH = 2  # levels below a folder that are searched
 IMAGE_FOLDERS = "write its images to train/<class>/ and test/<class>/"
 PYTHON_VERSION = f"put {ARCHIVE_NAME} there, or name an empty folder to have it downloaded"
-# Patterns of names in lower case, what they are, and what to do. The first that fits is named.
+# Patterns of names in lower case, what they are, and what to do. The first match is reported.
 KNOWN: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("cifar-100*",), "CIFAR-100", IMAGE_FOLDERS),
     (("cifar-10-*bin*", "data_batch_*.bin"), "CIFAR-10's binary version", PYTHON_VERSION),
@@ -25,7 +25,7 @@ KNOWN: tuple[tuple[tuple[str, ...], str, str], ...] = (
 
 
 def levels(folder: Path) -> Iterator[list[Path]]:
-    """Yield the folder, then what is in it, and then what is in the folders in it."""
+    """Yield the paths at each level: the folder, its entries, and the entries of its subfolders."""
     level = [folder]
     yield level
     for _ in range(DEPTH):
@@ -41,7 +41,7 @@ def _inside(folder: Path) -> list[Path]:
 
 
 def is_unused(folder: Path) -> bool:
-    """Return whether a folder is new, or holds no files but those of an unfinished download."""
+    """Return whether a folder is missing, or holds only files of an unfinished download."""
     if not folder.is_dir():
         return not folder.exists()
     names = (name for _, _, names in os.walk(folder) for name in names)
@@ -49,7 +49,7 @@ def is_unused(folder: Path) -> bool:
 
 
 def what_is_there(folder: Path, expected: str) -> UserError:
-    """Return the error about a folder that was named and has no data which are read."""
+    """Return the error for a folder that was given and has no usable data."""
     inside = [
         path
         for level in levels(folder)
@@ -66,4 +66,4 @@ def what_is_there(folder: Path, expected: str) -> UserError:
         )
     found = listed([path.name for path in _inside(folder)])
     told = f"{printable(folder)}: no CIFAR-10 here{f' (found: {found})' if found else ''}"
-    return UserError(f"{told}; expected {expected}. An empty folder gets a download.")
+    return UserError(f"{told}; expected {expected}. CIFAR-10 is downloaded into an empty folder.")

@@ -1,8 +1,8 @@
-"""Images and labels in NumPy files, to evaluate a model on: CIFAR-10-C, CIFAR-10.1 and others.
+"""NumPy files of images and labels to evaluate a model on, such as CIFAR-10-C and CIFAR-10.1.
 
 A pair is two files such as ``cifar10.1_v6_data.npy`` and ``cifar10.1_v6_labels.npy``, or two arrays
-of such names in an ``.npz`` file. ``labels.npy`` holds the labels of every file beside it that has
-none of its own. Images are uint8 (N, 32, 32, 3) or (N, 3, 32, 32), labels integers (N,).
+with such names in an ``.npz`` file. ``labels.npy`` holds the labels of all files beside it that
+have none of their own. Images are uint8 (N, 32, 32, 3) or (N, 3, 32, 32), labels integers (N,).
 
 In CIFAR-10-C, ``labels.npy`` repeats the labels of the test set five times. Each other file holds
 the images with one corruption, at the severities 1 to 5 in this order.
@@ -27,7 +27,7 @@ from cifar_lab.models.classifier import ImageClassifier
 
 SEVERITIES = 5
 SHAPES = (IMAGE_SHAPE, IMAGE_SHAPE[1:] + IMAGE_SHAPE[:1])
-# Words in names of arrays: of images, of labels in their place, and of those trained on.
+# Words in the names of arrays: of images, each with that of its labels, and of training data.
 LABELS_OF = {"data": "labels", "images": "labels", "image": "label", "x": "y"}
 IMAGES = re.compile(rf"(?<![a-z])({'|'.join(LABELS_OF)})(?![a-z])", re.IGNORECASE)
 LABELS = re.compile(r"(?<![a-z])(labels?|y)(?![a-z])", re.IGNORECASE)
@@ -40,7 +40,7 @@ class ArraySet(NamedTuple):
     path: Path  # of the file of the images
     name: str
     severity: int  # of a corruption, from 1 to 5, or 0
-    images: np.ndarray  # uint8, of a shape in ``SHAPES``; those of .npy files are on the disk
+    images: np.ndarray  # uint8, of a shape in ``SHAPES``; those of .npy files are memory-mapped
     labels: np.ndarray  # int64 (N,)
 
     def known(self, model: ImageClassifier) -> KnownSplit:
@@ -57,10 +57,10 @@ class ArraySet(NamedTuple):
 def load_arrays(
     model: ImageClassifier, split: str, data_dir: str | None, source: sources.Source
 ) -> list[ArraySet]:
-    """Return the sets in a data folder of NumPy files, or in one file; none for other data.
+    """Return the sets in a folder of NumPy files, or in one file; an empty list for other data.
 
     Raises:
-        UserError: A file cannot be read, has no partner, or does not hold images or labels of the
+        UserError: A file cannot be read, has no labels, or does not hold images or labels of the
             model's classes; or ``split`` is not "test".
     """
     place, _ = where(model, data_dir, source)
@@ -83,7 +83,7 @@ def _numpy_files(place: Path) -> list[Path]:
 
 
 def _without_training(names: list[str], place: Path) -> list[str]:
-    """Return the names of images that are not for training, unless all are; name the others."""
+    """Return the names of images that are not for training, unless all are; report the others."""
     trained_on = [name for name in names if TRAINING.search(name)]
     if not 0 < len(trained_on) < len(names):
         return names
@@ -97,7 +97,7 @@ def _labels_of(name: str) -> str:
 
 
 def _are_severities(labels: np.ndarray) -> bool:
-    """Return whether labels are those of a set five times, and no regular pattern within it."""
+    """Return whether the labels repeat exactly five times, without a shorter period."""
     count = len(labels) // SEVERITIES
     divisors = (size for size in range(1, count + 1) if count % size == 0)
     repeated = (size for size in divisors if np.array_equal(labels[size:], labels[:-size]))
@@ -105,7 +105,7 @@ def _are_severities(labels: np.ndarray) -> bool:
 
 
 def _sets(file: Path, num_classes: int) -> list[ArraySet]:
-    """Return the sets in a file; the severities of a corruption are several."""
+    """Return the sets in a file; each severity of a corruption is a set."""
     if file.suffix == ".npz":
         arrays = _read(file)
         by_name = {name.lower(): array for name, array in arrays.items()}
@@ -131,7 +131,7 @@ def _sets(file: Path, num_classes: int) -> list[ArraySet]:
 
 
 def _read(file: Path) -> Any:
-    """Return the array in a ``.npy`` file, left on the disk, or those in an ``.npz`` by name."""
+    """Return the array in a ``.npy`` file, memory-mapped, or those in an ``.npz`` file by name."""
     try:
         check_file(file, sys.maxsize)  # opening a pipe would not end
         found = np.load(file, mmap_mode="r", allow_pickle=False)

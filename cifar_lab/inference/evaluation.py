@@ -1,6 +1,6 @@
 """The evaluation of a model by its logits: accuracy, loss, calibration, and rates of each class.
 
-A whole split is evaluated at once, so that no number depends on the batches. Its logits are small:
+A whole split is evaluated at once, so that no result depends on the batches. Its logits are small:
 two megabytes for 50,000 images of 10 classes. Rates are fractions.
 """
 
@@ -25,22 +25,22 @@ ALMOST_ONE = 1 - 2**-24
 
 @dataclass(frozen=True)
 class ClassResult:
-    """The result for one class; a rate of no images is None."""
+    """The result for one class; a rate without any images is None."""
 
     name: str
     images: int
-    correct: int  # images of the class that were recognised
-    accuracy: float | None  # share of the images of the class that were recognised: the recall
+    correct: int  # images of the class that were recognized
+    accuracy: float | None  # share of the images of the class that were recognized: the recall
     precision: float | None  # share of the images predicted as this class that belong to it
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """What the calibration of a model changes in an evaluation."""
+    """The part of an evaluation that depends on the calibration of the model."""
 
-    temperature: float  # that the logits are divided by
-    threshold: float  # of the highest probability after that, below which predict says so
-    calibration_error: float  # after that
+    temperature: float  # divides the logits
+    threshold: float  # highest probability below which ``predict`` says "like no class"
+    calibration_error: float  # after temperature scaling
     below_threshold: float  # share of the images
 
 
@@ -51,7 +51,7 @@ class Evaluation:
     confusion: np.ndarray  # int64 (C, C), images; rows are true classes, columns predicted ones
     loss: float  # mean cross entropy
     calibration_error: float
-    calibrated: Calibrated | None = None  # None for a model whose calibration is not known
+    calibrated: Calibrated | None = None  # None for a model without calibration
 
     @property
     def images(self) -> int:
@@ -100,7 +100,7 @@ def evaluate_logits(
 
 
 def calibration_error(logits: Tensor, labels: Tensor, bins: int = CALIBRATION_BINS) -> float:
-    """Return the expected calibration error, from 0 to 1: how far confidence is from accuracy.
+    """Return the expected calibration error, 0 to 1: the gap between confidence and accuracy.
 
     The confidence of a prediction is the largest probability of its softmax. Predictions are sorted
     into bins of equal width, [i / bins, (i + 1) / bins); the last one is closed. The error is the

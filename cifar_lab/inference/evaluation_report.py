@@ -118,11 +118,10 @@ def _percent(rate: float | None) -> str:
 def figure_name(
     checkpoint: Path, model: ImageClassifier, known: KnownSplit, split: str, tta: str
 ) -> str:
-    """Return the name of an evaluation's figure, which other evaluations do not have.
+    """Return the file name of an evaluation's figure, which no other evaluation uses.
 
-    It is ``confusion_<split>.png`` for the checkpoint that the folder of a run stands for, without
-    test-time augmentation, on the data of the training. All else is named too, as are exported
-    weights.
+    It is ``confusion_<split>.png`` for the default checkpoint of a run folder, without test-time
+    augmentation, on the training data. The name includes anything else, also exported weights.
     """
     there = [name for name in CHECKPOINTS if checkpoint.with_name(name).is_file()]
     is_other = checkpoint.suffix == WEIGHTS or (bool(there) and checkpoint.name != there[0])
@@ -137,7 +136,7 @@ def figure_name(
 
 
 def write_figure(evaluation: Evaluation, class_names: tuple[str, ...], path: Path) -> None:
-    """Draw the confusion matrix into a PNG file, which is written whole or not at all.
+    """Draw the confusion matrix into a PNG file, which is written completely or not at all.
 
     Raises:
         UserError: The file cannot be written.
@@ -145,7 +144,7 @@ def write_figure(evaluation: Evaluation, class_names: tuple[str, ...], path: Pat
     figure = confusion_figure(evaluation.confusion, class_names)
     drawn = io.BytesIO()
     with warnings.catch_warnings():
-        # Letters of a class's name that the font lacks are drawn as boxes; its row is known.
+        # Letters of a class name that the font lacks are drawn as boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure.savefig(drawn, format="png", dpi=150)
     try:

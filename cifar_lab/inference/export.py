@@ -2,9 +2,9 @@
 
 The first two run without this package and take raw uint8 images in batches of any size, since
 normalization is a layer of the model. A safetensors file holds the weights and what this package
-needs to build the model around them; every command takes it in place of a checkpoint. All hold the
-names of the classes. Each file is run and compared with the model before it is moved to its place;
-a file that differs is removed.
+needs to rebuild the model; every command accepts it in place of a checkpoint. All of them hold the
+names of the classes. Each file is run and compared with the model before it is moved into place; a
+file that differs is removed.
 """
 
 import copy
@@ -68,7 +68,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file."""
+    """A file format."""
 
     suffix: str
     write: Callable[[Source, Path], None]
@@ -85,7 +85,7 @@ class Exported:
 
 
 class ExportError(RuntimeError):
-    """An exported file computes other logits than the model."""
+    """An exported file computes different logits than the model."""
 
 
 def export(
@@ -97,9 +97,9 @@ def export(
 ) -> list[Exported]:
     """Write a model in ``eval`` mode in each format, or in none if a check fails.
 
-    Each format replaces the suffix of ``path``; files that exist are replaced. ``largest_batch`` is
-    the number of images in the largest batch on which files and model are compared. With ``half``,
-    a safetensors file holds matrices and filters in float16; it may then differ by ``HALF``.
+    Each format replaces the suffix of ``path``; existing files are overwritten. ``largest_batch``
+    is the number of images in the largest batch on which files and model are compared. With
+    ``half``, a safetensors file holds matrices and filters in float16, and may differ by ``HALF``.
 
     Raises:
         UserError: The files cannot be written, or packages are missing.
@@ -143,7 +143,7 @@ def trace(model: ImageClassifier) -> ExportedProgram:
 
 @torch.no_grad()
 def traceable(model: ImageClassifier) -> ImageClassifier:
-    """Return a copy that computes the same with torch's operations, on the CPU in ``eval`` mode.
+    """Return a copy that computes the same in torch operations, on the CPU in ``eval`` mode.
 
     A NumpyMLP becomes an MLP with its weights, since exporters cannot follow NumPy. Weights get the
     usual memory layout, which ``torch.export.save`` needs; backends choose their own.
@@ -169,7 +169,7 @@ def _write(
     """Write every format at ``side``, and compare it with the model."""
     made = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the comparison finds what exporters warn of
+        warnings.simplefilter("ignore")  # the comparison finds what exporters warn about
         for name in formats:
             file = side.with_suffix(FORMATS[name].suffix)
             FORMATS[name].write(source, file)
@@ -183,7 +183,7 @@ def _write(
 
 
 def _write_torch(source: Source, path: Path) -> None:
-    content = io.BytesIO()  # neither torch nor onnxruntime takes every path that the system has
+    content = io.BytesIO()  # neither torch nor onnxruntime accepts every path of the system
     extra = {"class_names.json": source.class_names}
     torch.export.save(source.program, content, extra_files=extra)
     path.write_bytes(content.getbuffer())
@@ -208,7 +208,7 @@ def _write_onnx(source: Source, path: Path) -> None:
     graph = exported.model.graph
     values = [*graph.inputs, *graph.initializers.values(), *(v for n in graph for v in n.outputs)]
     for part in (graph, *graph, *values):
-        part.metadata_props.clear()  # the exporter's notes, which IR_VERSION has no fields for
+        part.metadata_props.clear()  # notes of the exporter, for which IR_VERSION has no fields
     exported.model.ir_version = IR_VERSION
     exported.model.metadata_props["class_names"] = source.class_names
     exported.save(path)
@@ -216,7 +216,7 @@ def _write_onnx(source: Source, path: Path) -> None:
 
 def _write_weights(source: Source, path: Path) -> None:
     model, state = source.model, source.model.state_dict()
-    if source.half:  # vectors and statistics are few, and may be beyond its range
+    if source.half:  # vectors and statistics are small, and may exceed the range of float16
         state |= {n: p.detach().half() for n, p in model.named_parameters() if p.ndim > 1}
     known = model.calibration
     origin = model.origin | {"calibration": asdict(known) if known else None}

@@ -15,9 +15,9 @@ from cifar_lab.models.classifier import ImageClassifier
 # A function from uint8 images (B, 3, 32, 32) to float32 logits (B, num_classes).
 Predict = Callable[[Tensor], Tensor]
 
-# A share of the largest logit. Sums of float32 in another order differ by about 1e-6 of it.
+# A share of the largest logit. Float32 sums in a different order differ by about 1e-6 of it.
 TOLERANCE = 1e-4
-HALF = 1e-2  # allowed where weights are rounded to float16, which keeps 11 bits
+HALF = 1e-2  # tolerance for weights rounded to float16, which keeps 11 bits
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Difference:
 
 
 def batch_sizes(largest: int) -> tuple[int, ...]:
-    """Return the sizes of the batches that are compared: some small ones, and the largest."""
+    """Return the batch sizes that are compared: some small ones, and the largest."""
     return (*(size for size in (1, 2, 7) if size < largest), largest)
 
 

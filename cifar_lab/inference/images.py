@@ -1,4 +1,4 @@
-"""Image files of any kind as input of the models; data/pixels.py describes the conversion."""
+"""Image files of any kind as model input; data/pixels.py describes the conversion."""
 
 import os
 import warnings
@@ -20,10 +20,10 @@ MAX_PIXELS = 2**26
 def find_images(paths: Iterable[str | Path], report: Report = print_line) -> list[Path]:
     """Return the given files, and all pictures in the given folders, sorted by path in each folder.
 
-    Folders are searched to any depth; links to folders are not followed. What is no picture by its
-    name is left out and named in a line to ``report``; hidden files are left out without one. A
-    folder without pictures, or one that cannot be read, is returned itself, so that ``read_image``
-    says what is wrong with it.
+    Folders are searched to any depth; links to folders are not followed. Files that are not named
+    as pictures are left out and passed to ``report`` in one line, except hidden files. A folder
+    without pictures, or one that cannot be read, is returned itself, so that ``read_image`` raises
+    the error for it.
     """
     found: list[Path] = []
     for path in map(Path, paths):

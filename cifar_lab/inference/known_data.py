@@ -1,8 +1,8 @@
-"""The images of a split, as they were split when the model of a checkpoint was trained.
+"""The images of a split, with the same split as when the model of a checkpoint was trained.
 
 A checkpoint holds the fingerprint of its training data and how they were split. The validation
-split is thus the one that the model was selected on, and no image of its training split is taken
-for an unseen one.
+split is therefore the one on which the model was selected, and holds no image that it was trained
+on.
 """
 
 import contextlib
@@ -36,17 +36,16 @@ class KnownSplit:
 def load_split(
     model: ImageClassifier, split: str, data_dir: str | None, source: sources.Source
 ) -> KnownSplit:
-    """Return a split of the data; other test images than those in training only cause a warning.
+    """Return a split of the data, with a warning if the test images differ from those in training.
 
     The default of ``data_dir`` is ``$CIFAR_LAB_DATA``, else ``./data``. The source "auto" means
     "synthetic" for a model that was trained on synthetic images, unless ``data_dir`` is given, and
-    otherwise "cifar10", since other data say nothing about it. Of image folders the test split is
-    enough for "test", and classes may have no images.
+    otherwise "cifar10", since other data say nothing about it. For "test", image folders need only
+    the test split, and classes may have no images.
 
     Raises:
-        UserError: The source is unknown; there are no data; they have other classes; the model has
-            no such split; or, for "val" and "train", the model was trained on other images, which
-            were split otherwise.
+        UserError: The source is unknown; there are no data; they have different classes; the model
+            has no such split; or, for "val" and "train", the model was trained on different images.
     """
     if source not in sources.SOURCES:
         raise UserError(f"source {source!r}: expected one of {', '.join(sources.SOURCES)}")
@@ -65,13 +64,13 @@ def load_split(
 def data_dir_of_run(checkpoint: Path) -> str | None:
     """Return the data folder of the run that wrote a checkpoint, from its ``config.yaml``.
 
-    It is None if there is no such file, if that folder has no images (any more), or if
-    ``$CIFAR_LAB_DATA`` names another folder.
+    It is None if there is no such file, if that folder has no images, or if ``$CIFAR_LAB_DATA`` is
+    set.
     """
     parent = checkpoint.absolute().parent
     if os.environ.get("CIFAR_LAB_DATA") or parent.name != "checkpoints":
         return None
-    with contextlib.suppress(UserError):  # there is no such file or folder, or it was altered
+    with contextlib.suppress(UserError):  # the file or folder is missing, or was altered
         folder = read_yaml(parent.parent / "config.yaml").get("data_dir")
         if isinstance(folder, str) and sources.find(sources.resolve_folder(folder)):
             return folder
@@ -94,7 +93,7 @@ def _require_split(known: dict[str, Any], split: str) -> None:
 def where(
     model: ImageClassifier, data_dir: str | None, source: sources.Source
 ) -> tuple[Path | None, sources.Source]:
-    """Return the data folder that is named, if it is needed, and what "auto" means for a model."""
+    """Return the data folder that is given, if it is needed, and the source to use for a model."""
     if source == "auto":
         is_synthetic = model.data.get("source") == "synthetic" and data_dir is None
         source = "synthetic" if is_synthetic else "cifar10"
@@ -127,13 +126,13 @@ def _check_classes(model: ImageClassifier, image_set: ImageSet) -> None:
 
 
 def _listed(names: tuple[str, ...]) -> str:
-    """Return ten names at most, in brackets; an empty text for no names."""
+    """Return at most ten names in parentheses, or an empty string for no names."""
     shown = names if len(names) <= 10 else (*names[:10], "…")
     return f" ({', '.join(shown)})" if shown else ""
 
 
 def _check_fingerprint(known: dict[str, Any], image_set: ImageSet, split: str) -> None:
-    """Warn of other images than those the model was trained on, or refuse them."""
+    """Warn about images that the model was not trained on, or raise an error for them."""
     trained_on = known.get("fingerprint")
     if trained_on in (None, image_set.fingerprint):
         return

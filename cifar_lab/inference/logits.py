@@ -1,16 +1,15 @@
-"""The logits of a model for all images of a split, also as a mean over views of each image.
+"""The logits of a model for all images of a split, optionally averaged over views of each image.
 
 Test-time augmentation: a view is the image or its mirror image, shifted or not. Logits are
-averaged, not probabilities: the published numbers that these results are compared with were
-computed so, and a single view with a high confidence does not outvote the others. The mean of
-logits is the geometric mean of probabilities, normalized again; loss and calibration are those of
-that softmax.
+averaged, not probabilities: the published results that these are compared with were computed in
+this way, and a single confident view does not outvote the others. The mean of the logits gives the
+normalized geometric mean of the probabilities, from which loss and calibration are computed.
 
 Source of "flip" and "flip_shift": cifar10-airbench, levels 1 and 2 of its ``infer``, with the same
 weights (https://github.com/KellerJordan/cifar10-airbench; "94% on CIFAR-10 in 3.29 Seconds on a
 Single GPU", https://arxiv.org/abs/2404.00498). It shifts normalized images. Here raw images are
-shifted and then normalized, which is the same with statistics of channels. "flip_grid" is for
-models to which a shifted image is another image, such as fully connected networks.
+shifted and then normalized, which is the same for channel statistics. "flip_grid" is for models
+that are not built to handle shifts, such as fully connected networks.
 """
 
 from collections.abc import Callable
@@ -27,7 +26,7 @@ from cifar_lab.inference.known_data import KnownSplit
 from cifar_lab.models.classifier import ImageClassifier
 
 GRID = (-3, 0, 3)  # pixels, within the shifts that fast_mlp is trained with
-# For each kind: pixels (down, right), and the weight of that view and its mirror image together.
+# For each kind: shifts (down, right) in pixels, and the weight of a view and its mirror together.
 SHIFTS: dict[str, dict[tuple[int, int], float]] = {
     "flip": {(0, 0): 1.0},
     "flip_shift": {(0, 0): 0.5, (1, 1): 0.25, (-1, -1): 0.25},
@@ -54,10 +53,10 @@ def split_logits(
 
 
 def whole_float32() -> AbstractContextManager[None]:
-    """Return a context in which a GPU's convolutions are not rounded to TF32, with 10 bits.
+    """Return a context in which a GPU's convolutions are not rounded to TF32, which has 10 bits.
 
-    Numbers are then the same on every device. PyTorch lets cuDNN round float32 since 1.7; products
-    of matrices are not affected
+    Every device then computes in full float32. By default, PyTorch lets cuDNN round since 1.7;
+    matrix products are not affected
     (https://docs.pytorch.org/docs/stable/notes/cuda.html, "TensorFloat-32").
     """
     as_they_are = ("enabled", "benchmark", "deterministic")
@@ -67,11 +66,14 @@ def whole_float32() -> AbstractContextManager[None]:
 def tta_logits(model: Callable[[Tensor], Tensor], images: Tensor, kind: str) -> Tensor:
     """Return a model's logits, float32 (B, C), averaged over the views of each image.
 
-    The model maps uint8 images (B, 3, 32, 32) to logits (B, C). The kinds are "none"; "flip": the
-    image and its mirror image, each with weight 1/2; "flip_shift": these with 1/4, and with 1/8 the
-    same two shifted by one pixel down and to the right, and by one up and to the left; "flip_grid":
-    all nine shifts by three pixels or none each way, and their mirror images, 18 views of equal
-    weight.
+    The model maps uint8 images (B, 3, 32, 32) to logits (B, C). The kinds are:
+
+    - "none": the image alone.
+    - "flip": the image and its mirror image, each with weight 1/2.
+    - "flip_shift": these two with weight 1/4, and with 1/8 the same two shifted by one pixel down
+      and to the right, and by one pixel up and to the left.
+    - "flip_grid": shifts by -3, 0 or 3 pixels in each direction, and their mirror images; 18 views
+      of equal weight.
     """
     if kind == "none":
         return model(images).float()
@@ -85,8 +87,7 @@ def tta_logits(model: Callable[[Tensor], Tensor], images: Tensor, kind: str) -> 
 def shift(images: Tensor, down: int, right: int) -> Tensor:
     """Return images (B, C, H, W) whose pixel (y, x) was at (y - down, x - right).
 
-    The border is filled by reflection, as in training. A negative number of pixels shifts up or to
-    the left.
+    The border is filled by reflection, as in training. Negative numbers shift up or to the left.
     """
     height, width = images.shape[-2:]
     rows = reflect(torch.arange(height, device=images.device) - down, height)

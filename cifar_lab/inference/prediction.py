@@ -15,7 +15,7 @@ from cifar_lab.inference.images import read_image
 from cifar_lab.inference.logits import whole_float32
 from cifar_lab.models.classifier import ImageClassifier
 
-DRAWN = 24  # images at most in a figure
+DRAWN = 24  # largest number of images in a figure
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Prediction:
     # Whether the highest probability is below the threshold of the calibration; None without one.
     unlike: bool | None = None
     image: np.ndarray | None = None  # as the model sees it, uint8 (3, 32, 32)
-    error: str | None = None  # what is wrong with the file, in a line that begins with the path
+    error: str | None = None  # one-line error message that begins with the path
 
 
 def predict(
@@ -36,8 +36,8 @@ def predict(
 ) -> Iterator[Prediction]:
     """Yield a prediction for each file, in their order, from a model in ``eval`` mode.
 
-    The images have any size, mode and format; data/pixels.py describes their conversion. ``top`` is
-    the number of classes for an image; all are given if there are fewer.
+    Images may have any size, mode and format; data/pixels.py describes their conversion. ``top`` is
+    the number of classes for each image; if there are fewer, all are returned.
 
     Raises:
         UserError: The probabilities are not finite.
@@ -71,7 +71,7 @@ def _classes(
     with whole_float32():
         found = model.predict_step(batch, 0)
     if not found.isfinite().all():
-        raise UserError("the model's answers are not finite; its weights may be too large")
+        raise UserError("the model's probabilities are not finite; its weights may be too large")
     probabilities, labels = found.sort(dim=1, descending=True, stable=True)
     names = model.class_names or [str(label) for label in range(model.num_classes)]
     rows = zip(labels[:, :top].tolist(), probabilities[:, :top].tolist(), strict=True)

@@ -1,6 +1,6 @@
 """A figure of predictions: each image as the model sees it, 32×32 pixels, with its classes.
 
-It is drawn through matplotlib's objects, without pyplot: no window, no state outlives it.
+It is drawn with matplotlib's objects, without pyplot, so that no window and no state remains.
 """
 
 import warnings
@@ -16,11 +16,11 @@ from cifar_lab.inference.prediction import Prediction
 from cifar_lab.run.plot import BLUE, GREY, VERMILION, save_figure
 
 COLUMNS = 3  # images side by side
-BARS = 10  # classes at most
-LETTERS = 38  # of the path, its last ones
+BARS = 10  # largest number of classes
+LETTERS = 38  # number of letters at the end of the path that are shown
 # Inches: a cell, the side of its image, where its bars begin, their largest width, the margin.
 WIDTH, HEIGHT, SIDE, START, LONGEST, MARGIN = 3.7, 1.55, 1.1, 2.0, 1.0, 0.2
-PLAIN: dict[str, Any] = {"parse_math": False, "fontsize": 8}  # a $ in a name is no formula
+PLAIN: dict[str, Any] = {"parse_math": False, "fontsize": 8}  # a $ in a name is not a formula
 
 
 def write_predictions(predictions: Sequence[Prediction], left_out: int, path: Path) -> None:
@@ -29,7 +29,7 @@ def write_predictions(predictions: Sequence[Prediction], left_out: int, path: Pa
     Args:
         predictions: predictions of images that could be read, at least one.
         left_out: number of further images, which the figure mentions.
-        path: path of the file, which is written whole or not at all.
+        path: path of the file, which is written completely or not at all.
 
     Raises:
         OSError: The file cannot be written.
@@ -38,7 +38,7 @@ def write_predictions(predictions: Sequence[Prediction], left_out: int, path: Pa
     rows = -(-len(predictions) // columns)
     width, height = columns * WIDTH, rows * HEIGHT + MARGIN
     figure = Figure(figsize=(width, height))
-    axes = figure.add_axes((0, 0, 1, 1))  # one for all: axes for each image take seconds
+    axes = figure.add_axes((0, 0, 1, 1))  # shared, since axes for each image would take seconds
     axes.set_axis_off()
     for place, prediction in enumerate(predictions):
         left, top = place % columns * WIDTH + MARGIN, place // columns * HEIGHT + MARGIN

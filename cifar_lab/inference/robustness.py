@@ -13,7 +13,7 @@ from cifar_lab.inference.evaluation import CALIBRATION_BINS, evaluate_logits
 from cifar_lab.inference.logits import split_logits
 from cifar_lab.models.classifier import ImageClassifier
 
-# Corruptions that CIFAR-10-C has for validation: the benchmark's means are over the other 15.
+# Corruptions that CIFAR-10-C provides for validation: the benchmark's means are over the other 15.
 # Source: "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations"
 # (https://arxiv.org/abs/1903.12261).
 EXTRA = {"gaussian_blur", "saturate", "spatter", "speckle_noise"}
@@ -23,9 +23,9 @@ MEASURES = ("accuracy", "loss", "calibration_error")
 def evaluate_sets(
     model: ImageClassifier, sets: Sequence[ArraySet], batch_size: int, tta: str
 ) -> dict[str, Any]:
-    """Evaluate sets, of which one at a time is in memory; return plain values for JSON.
+    """Evaluate sets, with one at a time in memory; return plain values for JSON.
 
-    Rates are fractions. The means over all sets leave out ``EXTRA``, unless there are no others.
+    Rates are fractions. The means over all sets exclude ``EXTRA``, unless there are no others.
     """
     start = time.perf_counter()
     rows = []
@@ -51,13 +51,13 @@ def evaluate_sets(
 
 
 def table(found: dict[str, Any]) -> str:
-    """Return the accuracies as a table: a row for each name, a column for each severity."""
+    """Return the accuracies as a table, with a row for each name and a column for each severity."""
     rows, in_means = found["sets"], found["in_means"]
     names = list(dict.fromkeys(row["name"] for row in rows))
     severities = sorted({row["severity"] for row in rows if row["severity"]})
 
     def cells(names: Sequence[str]) -> list[str]:
-        """Return the mean accuracies of some sets at each severity, and over all."""
+        """Return the mean accuracies of the named sets at each severity, and over all."""
         chosen = [row for row in rows if row["name"] in names]
         parts = [[row for row in chosen if row["severity"] == n] for n in severities]
         return [_mean(part) for part in (*parts, chosen)]

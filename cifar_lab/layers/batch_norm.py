@@ -28,7 +28,7 @@ Numbers per channel have the shape (1, C, 1, ...) in this file, which broadcasts
 
 Source: Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing
 Internal Covariate Shift", 2015, https://arxiv.org/abs/1502.03167. Algorithm 1 is the forward pass.
-Section 3 derives the backward pass through dmean and dvar; the formula for dx has both inserted.
+Section 3 derives the backward pass with dmean and dvar, which are substituted here.
 """
 
 from collections.abc import Iterator
@@ -40,8 +40,8 @@ from torch import Tensor, nn
 
 from cifar_lab.errors import UserError
 
-# Half-precision values that are converted at a time: the cache of a CPU has room for them, and
-# another device is kept busy.
+# Half-precision values that are converted at a time: few enough for the cache of a CPU, and enough
+# to keep another device busy.
 CPU_PIECE, DEVICE_PIECE = 2**17, 2**22
 FEWEST_PIECES = 6  # so that the float32 copies of small tensors stay small too
 
@@ -49,10 +49,10 @@ FEWEST_PIECES = 6  # so that the float32 copies of small tensors stay small too
 def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean and the biased variance of each channel, after subtracting a shift.
 
-    It is the first value of the channel, at most sqrt(N - 1) standard deviations from the mean
-    (Samuelson's inequality). So a channel with mean 1e4 and deviation 1 is accurate in float32,
-    where Σ x² / N - mean² would lose every digit. At worst, with one outlier in the first place,
-    the relative error of the variance is a few N * 1e-7.
+    The shift is the first value of the channel, at most sqrt(N - 1) standard deviations from the
+    mean (Samuelson's inequality). So a channel with mean 1e4 and standard deviation 1 is accurate
+    in float32, where Σ x² / N - mean² would lose every digit. In the worst case, an outlier in the
+    first place, the relative error of the variance is a few N * 1e-7.
     """
     count = x.numel() // x.shape[1]
     shift = as_channels(x.detach()[0].reshape(x.shape[1], -1)[:, 0], x)
@@ -65,7 +65,7 @@ def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 def normalise(
     x: Tensor, mean: Tensor, var: Tensor, gamma: Tensor | None, beta: Tensor | None, eps: float
 ) -> Tensor:
-    """Return ``y = gamma * xhat + beta`` like ``x``."""
+    """Return ``y = gamma * xhat + beta``, with the shape and dtype of ``x``."""
     slope = (var + eps).rsqrt()
     if gamma is not None:
         slope = slope * as_channels(gamma, x)
@@ -75,7 +75,7 @@ def normalise(
 
 
 class BatchNormFunction(torch.autograd.Function):
-    """Normalise each channel with the statistics of the batch, then scale and shift it.
+    """Normalize each channel with the statistics of the batch, then scale and shift it.
 
     ``BatchNormFunction.apply(x, gamma, beta, eps)`` works under autocast and can be differentiated
     twice. For ``torch.compile`` and transforms of ``torch.func``, use ``batch_norm_composed``.
@@ -88,7 +88,7 @@ class BatchNormFunction(torch.autograd.Function):
         """Compute ``y = gamma * (x - mean) / sqrt(var + eps) + beta``.
 
         Args:
-            ctx: object that keeps ``x`` and numbers per channel for the backward pass.
+            ctx: context that keeps ``x`` and numbers per channel for the backward pass.
             x: input (B, C), (B, C, L) or (B, C, H, W), floating point.
             gamma: scale (C,), or None for 1.
             beta: shift (C,), or None for 0.
@@ -139,7 +139,7 @@ class BatchNormFunction(torch.autograd.Function):
 def batch_norm_composed(
     x: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None, eps: float = 1e-5
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute the forward pass as it is defined, and leave the backward pass to autograd.
+    """Compute the forward pass by its definition, and leave the backward pass to autograd.
 
     Arguments, results and errors are those of ``BatchNormFunction.forward``. Autograd keeps several
     tensors as large as ``x``.
@@ -161,7 +161,7 @@ KINDS = (*FORMS, "native")
 
 
 class _BatchNorm(nn.Module):
-    """The common part; ``self`` is ``Any`` where it has attributes of PyTorch's classes."""
+    """The common part; ``self`` is ``Any`` since it uses attributes of PyTorch's classes."""
 
     def __init__(self, *args: Any, form: str = "manual", **kwargs: Any) -> None:
         if form not in FORMS:
@@ -170,7 +170,7 @@ class _BatchNorm(nn.Module):
         self.form = form
 
     def forward(self: Any, input: Tensor) -> Tensor:
-        """Normalise ``input``; in training, also update the running statistics."""
+        """Normalize ``input``; in training, also update the running statistics."""
         if input.dim() not in self.layouts or input.shape[1] != self.num_features:
             wanted = f"{' or '.join(self.layouts.values())} with C = num_features"
             raise ValueError(f"expected {wanted} = {self.num_features}, got {tuple(input.shape)}")
@@ -179,9 +179,9 @@ class _BatchNorm(nn.Module):
             mean, var = as_channels(self.running_mean, input), as_channels(self.running_var, input)
             return normalise(input, mean, var, self.weight, self.bias, self.eps)
         count = input.numel() // self.num_features
-        if count < 2:  # one value is normalised to 0 whatever it is
+        if count < 2:  # one value is normalized to 0 whatever it is
             raise ValueError(f"Expected more than 1 value per channel, got {tuple(input.shape)}")
-        # Compiled by PyTorch 2.11, the gradients of the Function would silently be zero.
+        # With the compiler of PyTorch 2.11, the Function's gradients would silently be zero.
         form = "composed" if torch.compiler.is_compiling() else self.form
         y, mean, var = FORMS[form](input, self.weight, self.bias, self.eps)
         if self.training and self.track_running_stats:
@@ -196,17 +196,17 @@ class _BatchNorm(nn.Module):
         return y
 
     def extra_repr(self) -> str:
-        """Add the form to PyTorch's text."""
+        """Return PyTorch's description with the form added."""
         return f"{super().extra_repr()}, form={self.form!r}"
 
 
 class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
     """Batch normalization of (B, C) or (B, C, L), which can replace ``nn.BatchNorm1d``.
 
-    Parameters, buffers and ``state_dict`` are those of ``nn.BatchNorm1d``. Training normalises each
+    Parameters, buffers and ``state_dict`` are those of ``nn.BatchNorm1d``. Training normalizes each
     channel with the mean and the **biased** variance of the batch, and updates the running
     statistics with the mean and the **unbiased** variance:
-    ``running = (1 - momentum) * running + momentum * batch``. Evaluation normalises with the
+    ``running = (1 - momentum) * running + momentum * batch``. Evaluation normalizes with the
     running statistics.
 
     Args:
@@ -246,7 +246,7 @@ def batch_norm(num_features: int, dims: Literal[1, 2], kind: str = "manual") -> 
     return {1: BatchNorm1d, 2: BatchNorm2d}[dims](num_features, form=kind)
 
 
-# The passes over large tensors: where possible, nothing else as large as the result is allocated.
+# The passes over large tensors. Where possible, they allocate nothing as large as the result.
 
 
 def channel_sums(x: Tensor, centre: Tensor, dy: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -274,7 +274,7 @@ def channel_map(offset: Tensor, *terms: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def _memory(x: Tensor) -> Tensor | None:
-    """Return memory like ``x``, or None if autograd or the compiler must see every operation."""
+    """Return memory like ``x``, or None if autograd or the compiler must record every operation."""
     return None if torch.is_grad_enabled() or torch.compiler.is_compiling() else torch.empty_like(x)
 
 

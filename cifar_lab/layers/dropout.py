@@ -1,8 +1,8 @@
-"""Dropout whose mask is drawn four units at a time.
+"""Dropout that draws its mask four units at a time.
 
 On the CPU PyTorch draws the mask of ``nn.Dropout`` unit by unit in one thread, which can take as
-long as the matrix product of the layer before it. Here one random number of 64 bits decides for
-four units.
+long as the matrix product of the layer before it. Here one 64-bit random number decides about four
+units.
 
 Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting",
 https://jmlr.org/papers/v15/srivastava14a.html.
@@ -13,8 +13,8 @@ from math import ceil
 import torch
 from torch import Tensor, nn
 
-LEVELS = 2**16  # number of values of the 16 bits that decide for one unit
-UNITS = 4  # number of units that one number of 64 bits decides for
+LEVELS = 2**16  # number of values of the 16 bits that decide about one unit
+UNITS = 4  # number of units that one 64-bit number decides about
 
 
 class Dropout(nn.Dropout):
@@ -32,7 +32,7 @@ class Dropout(nn.Dropout):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """Zero units of ``input`` in training."""
+        """Zero random units of ``input`` in training."""
         zeroed = round(LEVELS * self.p)
         by_hand = self.training and input.device.type == "cpu" and zeroed not in (0, LEVELS)
         if not by_hand or torch.compiler.is_compiling():

@@ -1,4 +1,4 @@
-"""The first layer of every model, which turns raw pixels into normalised floats.
+"""The first layer of every model, which turns raw pixels into normalized floats.
 
 Its statistics are saved with the model, so evaluation, prediction and export take raw images.
 """
@@ -16,12 +16,12 @@ KINDS = ("mean_image", "standardize")
 class Normalize(nn.Module):
     """Compute ``(image - mean) / std`` for pixels from 0 to 255.
 
-    Before ``fill`` is called, the statistics are the published means and deviations of CIFAR-10's
-    channels. "mean_image" then uses the channel means for every pixel.
+    Before ``fill`` is called, the statistics are the published means and standard deviations of
+    CIFAR-10's channels. "mean_image" then uses the channel means for every pixel.
 
     Args:
         kind: "mean_image" for a mean of shape (3, 32, 32) and no division, as in the report, or
-            "standardize" for a mean and a deviation of shape (3, 1, 1).
+            "standardize" for a mean and a standard deviation of shape (3, 1, 1).
 
     Raises:
         UserError: ``kind`` is neither.
@@ -51,10 +51,10 @@ class Normalize(nn.Module):
         self.filled.fill_(1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map uint8 images (B, 3, 32, 32) to the dtype of the buffers, usually float32.
+        """Map uint8 images (B, 3, 32, 32) to normalized ones of the buffers' dtype, often float32.
 
         Raises:
-            TypeError: the images are not uint8; they may be normalised already.
+            TypeError: the images are not uint8; they may be normalized already.
         """
         if images.dtype != torch.uint8:
             raise TypeError(f"expected raw uint8 images (B, 3, 32, 32), got {images.dtype}")

@@ -1,9 +1,9 @@
 """A first layer that is computed instead of trained: the principal components of whole images.
 
-An image is projected onto the directions in which the training images differ most. Each projection
-is divided by its standard deviation over the training images, so the next layer receives
-uncorrelated inputs of equal size. The directions in which images differ least, which are the finest
-details, are left out.
+An image is projected onto the directions in which the training images vary most. Each projection is
+divided by its standard deviation over the training images, so the next layer receives uncorrelated
+inputs of equal variance. The directions in which images vary least, which are the finest details,
+are left out.
 
 Source: Lin, Memisevic and Konda, "How far can we go without convolution: Improving fully-connected
 networks", https://arxiv.org/abs/1511.02580, where the first layer is such a whitening.
@@ -18,7 +18,7 @@ EPS = 1e-2  # added to the variances; the images have unit variance
 
 
 class PrincipalComponents(nn.Module):
-    """A fixed linear layer from normalised float images (B, C, H, W) to (B, components).
+    """A fixed linear layer from normalized float images (B, C, H, W) to (B, components).
 
     The component of the largest variance is last. The weight is random until ``fill`` is called.
 
@@ -40,7 +40,7 @@ class PrincipalComponents(nn.Module):
     def fill(self, pieces: Callable[[], Iterable[Tensor]]) -> None:
         """Compute the layer from images, without converting all of them to floats at once.
 
-        ``pieces`` is called twice and returns all images each time, in tensors of any B.
+        ``pieces`` is called twice and returns all images each time, in batches of any size.
         """
         count = 0
         dtype = torch.promote_types(self.mean.dtype, torch.float32)  # the layer may be bf16

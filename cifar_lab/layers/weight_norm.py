@@ -1,15 +1,15 @@
-"""A linear layer with weight normalisation that does not write its weight out in training.
+"""A linear layer with weight normalization that does not compute its weight W in training.
 
 ``y = x Wᵀ + b`` with ``W = g v/‖v‖``: each unit has a length ``g`` and a direction ``v``. The scale
-of a unit, ``s = g/‖v‖``, can multiply its output instead of its weights, which are far larger. Sums
-run over the batch:
+of a unit, ``s = g/‖v‖``, can multiply its output instead of its many weights. Sums run over the
+batch:
 
     z = x vᵀ                  ds = Σ dy z                dz = s dy
     y = s z + b               dg = ds/‖v‖                dx = dz v
                               db = Σ dy                  dv = dzᵀ x - (s ds/‖v‖²) v
 
-So ``v`` is read, and nothing as large as ``v`` is written except ``dv``, and ``v`` in the dtype of
-autocast where that is on. docs/derivations.md derives the formulas.
+So nothing as large as ``v`` is written except ``dv`` and, under autocast, ``v`` in its dtype.
+docs/derivations.md derives the formulas.
 
 Source: Salimans and Kingma, "Weight Normalization: A Simple Reparameterization to Accelerate
 Training of Deep Neural Networks", https://arxiv.org/abs/1602.07868.
@@ -30,7 +30,7 @@ class WeightNormFunction(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, g: Tensor, v: Tensor, bias: Tensor) -> Tensor:
         """Map x (B, M) to (B, N) of the same dtype, in which matrix products are computed.
 
-        Lengths g (N, 1), directions v (N, M) and bias (N,) have that dtype or a finer one.
+        Lengths g (N, 1), directions v (N, M) and bias (N,) have that dtype or a more precise one.
         """
         z, v_cast, norm, scale = _scaled(x, g, v)
         ctx.save_for_backward(x, g, v, z, v_cast, norm, scale)
@@ -38,7 +38,7 @@ class WeightNormFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of x (None where it needs none), g, v and bias."""
+        """Return the gradients of x (None if it needs none), g, v and bias."""
         x, g, v, z, v_cast, norm, scale = ctx.saved_tensors
         if torch.is_grad_enabled():  # for a second derivative: the saved tensors have no history
             z, v_cast, norm, scale = _scaled(x, g, v)
@@ -56,7 +56,7 @@ class WeightNormLinear(nn.Linear):
 
     In training on the CPU it computes the formulas above, with matrix products in autocast's dtype.
     In evaluation, on other devices, for inputs that are not (B, M) and under ``torch.compile``, it
-    is PyTorch's layer. Both have an output that is not finite for a row of ``v`` that is all zeros.
+    is PyTorch's layer. In both cases a row of ``v`` that is all zeros gives a non-finite output.
 
     Args:
         in_features: M, number of input features.
@@ -79,7 +79,7 @@ class WeightNormLinear(nn.Linear):
         return WeightNormFunction.apply(input, g, v, self.bias)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the sizes and the state, since PyTorch pickles no parametrized module."""
+        """Pickle the sizes and the state, since PyTorch cannot pickle a parametrized module."""
         return _restored, (self.in_features, self.out_features, self.state_dict(), self.training)
 
 

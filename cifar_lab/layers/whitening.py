@@ -1,8 +1,8 @@
 """A first layer that is computed instead of trained: it decorrelates the pixels of small patches.
 
 Its filters are the principal components of the patches of the training images, each scaled to unit
-variance, and their negatives. So the next layer receives uncorrelated inputs of equal size, and the
-backward pass ends there.
+variance, and their negatives. So the next layer receives uncorrelated inputs of equal variance, and
+the backward pass ends there.
 
 Source: hlb-CIFAR10, https://github.com/tysam-code/hlb-CIFAR10, and "94% on CIFAR-10 in 3.29 Seconds
 on a Single GPU", https://arxiv.org/abs/2404.00498, section 3.2.
@@ -18,7 +18,7 @@ EPS = 5e-4  # added to the variances, as in the second source; the images have u
 class Whitening(nn.Module):
     """A convolution with fixed filters, without bias and padding.
 
-    It maps normalised float images (B, channels, H, W) to (B, 2 · channels · size², H - size + 1,
+    It maps normalized float images (B, channels, H, W) to (B, 2 · channels · size², H - size + 1,
     W - size + 1). The filters are random until ``fill`` is called.
 
     Args:
@@ -36,7 +36,7 @@ class Whitening(nn.Module):
         self.register_buffer("filled", torch.tensor(0.0))  # a float, so that it can be averaged
 
     def fill(self, images: Tensor) -> None:
-        """Compute the filters from such images; the smallest variance is first in each half."""
+        """Compute the filters from such images, in each half in ascending order of variance."""
         size, patch = self.weight.shape[-1], self.weight[0].numel()
         windows = images.unfold(2, size, 1).unfold(3, size, 1)  # (B, C, rows, columns, size, size)
         patches = windows.permute(0, 2, 3, 1, 4, 5).reshape(-1, patch)

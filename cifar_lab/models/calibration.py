@@ -1,10 +1,10 @@
-"""The calibration of a trained model: probabilities that are as high as the model is often right.
+"""The calibration of a trained model, so that its probabilities match how often it is right.
 
 Temperature scaling divides all logits by one number, which changes no predicted class.
 Source: "On Calibration of Modern Neural Networks" (https://arxiv.org/abs/1706.04599), section 4.2.
 
 The same validation images give a threshold: an image whose highest probability is lower than that
-of nearly all of them is unlike what the model was trained on. Source of this measure: "A Baseline
+of nearly all of them is unlike the training images. Source of this measure: "A Baseline
 for Detecting Misclassified and Out-of-Distribution Examples" (https://arxiv.org/abs/1610.02136).
 """
 
@@ -16,17 +16,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 FALSE_ALARMS = 0.05  # share of the validation images that lie below the threshold
-# Limits of the logarithm of the temperature; a model that is always right has no best one.
+# Limits of the logarithm of the temperature; a model that is always right has no optimal one.
 BOUNDS = (-3.0, 3.0)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the logits of the validation split say about probabilities.
+    """A temperature and a threshold, computed from the logits of the validation split.
 
     Args:
-        temperature: what the logits are divided by before the softmax; above 0.
-        threshold: highest probability, from 0 to 1, below which an image is unlike all classes.
+        temperature: number that divides the logits before the softmax; above 0.
+        threshold: number from 0 to 1; an image with a lower highest probability is unlike all
+            classes.
 
     Raises:
         ValueError: A value is out of its range.
@@ -51,9 +52,9 @@ class Calibration:
 
 
 def calibrate(logits: Tensor, labels: Tensor) -> Calibration:
-    """Fit the calibration to the logits, float32 (N, C), and labels, int64 (N,), of validation.
+    """Fit the calibration to validation logits, float32 (N, C), and labels, int64 (N,).
 
-    The temperature minimizes the cross entropy, between e⁻³ and e³.
+    The temperature, between e⁻³ and e³, minimizes the cross entropy.
     """
     from scipy.optimize import minimize_scalar  # slow to import
 

@@ -1,6 +1,6 @@
 """ImageClassifier: the LightningModule that all models of the registry inherit from.
 
-A model is a network (``nn.Module``) and a thin subclass of it with settings. Evaluations write
+A model is a thin subclass with settings, around a network (``nn.Module``). Evaluations write
 ``loss/val`` and ``acc/val``, or ``loss/test`` and ``acc/test``; curves.py writes the curves.
 """
 
@@ -32,7 +32,7 @@ OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.o
 
 
 def require(holds: bool, name: str, value: object, expected: str) -> None:
-    """Raise a UserError that says what is expected of a setting, unless that holds."""
+    """Raise a UserError that says what is expected of a setting, unless ``holds``."""
     if not holds:
         raise UserError(f"{name} {value!r}: expected {expected}")
 
@@ -61,7 +61,7 @@ class ImageClassifier(LightningModule):
     """
 
     cpu_only = False  # whether the model computes outside torch
-    optimizer_names: tuple[str, ...] = tuple(OPTIMIZERS)  # what the model can be trained with
+    optimizer_names: tuple[str, ...] = tuple(OPTIMIZERS)  # names that ``optimizer`` may have
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class ImageClassifier(LightningModule):
         return self.network(self.normalize(images))
 
     def on_train_start(self) -> None:
-        """Let the loaders of a resumed run continue where they were."""
+        """Restore the position of the loaders when a run is resumed."""
         load_loader_states(self.trainer)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
@@ -103,7 +103,7 @@ class ImageClassifier(LightningModule):
         return {"loss": loss, "logits": logits.detach()}
 
     def loss_and_logits(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss of training, the mean cross entropy (), and logits (B, num_classes)."""
+        """Return the training loss, the mean cross entropy (), and the logits (B, num_classes)."""
         logits = self.training_logits(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         return loss, logits
@@ -113,19 +113,19 @@ class ImageClassifier(LightningModule):
         return self(images)
 
     def gradients(self) -> dict[str, Tensor]:
-        """Return the gradients of the network's parameters that have one, by their names."""
+        """Return the gradients of the network's parameters by name, without missing ones."""
         parameters = self.network.named_parameters()
         return {name: found.grad for name, found in parameters if found.grad is not None}
 
     def cost_of_steps(self, step: int) -> float:
-        """Return the cost of the first steps of a training, in units of a usual step.
+        """Return the cost of the first ``step`` training steps, in units of a usual step.
 
-        The time that is left is estimated from it. A model whose steps get longer or shorter on the
-        way overrides it.
+        The remaining time is estimated from it. Override it if the steps of a model get longer or
+        shorter during training.
         """
         return float(step)
 
-    # --- evaluation; a test does what a validation does ---------------------------------------
+    # --- evaluation: testing does the same as validation --------------------------------------
 
     @property
     def evaluated_split(self) -> str:
@@ -141,19 +141,19 @@ class ImageClassifier(LightningModule):
     def on_validation_batch_end(
         self, outputs: Tensor, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Log the metrics, of which Lightning keeps the means over all images.
+        """Log the metrics, which Lightning averages over all images.
 
-        This is no part of ``validation_step``, which may be compiled. In training, the callback
-        Curves writes them, since Lightning's own step number is one too low then.
+        This is not part of ``validation_step``, which may be compiled. During training, the
+        callback Curves writes them, since Lightning's own step number is then one too low.
         """
-        if self.trainer.barebones or outputs is None:  # of a subclass with metrics of its own
+        if self.trainer.barebones or outputs is None:  # a subclass may have metrics of its own
             return
         labels, split = batch[1], self.evaluated_split
         scalars = {
             f"acc/{split}": (outputs.argmax(1) == labels).float().mean(),
             f"loss/{split}": F.cross_entropy(outputs, labels),
         }
-        # Of the processes' numbers of images, Lightning takes the mean as an integer.
+        # Lightning averages the processes' numbers of images, and makes the mean an integer.
         weight = len(labels) * self.trainer.world_size
         logger = False if self.trainer.state.fn == TrainerFn.FITTING else None
         self.log_dict(scalars, batch_size=weight, sync_dist=True, logger=logger)
@@ -164,9 +164,9 @@ class ImageClassifier(LightningModule):
     def predict_step(
         self, batch: Batch | Tensor, batch_idx: int, dataloader_idx: int = 0
     ) -> Tensor:
-        """Return class probabilities (B, num_classes) of a batch, with or without labels.
+        """Return class probabilities (B, num_classes) for a batch, with or without labels.
 
-        They are calibrated where ``calibration`` is known.
+        They are calibrated if ``calibration`` is known.
         """
         images = batch if isinstance(batch, Tensor) else batch[0]
         logits = self(images).float()
@@ -188,7 +188,7 @@ class ImageClassifier(LightningModule):
 
     @property
     def hparams_initial(self) -> Any:
-        """The settings for the loggers: lists for tuples, which no safe loader of YAML reads."""
+        """The settings for the loggers; safe YAML cannot read tuples, so these become lists."""
         settings = super().hparams_initial
         return settings | {k: list(v) for k, v in settings.items() if isinstance(v, tuple)}
 
@@ -196,12 +196,12 @@ class ImageClassifier(LightningModule):
         """Raise a UserError if the model cannot work with a Trainer; a subclass may override it."""
 
     def configure_callbacks(self) -> list[Callback]:
-        """Return a callback for the training curves, unless that would replace the Trainer's."""
+        """Return a callback for the training curves, unless the Trainer already has one."""
         there = any(isinstance(callback, Curves) for callback in self.trainer.callbacks)
         return [] if there else [Curves()]
 
     def setup(self, stage: str) -> None:
-        """Keep the class names of the data, and their statistics unless the model has some."""
+        """Store the class names of the data and, unless the model has some, their statistics."""
         self.check_trainer(self.trainer)
         data = self.trainer.datamodule
         if not isinstance(data, CIFAR10DataModule):
@@ -219,7 +219,7 @@ class ImageClassifier(LightningModule):
 
     @property
     def origin(self) -> dict[str, Any]:
-        """What an evaluation needs besides the weights: the class, class names, and data."""
+        """What an evaluation needs besides the weights: model class, class names and data."""
         kind = type(self)
         ours = kind.__module__.startswith("cifar_lab.models.")
         return {

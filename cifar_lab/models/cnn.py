@@ -7,8 +7,8 @@ that halve the image; the last leaves one pixel. A forward pass takes about 0.31
     average pool, linear
 
 Source of the design: Simonyan and Zisserman, "Very Deep Convolutional Networks"
-(https://arxiv.org/abs/1409.1556). The average pooling at the end is 1×1, as in the report: for
-32×32 images it changes nothing.
+(https://arxiv.org/abs/1409.1556). The average pooling at the end is 1×1, as in the report, and
+changes nothing for 32×32 images.
 """
 
 import torch
@@ -27,7 +27,7 @@ class CNNNetwork(nn.Sequential):
     Args:
         num_classes: number of outputs.
         batchnorm: "native" (``nn.BatchNorm2d``), "manual" (backward pass by hand) or "composed"
-            (elementary operations and autograd), which compute the same.
+            (elementary operations and autograd); all compute the same function.
     """
 
     def __init__(self, num_classes: int, batchnorm: str = "native") -> None:

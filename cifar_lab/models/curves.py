@@ -1,8 +1,8 @@
-"""The training curves as a callback: when they have a point, and what it says.
+"""The training curves as a callback, which decides when a point is due and computes it.
 
 Tags of the scalars: ``loss/train``, ``acc/train``, ``lr``, ``epoch`` (from 0) and
 ``speed/images_per_second``; their x axis is the number of optimizer steps done. A point is the mean
-since the point before. Points are written at the first, every Nth (the Trainer's
+since the previous point. Points are written at the first, every Nth (the Trainer's
 ``log_every_n_steps``) and the last step; ``lr`` is that of the next step. Lightning's own logging
 would number points from 0 and format them in every step.
 
@@ -36,7 +36,7 @@ class Curves(Callback):
 
     The model's ``training_step`` must return ``{"loss": loss, "logits": logits}``, as that of
     ImageClassifier does. The clock of the speed stands still during evaluations. Callbacks that
-    save checkpoints come later, so that these hold the newest state.
+    save checkpoints run later, so that checkpoints hold the newest state.
 
     Args:
         stop_if_not_finite: whether to call ``check_finite`` before each point.
@@ -48,7 +48,7 @@ class Curves(Callback):
         overall_seconds: seconds of training up to the last point, without evaluations.
     """
 
-    trainer: Trainer  # the one that the callback was last set up for
+    trainer: Trainer  # the last Trainer that set up the callback
 
     def __init__(self, stop_if_not_finite: bool = False) -> None:
         self.stop_if_not_finite = stop_if_not_finite
@@ -56,7 +56,7 @@ class Curves(Callback):
         self.stopped = self.meter.stopped
         self.overall_images = self.overall_seconds = 0.0
         self._last_point = self._final_step = 0  # numbers of optimizer steps
-        self._resumed = False  # whether a state was loaded for the training that is to begin
+        self._resumed = False  # whether a state was loaded for the next training
 
     @property
     def overall_speed(self) -> float:
@@ -93,8 +93,8 @@ class Curves(Callback):
         self.overall_images += count
         self.overall_seconds += seconds
         self._last_point = trainer.global_step
-        # For progress bars and monitors; self.log would take longer than all else in a small step.
-        # Lightning's own callbacks know the epoch better.
+        # For progress bars and monitors; self.log would take longer than the rest of a small step.
+        # The epoch is left out, since Lightning's own callbacks know it better.
         trainer.callback_metrics.update({k: torch.tensor(value) for k, value in scalars.items()})
         to_loggers(trainer, {**scalars, "epoch": float(epoch)})
 
@@ -112,7 +112,7 @@ class Curves(Callback):
             return
         step, what = trainer.global_step, "weights are"
         if not isfinite(loss):
-            # Of several processes, the mean of their steps before the loss was not finite.
+            # With several processes, this is the mean of the steps up to their first such loss.
             batches = int(finite_batches) // trainer.world_size
             step = self._last_point + batches // trainer.accumulate_grad_batches + 1
             what = "the loss is"
@@ -122,7 +122,7 @@ class Curves(Callback):
         raise NotFiniteError(f"step {step:,}: {what} not finite ({where}; lr {rate:g})")
 
     def _total_sums(self) -> list[float]:
-        """Return the meter's sums over all processes, without changing those of this one."""
+        """Return the meter's sums over all processes, without changing this process's own."""
         sums = self.meter.sums()
         if self.trainer.world_size == 1:
             return sums
@@ -131,14 +131,14 @@ class Curves(Callback):
         return strategy.reduce(total, reduce_op="sum").tolist()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Keep the Trainer, which saving and loading the state need."""
+        """Keep the Trainer, which is needed to save and load the state."""
         self.trainer = trainer
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin the curves, or continue those of a checkpoint, and start the clock."""
         if not self._resumed:
             self._last_point = trainer.global_step
-            self.meter.clear()  # an earlier training may have left something
+            self.meter.clear()  # an earlier training may have left values in it
         self._resumed = False
         self._final_step = trainer.estimated_stepping_batches
         self.meter.start()
@@ -187,12 +187,12 @@ class Curves(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a state in training; evaluations, which load states too, ignore it."""
+        """Continue from a state in training; evaluations, which also load states, ignore it."""
         if self.trainer.state.fn != TrainerFn.FITTING:
             return
         self._resumed, self._last_point = True, state_dict["last_logged"]
         self.overall_images, self.overall_seconds = state_dict["overall"]
-        # The sums are of all processes together: the first one continues with them.
+        # The sums cover all processes together, so the first process continues with them.
         sums = state_dict["sums"] if self.trainer.is_global_zero else [0.0] * 4
         self.meter.load(sums, state_dict["seconds"])
 
@@ -221,7 +221,7 @@ def to_loggers(trainer: Trainer, scalars: dict[str, float], step: int | None = N
 
 def _not_finite(tensors: dict[str, Tensor]) -> list[str]:
     """Return the names of tensors that hold a value that is not finite."""
-    # One look at all of them; only where it fails, one at each.
+    # One check covers all of them; only if it fails is each one checked.
     if not tensors or get_total_norm(list(tensors.values())).isfinite():
         return []
     return [name for name, tensor in tensors.items() if not tensor.isfinite().all()]

@@ -1,7 +1,7 @@
 """The base class of the models made for speed.
 
-It gives each part of the network a learning rate of its own, plans the rates over the whole run,
-and replays the training step on a GPU (step_graph.py).
+It gives each part of the network its own learning rate, plans the rates over the whole run, and
+replays the training step on a GPU (step_graph.py).
 """
 
 from math import inf
@@ -28,14 +28,14 @@ from cifar_lab.optimizers.schedule import triangle
 class FastClassifier(ImageClassifier):
     """An ImageClassifier whose learning rates rise and fall linearly, with a replayed step.
 
-    A replayed ``training_step`` does everything: forward pass, backward pass and the optimizer's
-    step. Callbacks see the gradients, and the weights after the step, too late to change either.
-    The step is not replayed on several processes, with gradients that are accumulated, clipped or
-    scaled (``16-mixed``), or while torch looks for anomalies.
+    A replayed ``training_step`` includes the forward pass, the backward pass and the optimizer
+    step. Callbacks see the gradients and the new weights, but too late to change either. The step
+    is not replayed on several processes, with gradients that are accumulated, clipped or scaled
+    (``16-mixed``), or while torch detects anomalies.
 
     Args:
         network: network that ends in a linear layer named ``head``.
-        *shared: further arguments of ImageClassifier, three of which have a meaning of their own.
+        *shared: further arguments of ImageClassifier; three of them have a special meaning here.
         optimizer: "muon", "sgd" (Nesterov's momentum) or "adamw" (one rate for all parameters).
         lr: highest rate of the weights, which have two or more dimensions, except the head's.
         bias_lr: highest rate of all vectors; not used by "adamw".
@@ -45,7 +45,7 @@ class FastClassifier(ImageClassifier):
         cuda_graphs: whether to replay the step where that is possible.
         weight_decay: usual weight decay of "adamw". For "muon" and "sgd" it is the share of a
             parameter that a step at the highest rate subtracts, before momentum multiplies it by
-            1 / (1 - momentum); filters that are made orthogonal have none.
+            1 / (1 - momentum); it does not apply to filters that are made orthogonal.
 
     Raises:
         UserError: a value is out of its range.
@@ -76,7 +76,7 @@ class FastClassifier(ImageClassifier):
         self.bias_lr, self.head_lr = bias_lr, head_lr
         self.momentum, self.warmup = momentum, warmup
         self.cuda_graphs = cuda_graphs
-        self.replays_step = False  # whether the training step at hand is replayed
+        self.replays_step = False  # whether the current training step is replayed
         self._graph: StepGraph | None = None
         self._captured: Any = None  # the shape and the state that the graph is captured with
 
@@ -89,7 +89,7 @@ class FastClassifier(ImageClassifier):
         return next((layer for layer in self.network.children() if isinstance(layer, kinds)), None)
 
     def fill_computed_layer(self, data: CIFAR10DataModule) -> None:
-        """Compute ``computed_layer`` from training images; for models that have one."""
+        """Compute ``computed_layer`` from training images; models that have one override this."""
         raise NotImplementedError
 
     def normalized(self, data: CIFAR10DataModule, chosen: np.ndarray) -> Tensor:
@@ -106,7 +106,7 @@ class FastClassifier(ImageClassifier):
             self.fill_computed_layer(data)
 
     def on_fit_start(self) -> None:
-        """Release the graph of an earlier training; refuse a first layer that is still random."""
+        """Release the graph of an earlier training; raise if the first layer is still random."""
         self.replays_step, self._graph = False, None
         layer = self.computed_layer
         if layer is not None and not layer.filled:
@@ -137,25 +137,25 @@ class FastClassifier(ImageClassifier):
         return None
 
     def on_train_start(self) -> None:
-        """Let the optimizer be captured on a GPU; the state of a checkpoint may come from a CPU."""
+        """Make the optimizer capturable on a GPU; a checkpoint may have been saved on a CPU."""
         super().on_train_start()
         for group in self.trainer.optimizers[0].param_groups:
             if "capturable" in group:
                 group["capturable"] = self.device.type == "cuda"
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Decide whether to replay this step: callbacks can change the Trainer's settings."""
+        """Decide whether to replay this step, since callbacks can change the Trainer's settings."""
         self.replays_step = self.can_replay
         if not self.replays_step:
             self._graph = None
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Return the loss and the logits, as ImageClassifier; the next step may overwrite them."""
+        """Return the loss and the logits; the next step may overwrite the logits."""
         if not self.replays_step:
             return super().training_step(batch, batch_idx)
         captured = batch[0].shape, self.captured_state()
         if self._graph is None or self._captured != captured:
-            self._graph = None  # its memory is free before the next one allocates its own
+            self._graph = None  # frees its memory before the next one allocates its own
             self._graph = StepGraph(self._train_on_batch, self.trainer.optimizers[0])
             self._captured = captured
         loss, logits = self._graph(*batch)
@@ -233,6 +233,6 @@ class FastClassifier(ImageClassifier):
             {"params": vectors, "lr": self.bias_lr},
             {"params": [head], "lr": self.head_lr},
         ]
-        for group in groups:  # rate times decay is then the same for all
+        for group in groups:  # so that rate times decay is the same for all
             group["weight_decay"] = self.weight_decay / group["lr"]
         return Muon(groups, self.lr, self.momentum)

@@ -1,4 +1,4 @@
-"""A convolutional network made for speed: a small VGG with what is known to shorten training.
+"""A convolutional network made for speed: a small VGG with techniques that shorten training.
 
     whitening 2×2, GELU, 3 × (conv, pool, batch norm, GELU, conv, batch norm, GELU), max pool,
     linear
@@ -40,7 +40,7 @@ class Block(nn.Sequential):
 
     def __init__(self, fan_in: int, width: int) -> None:
         first, second = (nn.Conv2d(n, width, 3, padding=1, bias=False) for n in (fan_in, width))
-        for convolution in (first, second):  # the first filters copy their channel
+        for convolution in (first, second):  # the first filters start as the identity
             nn.init.dirac_(convolution.weight[: convolution.in_channels])
         norms = nn.BatchNorm2d(width), nn.BatchNorm2d(width)
         for norm in norms:
@@ -67,7 +67,7 @@ class FastCNNNetwork(nn.Module):
         require(len(widths) <= 4, "widths", widths, "at most 4 blocks, since each halves the image")
         colours = IMAGE_SHAPE[0]
         self.first = Whitening(colours) if whitening else nn.Conv2d(colours, FIRST_CHANNELS, 2)
-        self.smallest_size = 2 ** len(widths) + 1  # the first layer takes a pixel
+        self.smallest_size = 2 ** len(widths) + 1  # the first layer removes one pixel
         sizes = [FIRST_CHANNELS, *widths]
         self.blocks = nn.Sequential(*(Block(*pair) for pair in pairwise(sizes)))
         self.head = nn.Linear(sizes[-1], num_classes, bias=False)
@@ -119,11 +119,11 @@ class FastCNN(FastClassifier):
         require(fits, "small_size", small_size, f"{smallest} to {largest} pixels")
         require(0 <= small_share <= 1, "small_share", small_share, "0 to 1")
         self.small_size, self.small_share = small_size, small_share
-        self.side = largest  # of the images that the network is trained on in this step
+        self.side = largest  # of the images in the current training step
         self.save_hyperparameters()
 
     def training_logits(self, images: Tensor) -> Tensor:
-        """Map raw uint8 images (B, 3, 32, 32) to logits (B, C); shrink them in the first steps."""
+        """Map raw uint8 images (B, 3, 32, 32), shrunk in the first steps, to logits (B, C)."""
         normalized = self.normalize(images)
         if self.side < IMAGE_SHAPE[-1]:
             # At least in float32: PyTorch cannot interpolate bf16 on the CPU.
@@ -133,7 +133,7 @@ class FastCNN(FastClassifier):
         return self.network(normalized)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Choose the side of the images; ``training_step`` only reads it, as it may be compiled."""
+        """Set the side of the images here, since ``training_step`` may be compiled."""
         super().on_train_batch_start(batch, batch_idx)
         self.side = self.small_size if self.global_step < self._small_steps else IMAGE_SHAPE[-1]
 
@@ -142,7 +142,7 @@ class FastCNN(FastClassifier):
         return self.small_share * self.trainer.estimated_stepping_batches
 
     def cost_of_steps(self, step: int) -> float:
-        """Return the cost of the first steps: a small image costs less by its number of pixels."""
+        """Return the cost of the first steps; that of an image is proportional to its pixels."""
         saved = 1 - (self.small_size / IMAGE_SHAPE[-1]) ** 2
         return step - saved * min(step, self._small_steps)
 
@@ -152,7 +152,7 @@ class FastCNN(FastClassifier):
 
     def fill_computed_layer(self, data: CIFAR10DataModule) -> None:
         """Compute the whitening layer from some training images."""
-        # Spread over all classes: an image folder lists its images class by class.
+        # Take images of all classes: an image folder lists its images class by class.
         count = len(data.train_indices)
         taken = min(count, WHITENING_IMAGES)
         chosen = data.train_indices[np.arange(taken) * count // taken]

@@ -1,10 +1,10 @@
-"""A fully connected network made for a short training: no convolution, no patches.
+"""A fully connected network made for speed, without convolutions or patches.
 
     principal components, linear, blocks × (x + linear(layer norm(linear(n) · linear(n)))),
     layer norm, linear
 
-In a block, n is layer norm(x), and the product is elementwise (``bilinear=False`` uses
-GELU(linear(n)) instead).
+In a block, n is layer norm(x), and the product is elementwise; ``bilinear=False`` uses
+GELU(linear(n)) instead.
 
 Residual blocks with an inverted bottleneck come from "Scaling MLPs: A Tale of Inductive Bias"
 (https://arxiv.org/abs/2306.13575), products of two linear layers in place of an activation from
@@ -56,7 +56,7 @@ class ResidualBlock(nn.Module):
 
 
 class FastMLPNetwork(nn.Module):
-    """The network above.
+    """The network of the fast MLP; see the top of this file.
 
     Args:
         num_classes: number of outputs.

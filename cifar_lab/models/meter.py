@@ -8,7 +8,7 @@ from math import isfinite
 import torch
 from torch import Tensor
 
-KEPT_BATCHES = 10_000  # number of batches after which they are added up without being asked
+KEPT_BATCHES = 10_000  # number of batches after which they are added up in any case
 
 
 class TrainingMeter:
@@ -18,11 +18,11 @@ class TrainingMeter:
     """
 
     def __init__(self) -> None:
-        self._since: float | None = None  # when the clock was started, or None while it stands
+        self._since: float | None = None  # when the clock was started, or None while it is stopped
         self.clear()
 
     def clear(self) -> None:
-        """Begin anew, without stopping the clock."""
+        """Set everything to zero, without stopping the clock."""
         self.load([0.0] * 4, 0.0)
         if self._since is not None:
             self.start()
@@ -37,19 +37,19 @@ class TrainingMeter:
         """Add a batch: its mean loss (), logits (B, C) and labels (B,)."""
         correct = (logits.detach().argmax(1) == labels).sum()
         self._batches.append((loss.detach(), correct, len(labels)))
-        if len(self._batches) >= KEPT_BATCHES:  # nobody reads
+        if len(self._batches) >= KEPT_BATCHES:  # so that memory does not grow if nobody reads
             self.sums()
 
     def sums(self) -> list[float]:
         """Wait for the device, and return four sums.
 
-        They are loss times images, correct answers, images, and the number of batches before the
-        losses added up to something not finite.
+        They are those of loss times images, correct answers and images, and the number of batches
+        before the sum of the losses was no longer finite.
         """
         if self._batches:
             losses, correct, counts = zip(*self._batches, strict=True)
             read = torch.stack(losses).tolist(), torch.stack(correct).tolist()
-            # One by one: the sum is then the same however often it was asked for.
+            # Added one by one, so that the result does not depend on how often it is read.
             for loss, right, count in zip(*read, counts, strict=True):
                 self._sums[0] += loss * count
                 self._sums[1] += right

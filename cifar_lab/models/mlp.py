@@ -1,4 +1,4 @@
-"""The multi-layer perceptrons: one network with options, and the three models made of it.
+"""The multi-layer perceptrons: one network with options, and the three models built on it.
 
 - ``MLP`` is the report's PyTorch MLP (system 2), 3072–100–10 with ReLU. Its initialization may be
   that of the report's NumPy MLP (system 1), so that the two can be compared.
@@ -25,7 +25,7 @@ from cifar_lab.models.classifier import ImageClassifier, require
 
 REPORT_STD = 1e-4  # standard deviation of the weights in the report's NumPy MLP
 
-# The linear layers that begin as the report's.
+# The linear layers that are initialized as in the report.
 INITS = {
     "pytorch": slice(0),
     "report": slice(None),
@@ -46,11 +46,11 @@ class MLPNetwork(nn.Sequential):
         num_classes: number of outputs.
         init: initialization of the linear layers: "pytorch" (uniform within ±1/√fan_in), "report"
             (weights N(0, 0.0001²), biases 0), or "report_first" or "report_last" (only that layer
-            as the report's). With ``weight_norm`` or ``batchnorm`` only "pytorch".
+            as in the report). With ``weight_norm`` or ``batchnorm`` only "pytorch".
         dropout: probability that a hidden unit is zeroed in training, in [0, 1).
         weight_norm: whether the hidden layers have weight normalization.
         batchnorm: "manual" (backward pass by hand), "composed" (elementary operations and autograd)
-            or "native" (``nn.BatchNorm1d``), which compute the same; None for no normalization.
+            or "native" (``nn.BatchNorm1d``), all the same function; None for no normalization.
 
     Raises:
         UserError: a value is out of its range.

@@ -1,8 +1,8 @@
 """The NumPy MLP of the report (system 1), trained by Lightning without autograd.
 
 The forward pass, the backward pass and the SGD step are those of ``cifar_lab.numpy_reference``.
-Lightning counts steps only through a torch optimizer, so an adapter makes the NumPy SGD one. The
-NumPy arrays share the memory of torch parameters, so that checkpoints hold them.
+Lightning counts steps only through a torch optimizer, so an adapter wraps the NumPy SGD in one. The
+NumPy arrays share the memory of torch parameters, so that checkpoints contain them.
 
 Softmax and cross entropy are one step here, in float32. The report's two modules, which have the
 same gradient in exact arithmetic, are in ``cifar_lab.course``.
@@ -46,7 +46,7 @@ class NumpyNetwork(nn.Module):
         super().__init__()
         require(min(hidden_units, default=1) > 0, "hidden_units", hidden_units, "integers above 0")
         for sizes in pairwise([prod(IMAGE_SHAPE), *hidden_units, num_classes]):
-            # Nothing is drawn for a damaged checkpoint that asks for too much (run/restore.py).
+            # This fails early for a damaged checkpoint that asks for too much (run/restore.py).
             nn.Linear(*sizes, device="meta")
         seed = int(torch.randint(2**31, ()))  # from torch, so that seed_everything determines it
         self.reference = MLP(
@@ -58,7 +58,7 @@ class NumpyNetwork(nn.Module):
     @torch.compiler.disable
     def forward(self, images: Tensor) -> Tensor:
         """Map float32 images (B, 3, 32, 32) to logits (B, num_classes)."""
-        # Arrays are views of the parameters, whose memory changes in a copied module.
+        # The arrays are views of the parameters, which are other tensors in a copied module.
         for position, layer in self.reference:
             for name, parameter in self.get_submodule(f"linear{position}").named_parameters():
                 layer.params[name] = parameter.detach().numpy()
@@ -66,7 +66,7 @@ class NumpyNetwork(nn.Module):
 
 
 class NumpySGD(torch.optim.Optimizer):
-    """A torch optimizer whose step is that of the NumPy SGD."""
+    """A torch optimizer that takes the steps of the NumPy SGD."""
 
     def __init__(self, network: NumpyNetwork, lr: float) -> None:
         super().__init__(network.parameters(), {"lr": lr})
@@ -122,7 +122,7 @@ class NumpyMLP(ImageClassifier):
         return NumpySGD(self.network, self.lr)  # type: ignore[arg-type]
 
     def check_trainer(self, trainer: Trainer) -> None:
-        """Raise a UserError for settings that need torch."""
+        """Raise a UserError if the Trainer has settings that need torch."""
         refused = {
             "accelerator": not isinstance(trainer.accelerator, CPUAccelerator),
             "devices": trainer.world_size > 1,

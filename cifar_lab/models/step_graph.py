@@ -1,7 +1,8 @@
-"""A training step as one CUDA graph: a small network keeps a GPU busy only in this way.
+"""A training step as one CUDA graph, without which a small network does not keep a GPU busy.
 
-A step of such a network is some hundred kernels of a few microseconds each, and Python takes longer
-to launch them one by one than the GPU to run them. A graph is captured once and launched whole.
+A step of such a network runs over a hundred kernels of a few microseconds each, and Python takes
+longer to launch them one by one than the GPU to run them. A graph is captured once and launched
+as a whole.
 
 Source: "Accelerating PyTorch with CUDA Graphs"
 (https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs/).
@@ -24,11 +25,10 @@ class StepGraph:
     """Run a training step a few times, then capture it and replay the graph from then on.
 
     Args:
-        step: function of images and labels that computes gradients, lets the optimizer use them,
-            and returns two tensors without gradient. It must not wait for the device, and must do
-            the same with every batch.
-        optimizer: the optimizer that the step uses. Only its learning rates may change from step
-            to step.
+        step: function of images and labels that computes gradients, runs the optimizer, and
+            returns two tensors without gradient. It must not wait for the device, and must do the
+            same for every batch.
+        optimizer: optimizer that the step uses. Only its learning rates may change between steps.
     """
 
     def __init__(self, step: Step, optimizer: Optimizer) -> None:
@@ -38,9 +38,9 @@ class StepGraph:
         self._warm = 0
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Take a step, and return tensors that the next one overwrites.
+        """Take a step, and return tensors that the next step overwrites.
 
-        Images and labels are on the GPU, and have the same shapes in every call.
+        Images and labels are on the GPU and have the same shapes in every call.
         """
         if self._warm < WARM_UP:
             self._warm += 1
@@ -55,7 +55,7 @@ class StepGraph:
         return self._outputs
 
     def _warm_up(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Take a step on the stream of the capture, which must not wait for another stream."""
+        """Take a step on the stream of the later capture."""
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
             outputs = self._step(images, labels)
@@ -72,9 +72,9 @@ class StepGraph:
         ]
         graph = torch.cuda.CUDAGraph()
         self._optimizer.zero_grad(set_to_none=True)  # the capture allocates its own gradients
-        # "thread_local" lets other threads go on, such as one that pins memory.
+        # "thread_local" lets other threads use CUDA, such as one that pins memory.
         capture = torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local")
-        # The optimizer reads its rates from the GPU, where later ones can be written.
+        # The optimizer reads its rates from the GPU, so that later rates can be written there.
         for group, rate in zip(groups, self._rates, strict=True):
             group["lr"] = rate
         try:

@@ -1,4 +1,4 @@
-"""Activations: ReLU and its relatives for hidden layers, softmax for probabilities of classes."""
+"""Activations: ReLU and its variants for hidden layers, and softmax for class probabilities."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from cifar_lab.numpy_reference.layer import Array, Layer, check_array
 
 
 class ReLU(Layer):
-    """``y = max(0, x)``, element by element, for an array of any shape.
+    """``y = max(0, x)``, elementwise, for an array of any shape.
 
     The derivative at 0, which does not exist, is taken to be 0, as in PyTorch.
     """
@@ -24,7 +24,7 @@ class ReLU(Layer):
 
 
 class LeakyReLU(Layer):
-    """``y = x`` for positive x and ``y = a x`` for others, element by element, for any shape.
+    """``y = x`` for positive x and ``y = a x`` otherwise, elementwise, for an array of any shape.
 
     The derivative at 0, which does not exist, is taken to be a, as in PyTorch.
 
@@ -51,7 +51,7 @@ class LeakyReLU(Layer):
 
 
 class ELU(Layer):
-    """``y = x`` for positive x and ``y = α (exp(x) − 1)`` for others, element by element.
+    """``y = x`` for positive x and ``y = α (exp(x) − 1)`` otherwise, elementwise.
 
     The derivative at 0 is taken to be α, as in PyTorch; it exists only for α = 1.
 
@@ -84,10 +84,10 @@ class ELU(Layer):
 class Softmax(Layer):
     """``p_i = exp(x_i) / Σ_k exp(x_k)`` over the classes of each row.
 
-    The largest logit of a row is subtracted first. This changes nothing, because numerator and
-    denominator shrink alike, and it leaves exponents of at most 0, so finite logits of any size
-    give finite results. A class far below the largest gets a probability of exactly 0, and then no
-    gradient reaches its logit; ``SoftmaxCrossEntropy`` has no such gap.
+    The largest logit of a row is subtracted first. The result stays the same, because numerator and
+    denominator are divided by the same number. All exponents are then at most 0, so finite logits
+    of any size give finite results. A class far below the largest gets a probability of exactly 0,
+    and its logit gets no gradient; ``SoftmaxCrossEntropy`` avoids this.
     """
 
     def forward(self, x: Array) -> Array:
@@ -102,6 +102,6 @@ class Softmax(Layer):
     def backward(self, dout: Array) -> Array:
         """Map ∂L/∂p (B, C) to ∂L/∂x (B, C)."""
         p = self._saved_for(dout)
-        # The Jacobian is diag(p) − p pᵀ. Its product with dout needs one dot product a row:
+        # The Jacobian is diag(p) − p pᵀ. Its product with dout needs one dot product per row:
         # dx_j = p_j dout_j − p_j Σ_i dout_i p_i
         return p * (dout - (dout * p).sum(axis=1, keepdims=True))

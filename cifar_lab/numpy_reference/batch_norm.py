@@ -20,12 +20,12 @@ class BatchNorm(Layer):
 
     Training takes μ and σ² from the batch, with σ² divided by N (biased). They also update the
     running statistics, ``ρ ← (1 − λ) ρ + λ ρ_batch``, where σ² is divided by N − 1. Evaluation
-    normalises with the running statistics, which count as constants.
+    normalizes with the running statistics, which are treated as constants.
 
     The conventions are those of ``torch.nn.BatchNorm1d``, with one difference: a channel with a
-    single value (B = 1, no pixels) is no error. Its x̂ and its gradient are 0, the output is β, and
-    the running variance, which is undefined for N − 1 = 0, is not changed. A constant channel has
-    x̂ = 0 exactly, too.
+    single value (B = 1, no pixels) is not an error. Its x̂ and its gradient are 0, the output is β,
+    and the running variance, which is undefined for N − 1 = 0, does not change. A constant channel
+    also has x̂ = 0 exactly.
 
     The parameters are ``gamma`` (C,), which starts at 1, and ``beta`` (C,), which starts at 0.
     ``running_mean`` and ``running_var``, both (C,), start at 0 and 1.
@@ -92,8 +92,8 @@ class BatchNorm(Layer):
 
     def _batch(self, rows: Array) -> tuple[Array, Array]:
         """Return x − μ and σ² of the batch, and update the running statistics."""
-        # The first row is subtracted first, because a large common offset would cost digits. The
-        # mean of a constant channel is exact this way.
+        # The first row is subtracted first, because a large common offset would cost precision. It
+        # also makes the mean of a constant channel exact.
         shifted = rows - rows[:1]
         mean = shifted.mean(axis=0)
         centred = shifted - mean

@@ -1,6 +1,6 @@
 """Convolution with 3×3 kernels, stride 1 and padding 1: images keep their height and width.
 
-As in other deep learning libraries the kernel is not flipped, so it is a cross-correlation. Shapes:
+As in other deep learning libraries, the kernel is not flipped: it is a cross-correlation. Shapes:
 x (B, C, H, W), weight (K, C, 3, 3), bias (K,), output (B, K, H, W).
 """
 

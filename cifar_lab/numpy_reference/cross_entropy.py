@@ -2,8 +2,7 @@
 
 There are two forms. ``CrossEntropy`` takes probabilities and one-hot rows, as in the report's
 derivation, and is meant to follow ``Softmax``. ``SoftmaxCrossEntropy`` takes logits and class
-indices and computes both at once. It is the one to train with, because it never divides by a
-probability.
+indices and computes both at once. Use it for training, because it never divides by a probability.
 """
 
 import numpy as np
@@ -15,8 +14,8 @@ class CrossEntropy:
     """``L = −1/B Σ_s Σ_j t_sj log p_sj`` for probabilities p and one-hot targets t.
 
     Probabilities below the smallest normal number of their dtype, 2.2e-308 in float64 and 1.2e-38
-    in float32, count as that number. So the loss, at most 708 or 87 per sample, and the gradient
-    stay finite. Rows of p need not sum to 1, and t may hold any weights from 0 to 1.
+    in float32, are replaced by that number. So the loss, at most 708 or 87 per sample, and the
+    gradient stay finite. Rows of p need not sum to 1, and t may hold any weights from 0 to 1.
     """
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ class Dropout(Layer):
 
     Args:
         p: probability of dropping a number, at least 0 and below 1.
-        rng: generator or seed of the masks.
+        rng: generator or seed for the masks.
     """
 
     def __init__(self, p: float, *, rng: Rng = None) -> None:
@@ -27,7 +27,7 @@ class Dropout(Layer):
         self.rng = np.random.default_rng(rng)
 
     def forward(self, x: Array, mask: npt.NDArray[np.bool_] | None = None) -> Array:
-        """Drop numbers of x while ``training``.
+        """Drop numbers of x if ``training``.
 
         Args:
             x: float32 or float64, of any shape.
@@ -47,6 +47,6 @@ class Dropout(Layer):
         return self._save_for_backward(x * scale, scale)
 
     def backward(self, dout: Array) -> Array:
-        """Return ``dout`` where the number was kept, scaled alike, and 0 elsewhere."""
+        """Return ``dout``, scaled like x, where the number was kept, and 0 elsewhere."""
         scale = self._saved_for(dout)
         return dout * scale  # ∂y_i/∂x_j = δ_ij m_j / (1 − p)

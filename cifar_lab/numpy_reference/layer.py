@@ -1,4 +1,4 @@
-"""What layers share: their interface, the checks of their input, and the start of their weights."""
+"""Code shared by all layers: their interface, input checks, and weight initialization."""
 
 from math import prod
 from typing import Any, TypeVar
@@ -29,13 +29,13 @@ class Layer:
     ``dout``, which has the shape and dtype of the output, is changed.
 
     ``params`` is read at every call, so its arrays may be changed in place or replaced between two
-    steps. Between ``forward`` and its ``backward`` neither ``params`` nor ``x``, which is not
-    copied, may be changed.
+    steps. Between ``forward`` and ``backward``, do not change ``params`` or ``x``, which is not
+    copied.
 
     Attributes:
-        params: parameters by name; empty for a layer that has none.
+        params: parameters by name; empty for a layer without parameters.
         grads: gradients of the parameters by name, after ``backward`` has run.
-        training: whether dropout drops units and batch normalization uses the batch's statistics.
+        training: whether dropout drops units and batch normalization uses batch statistics.
     """
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Layer:
         return y
 
     def _saved_for(self, dout: Array) -> Any:
-        """Return what ``forward`` saved, once ``dout`` is known to be like the output."""
+        """Return what ``forward`` saved, after checking that ``dout`` is like the output."""
         shape, dtype, saved = after_forward(self._saved)
         check_array(f"{type(self).__name__}: dout", dout, shape, dtype=dtype)
         return saved
@@ -80,7 +80,7 @@ def check_array(
         dtype: dtype of the other operands, or None for either float32 or float64.
 
     Raises:
-        TypeError: ``array`` is no NumPy array.
+        TypeError: ``array`` is not a NumPy array.
         ValueError: the shape or the dtype is wrong; the message names the expected one.
     """
     if not isinstance(array, np.ndarray):
@@ -115,8 +115,8 @@ def initial_weights(
 ) -> dict[str, Array]:
     """Draw ``weight`` and ``bias``.
 
-    With a ``std``, the weight is drawn from N(0, std²) and the bias is 0. With None, both are
-    uniform within ±1/√fan_in, as in ``torch.nn.Linear`` and ``torch.nn.Conv2d``.
+    With a ``std``, the weight is drawn from N(0, std²) and the bias is 0. With None, both are drawn
+    uniformly within ±1/√fan_in, as in ``torch.nn.Linear`` and ``torch.nn.Conv2d``.
 
     Args:
         weight_shape: (out, in) or (out, in, 3, 3), each at least 1; the bias has shape (out,).

@@ -1,7 +1,7 @@
 """Layer normalization of rows (B, C): each sample has a mean and a variance over its C features.
 
-It is batch normalization with the axes exchanged, except for γ and β, which belong to a feature in
-both. Samples do not interact, so training and evaluation are the same.
+It is batch normalization with the axes exchanged, except that γ and β belong to a feature in both.
+Samples do not interact, so training and evaluation are the same.
 
 Source: Ba, Kiros and Hinton, "Layer Normalization", https://arxiv.org/abs/1607.06450.
 """
@@ -43,7 +43,7 @@ class LayerNorm(Layer):
         """Map x (B, C) to (B, C)."""
         gamma, beta = self.params["gamma"], self.params["beta"]
         check_array("LayerNorm: x", x, ("B", len(gamma)), dtype=gamma.dtype)
-        # A large common offset would cost digits; equal features have a mean of exactly 0 now.
+        # A large common offset would cost precision; now equal features have a mean of exactly 0.
         shifted = x - x[:, :1]
         centred = shifted - shifted.mean(axis=1, keepdims=True)
         var = (centred * centred).mean(axis=1, keepdims=True)

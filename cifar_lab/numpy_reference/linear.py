@@ -9,7 +9,7 @@ from cifar_lab.numpy_reference.layer import Array, Layer, Rng, check_array, init
 class Linear(Layer):
     """``y = x Wᵀ + b`` with the parameters ``weight`` (N, M) and ``bias`` (N,).
 
-    By default they start as in the report: the weight is drawn from N(0, 0.0001²), the bias is 0.
+    By default they are initialized as in the report: the weight from N(0, 0.0001²), the bias to 0.
 
     Args:
         in_features: M, at least 1.

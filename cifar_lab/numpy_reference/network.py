@@ -1,4 +1,4 @@
-"""Networks: layers one after another, and the two of the report, the MLP and the CNN."""
+"""Networks: a sequence of layers, and the two networks of the report, the MLP and the CNN."""
 
 from collections.abc import Iterator, Sequence
 
@@ -16,7 +16,7 @@ from cifar_lab.numpy_reference.weight_norm import WeightNormLinear
 
 
 class Sequential:
-    """Layers one after another. Iterating yields ``(name, layer)`` for layers with parameters.
+    """A sequence of layers. Iterating yields ``(name, layer)`` for layers with parameters.
 
     The name is the position of the layer, "0", "1" and so on, as in ``torch.nn.Sequential``. A
     layer of your own needs ``forward`` and ``backward``, and ``params`` only if it has parameters.
@@ -41,7 +41,7 @@ class Sequential:
         return dout
 
     def train(self, mode: bool = True) -> None:
-        """Set all layers to training or, with False, to evaluation."""
+        """Set all layers to training mode or, with False, to evaluation mode."""
         for layer in self.layers:
             layer.training = mode
 
@@ -54,7 +54,7 @@ class MLP(Sequential):
     """A multi-layer perceptron that returns logits: linear, ReLU, …, linear.
 
     The softmax is not part of it, because ``SoftmaxCrossEntropy`` takes logits. A hidden layer is a
-    linear or weight-normalised layer, batch normalization if chosen, ReLU, and dropout if p is
+    linear or weight-normalized layer, batch normalization if chosen, ReLU, and dropout if p is
     above 0.
 
     Args:
@@ -62,11 +62,11 @@ class MLP(Sequential):
         n_hidden: number of units of each hidden layer; empty for a linear classifier.
         n_classes: number of logits of a sample.
         std: standard deviation of the initial weights, with biases of 0, or None for PyTorch's
-            default. The report has 0.0001.
-        batch_norm: whether hidden layers are batch-normalised.
-        weight_norm: whether the linear layers of hidden layers are weight-normalised.
+            default. The report uses 0.0001.
+        batch_norm: whether hidden layers are batch-normalized.
+        weight_norm: whether the linear layers of hidden layers are weight-normalized.
         dropout: probability of dropping a hidden unit, at least 0 and below 1.
-        rng: generator or seed of the weights and the dropped units.
+        rng: generator or seed for the weights and the dropped units.
         dtype: float32 or float64.
     """
 
@@ -100,13 +100,13 @@ class CNN(Sequential):
 
     It has eight convolutions, each followed by batch normalization and ReLU, five poolings, and one
     linear layer. For width w the channels are w, 2w, 4w, 4w, 8w, 8w, 8w, 8w. The report's width is
-    64, with which training takes too long in NumPy. Weights start like PyTorch's.
+    64, which is too slow to train in NumPy. Weights are initialized as in PyTorch.
 
     Args:
         width: number of channels of the first convolution, at least 1.
         n_classes: number of logits of an image.
         in_channels: number of channels of an image.
-        rng: generator or seed of the weights.
+        rng: generator or seed for the weights.
         dtype: float32 or float64.
     """
 

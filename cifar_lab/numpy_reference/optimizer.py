@@ -1,7 +1,7 @@
 """Gradient descent: SGD with momentum, and Adam. Both update the arrays of ``params`` in place.
 
-So a torch tensor that shares their memory has the new values too. The state is kept per parameter
-in the order of the layers; ``params`` and ``grads`` are read at each step.
+A torch tensor that shares their memory therefore gets the new values too. The state is kept for
+each parameter, in the order of the layers; ``params`` and ``grads`` are read at each step.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from cifar_lab.numpy_reference.network import Sequential
 
 
 class Optimizer:
-    """Base class of the optimizers, whose ``lr`` may be changed between steps."""
+    """Base class of the optimizers. Their ``lr`` may be changed between steps."""
 
     def __init__(self, network: Sequential | Sequence[Layer], lr: float) -> None:
         if not lr >= 0:
@@ -41,7 +41,7 @@ class SGD(Optimizer):
     """Stochastic gradient descent with (heavy-ball) momentum.
 
     ``v ← κ v + g; θ ← θ − η v`` with η = ``lr``, which is PyTorch's convention: v starts at 0, g is
-    not multiplied by 1 − κ, and a change of ``lr`` has its full effect at once.
+    not multiplied by 1 − κ, and a change of ``lr`` takes full effect at once.
 
     Source: Sutskever et al., "On the importance of initialization and momentum in deep learning",
     https://proceedings.mlr.press/v28/sutskever13.html, where the learning rate is inside v.
@@ -73,7 +73,7 @@ class SGD(Optimizer):
 
 
 class Adam(Optimizer):
-    """Adam, which changes each parameter by about ``lr``, whatever the size of its gradient.
+    """Adam, which changes each parameter by about ``lr``, whatever the scale of its gradient.
 
     Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization",
     https://arxiv.org/abs/1412.6980, Algorithm 1. There, and in PyTorch, epsilon is added outside
@@ -83,7 +83,7 @@ class Adam(Optimizer):
         network: network, or a sequence of layers.
         lr: learning rate, at least 0.
         betas: decay rates of the two moments, each in [0, 1).
-        eps: number added to the denominator, above 0.
+        eps: number that is added to the denominator, above 0.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """Layers that make images smaller: pooling, (B, C, H, W) to (B, C, H', W'), and flattening.
 
 Pooling takes the maximum or the mean of windows of an image. H' is
-⌊(H + 2·padding − kernel) / stride⌋ + 1, and W' alike; both must be at least 1. Where windows
-overlap, a pixel receives gradient from each of them.
+⌊(H + 2·padding − kernel) / stride⌋ + 1, and likewise W'; both must be at least 1. Where windows
+overlap, a pixel receives a gradient from each of them.
 """
 
 from math import prod
@@ -13,7 +13,7 @@ from cifar_lab.numpy_reference.layer import Array, Layer, check_array
 
 
 class Pool(Layer):
-    """Base class of the poolings: takes windows out of images, and adds their gradients up.
+    """Base class of the pooling layers, which extracts windows and sums their gradients.
 
     Args:
         kernel: side of a window, at least 1.
@@ -57,9 +57,9 @@ class Pool(Layer):
 
 
 class MaxPool(Pool):
-    """The maximum of each window, padding excluded. Arguments: see ``Pool``.
+    """The maximum of each window, padding excluded. The arguments are those of ``Pool``.
 
-    Of equal numbers the first, row by row, receives the whole gradient, as in PyTorch.
+    Among equal numbers the first, row by row, receives the whole gradient, as in PyTorch.
     """
 
     fill = -np.inf
@@ -79,21 +79,21 @@ class MaxPool(Pool):
 
 
 class AvgPool(Pool):
-    """The mean of each window, padding included, as in PyTorch. Arguments: see ``Pool``."""
+    """The mean of each window, padding included, as in PyTorch; for arguments see ``Pool``."""
 
     def forward(self, x: Array) -> Array:
         """Map x (B, C, H, W) to (B, C, H', W')."""
         return self._save_for_backward(self._windows(x).mean(axis=-1), x.shape)
 
     def backward(self, dout: Array) -> Array:
-        """Map ∂L/∂y (B, C, H', W') to ∂L/∂x (B, C, H, W): all pixels of a window share alike."""
+        """Map ∂L/∂y (B, C, H', W') to ∂L/∂x (B, C, H, W): each pixel gets an equal share."""
         shape = self._saved_for(dout)
         share = dout[..., None] / self.kernel**2  # ∂ mean(x)/∂x_j = 1/kernel²
         return self._scatter(np.broadcast_to(share, (*dout.shape, self.kernel**2)), shape)
 
 
 class Flatten(Layer):
-    """Images (B, C, H, W) as rows (B, C·H·W) of the same numbers."""
+    """Reshape images (B, C, H, W) to rows (B, C·H·W)."""
 
     def forward(self, x: Array) -> Array:
         """Map x (B, C, H, W) to (B, C·H·W)."""

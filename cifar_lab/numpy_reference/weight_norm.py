@@ -1,4 +1,4 @@
-"""Weight normalisation: a linear layer that learns the lengths and directions of its weights.
+"""Weight normalization: a linear layer that learns the lengths and directions of its weights.
 
 Source: Salimans and Kingma, "Weight Normalization: A Simple Reparameterization to Accelerate
 Training of Deep Neural Networks", https://arxiv.org/abs/1602.07868.
@@ -11,11 +11,11 @@ from cifar_lab.numpy_reference.layer import Array, Layer, Rng, check_array, init
 
 
 class WeightNormLinear(Layer):
-    """``y = x Wᵀ + b`` with ``W = g v/‖v‖``, where each row of v, that is each unit, has its norm.
+    """``y = x Wᵀ + b`` with ``W = g v/‖v‖``, where ‖v‖ is the norm of each row, one per unit.
 
     The parameters are ``g`` (N, 1), ``v`` (N, M) and ``bias`` (N,), as in
     ``torch.nn.utils.parametrizations.weight_norm``. ``v`` starts like the weight of ``Linear``, and
-    ``g`` at the norms of ``v``, so the layer starts as the same function as ``Linear``.
+    ``g`` at the norms of ``v``, so the layer initially computes the same function as ``Linear``.
 
     Args:
         in_features: M, at least 1.

@@ -1,8 +1,8 @@
 """Muon: stochastic gradient descent with momentum whose matrix updates are made orthogonal.
 
-A few directions dominate the momentum of a weight matrix. Muon replaces it by the nearest matrix
+A few directions dominate the momentum of a weight matrix. Muon replaces it with the nearest matrix
 whose singular values are all equal, so that every direction is learned at the same rate. Biases and
-the last layer have the plain update (models/fast.py builds the groups).
+the last layer use the plain update (models/fast.py builds the groups).
 
 Source: Keller Jordan and others, "Muon: An optimizer for hidden layers in neural networks"
 (https://kellerjordan.github.io/posts/muon/), and its use for CIFAR-10 in cifar10-airbench
@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from cifar_lab import internals
 
 # Coefficients of the quintic a·x + b·x³ + c·x⁵, from the first source. Its slope at 0 is as large
-# as it can be if iterations map every value in (0, 1] to one between 0.68 and 1.21.
+# as possible, provided that iterations map every value in (0, 1] to one between 0.68 and 1.21.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 EPS = 1e-7
 
@@ -40,7 +40,7 @@ class Muon(Optimizer):
         momentum: momentum, in [0, 1).
         weight_decay: share of the weights added to the gradient in plain groups, at least 0.
         orthogonal: whether updates are made orthogonal.
-        iterations: number of iterations of Newton and Schulz, at least 1.
+        iterations: number of Newton-Schulz iterations, at least 1.
 
     Raises:
         ValueError: a value is out of its range, or an orthogonal group has a vector.
@@ -93,7 +93,7 @@ class Muon(Optimizer):
         return loss
 
     def _momentum(self, parameters: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
-        """Return the updates of Nesterov's momentum, in the shapes of the parameters."""
+        """Return the updates of Nesterov momentum, in the shapes of the parameters."""
         gradients = [p.grad for p in parameters if p.grad is not None]
         decay, momentum = group["weight_decay"], group["momentum"]
         if decay and not group["orthogonal"]:
@@ -118,19 +118,19 @@ def _fix_norms(parameters: list[Tensor]) -> None:
 def orthogonalize(updates: Sequence[Tensor], iterations: int) -> list[Tensor]:
     """Return approximations of the nearest matrices with singular values 1: ``U Vᵀ`` of ``U S Vᵀ``.
 
-    The iteration of Newton and Schulz needs only matrix products. After three iterations, singular
+    The Newton-Schulz iteration needs only matrix products. After three iterations, singular
     values that were at least a fiftieth of the Frobenius norm are between 0.68 and 1.21; smaller
     ones have grown up to 41 times.
 
     Each iteration multiplies ``x`` by ``p = a + b·g + c·g²`` with ``g = x xᵀ``, which commutes with
     ``p``. So the next ``g`` is ``p g p``, and only the first ``g`` and the last product involve the
     long side. Source: "Gram Newton-Schulz" (https://dao-lab.ai/blog/2026/gram-newton-schulz), which
-    warns of half precision: the products are float32, or float64 for a float64 matrix. Matrices
-    with the same short side are computed in one batch.
+    warns against half precision, so the products are float32, or float64 for a float64 matrix.
+    Matrices with the same short side are computed in one batch.
 
     Args:
-        updates: floating point tensors (M, …), each of which is taken as a matrix with M rows. The
-            results have their shapes and dtypes.
+        updates: floating-point tensors (M, …), each treated as a matrix with M rows. The results
+            have their shapes and dtypes.
         iterations: number of iterations, at least 1.
     """
     matrices = [update.flatten(1) for update in updates]

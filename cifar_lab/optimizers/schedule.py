@@ -9,10 +9,10 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def triangle(optimizer: Optimizer, steps: int, warmup: float) -> LambdaLR:
-    """Return a schedule that scales the rates of all groups, which begin with their highest ones.
+    """Return a schedule that scales the rates of all groups, whose ``lr`` is their highest rate.
 
-    Step it after each of the ``steps`` of the run; later ones have the rate of the last. The rate
-    rises in the share ``warmup`` of the steps, in [0, 1).
+    Step it after each of the ``steps`` of the run; later steps have the rate of the last one. The
+    rates rise during the share ``warmup`` of the steps, in [0, 1).
     """
     rise = max(1.0, warmup * steps)
 

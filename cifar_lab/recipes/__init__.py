@@ -1,4 +1,4 @@
-"""The recipes: one YAML file each, with every setting that makes a model reach its accuracy.
+"""The recipes: one YAML file each, with all settings that a model needs to reach its accuracy.
 
 A recipe is flat, like the flags: settings of the run (``cifar_lab.run_settings``), settings of the
 model, and two facts for people, ``title`` and ``report_accuracy`` (a fraction, or null where
@@ -27,7 +27,7 @@ LIMITS = ("max_steps", "max_epochs")  # the length of a run is one of them
 class Recipe:
     """The settings that a run starts from."""
 
-    name: str  # of the file without its ending, or the path of a user's own recipe
+    name: str  # file name without its suffix, or the path of a user's own recipe
     model: str  # name of the model, or module:Class of a user's own
     title: str
     report_accuracy: float | None  # the report's test accuracy, a fraction

@@ -45,7 +45,7 @@ def test_answers_that_are_not_finite_are_refused(checkpoint, pictures, refused) 
     content = torch.load(checkpoint, weights_only=True)
     content["state_dict"]["network.1.weight"].fill_(3e38)
     torch.save(content, checkpoint)
-    assert "answers are not finite" in refused("predict", checkpoint, *pictures, "--json")
+    assert "probabilities are not finite" in refused("predict", checkpoint, *pictures, "--json")
 
 
 def test_probabilities_are_those_of_numpy(checkpoint, pictures, json_of, probabilities) -> None:
