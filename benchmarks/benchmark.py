@@ -32,7 +32,7 @@ class Options:
     quick: bool = setting(False, "fewer rounds and shorter runs: under two minutes")
     rounds: PositiveInt | None = setting(None, "number of rounds (10; with --quick 2)")
     output: Path | None = setting(None, "file for the JSON")
-    json: bool = setting(False, "print JSON, and nothing else")
+    json: bool = setting(False, "print only JSON")
 
 
 COMMAND = Command(

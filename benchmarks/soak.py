@@ -53,7 +53,7 @@ class Options:
     seed: Seed = setting(0, "random seed of the moments of the kills")
     flags: str = setting("", "more flags of fit, as --flags='--lr 1', for models that have them")
     output: Path | None = setting(None, "folder for the runs and soak.json (else they are removed)")
-    json: bool = setting(False, "print JSON, and nothing else")
+    json: bool = setting(False, "print only JSON")
 
 
 COMMAND = Command(

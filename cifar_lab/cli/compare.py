@@ -1,4 +1,4 @@
-"""``cifar-lab compare``: which of several trainings is better, and whether that is shown."""
+"""``cifar-lab compare``: test whether one run, or group of runs, is better than another."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from cifar_lab.settings import Setting, setting
 @dataclass(frozen=True)
 class _Options:
     split: Literal["test", "val"] = setting(
-        "test", "test: of the best checkpoint, else the last point; val: the best point"
+        "test", "test: the best checkpoint, else the last evaluation; val: the best evaluation"
     )
-    json: bool = setting(False, "print JSON, and nothing else")
+    json: bool = setting(False, "print only JSON")
 
 
 COMMAND = Command(
@@ -22,11 +22,11 @@ COMMAND = Command(
     "Compares the accuracies of groups of finished runs with those of the first group. A group is\n"
     "the folder of a run, the folder of a model with a run for each seed, or several of these\n"
     "separated by commas. Prints each difference with its 95 % interval over the seeds, paired\n"
-    "where both groups have the same seeds, and whether it is shown. Two single runs are also\n"
-    "compared on the same images, by McNemar's exact test of their checkpoints.\n\n"
+    "where both groups have the same seeds, and whether it is significant. Two single runs are\n"
+    "also compared image by image, by McNemar's exact test of their checkpoints.\n\n"
     "Exit status: 0 done, 1 out of memory, 2 wrong input, 130 interrupted.",
     _Options,
-    positionals=(Setting("runs", str, [], "groups of runs, two at least", "arguments"),),
+    positionals=(Setting("runs", str, [], "two or more groups of runs", "arguments"),),
     shared=(OWN_MODEL, "accelerator", images_at_a_time(500), "data_dir"),
     results=True,
     example="lightning_logs/mlp lightning_logs/deep_mlp",

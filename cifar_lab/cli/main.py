@@ -31,19 +31,19 @@ WRITTEN = ("resume", "output", "ckpt")  # flags of paths where commands write
 VERSION = f"cifar-lab {__version__}"
 COMMANDS = {
     "fit": "train a model, or resume a run",
-    "evaluate": "accuracy, calibration, confusion matrix of a checkpoint",
-    "predict": "most probable classes of image files",
-    "export": "write a trained model as ONNX or torch.export",
-    "runs": "list the runs of a folder",
+    "evaluate": "measure accuracy and calibration of a checkpoint",
+    "predict": "print the most probable classes of image files",
+    "export": "export a trained model to ONNX or torch.export",
+    "runs": "list the runs in a folder",
     "plot": "draw the curves of one or several runs",
-    "compare": "which of several runs is better, and if that is shown",
-    "sweep": "search the best settings on the validation split",
-    "report": "train the report's systems; draw its figures and table",
-    "speedrun": "accuracy of a recipe against its training time",
-    "ablate": "what each part of a fast recipe contributes",
-    "study-initialisation": "why the report's two MLPs differ",
-    "check-gradients": "prove the gradients, or find a student's mistake",
-    "exercise": "write stubs of layers for students to fill in",
+    "compare": "test whether one run is better than another",
+    "sweep": "search for the best settings on the validation split",
+    "report": "train the lab report's systems; draw its figures",
+    "speedrun": "measure a recipe's accuracy against its training time",
+    "ablate": "measure what each part of a fast recipe contributes",
+    "study-initialisation": "show why the lab report's two MLPs differ",
+    "check-gradients": "check the gradients, or find a student's mistake",
+    "exercise": "write layer stubs for students to fill in",
 }
 
 

@@ -25,10 +25,10 @@ CHECKPOINT = Setting(
     "ckpt",
     Path,
     MISSING,
-    "checkpoint, exported weights, folder of a run, or name of a pretrained model: fast_cnn, mlp",
+    "checkpoint, exported weights, run folder, or name of a pretrained model: fast_cnn, mlp",
     "arguments",
 )
-OWN_MODEL = Setting("model", str | None, None, "module:Class, if the model is of your own")
+OWN_MODEL = Setting("model", str | None, None, "module:Class of the model, if it is your own")
 STUDY_STATUSES = (
     "Exit status: 0 done, 1 a training failed, 2 wrong input, 130 interrupted; the same command\n"
 )
@@ -36,7 +36,7 @@ STUDY_STATUSES = (
 
 def images_at_a_time(number: int) -> Setting:
     """Return --batch_size of a command that does not train."""
-    return replace(RUN["batch_size"], default=number, help="images at a time", group="options")
+    return replace(RUN["batch_size"], default=number, help="images per batch", group="options")
 
 
 @dataclass(frozen=True)

@@ -56,5 +56,5 @@ def _unfinished(run: Run) -> dict[str, Any]:
     return {
         "steps": max(steps, default=0),
         "val": float(max(accuracies)) if len(accuracies) else None,
-        "state": "going on" if run.folder.is_locked else "stopped",
+        "state": "running" if run.folder.is_locked else "stopped",
     }

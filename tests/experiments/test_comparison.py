@@ -120,7 +120,7 @@ def test_runs_are_listed_with_what_they_reached(listed, json_of, call) -> None:
     with RunFolder.at(Path("logs/mlp/version_2").absolute()).locked():
         rows = json_of("runs", "logs")
     assert [row["state"].partition(":")[0] for row in rows] == [
-        *("finished", "stopped", "going on", "damaged")
+        *("finished", "stopped", "running", "damaged")
     ]
     assert (rows[0]["settings"], rows[0]["seed"], rows[0]["test"]) == ({"lr": 0.25}, 3, 0.25)
     assert (rows[1]["steps"], rows[1]["val"]) == (9, 0.5)
