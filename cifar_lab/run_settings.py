@@ -43,7 +43,7 @@ class RunSettings:
         "auto", "auto: the best available", "hardware", resumable=True
     )
     devices: str = setting(
-        "1", "a number: 2; a list: 0,1 or \"1,\"; auto: all", "hardware", resumable=True
+        "1", 'a number: 2; a list: 0,1 or "1,"; auto: all', "hardware", resumable=True
     )
     strategy: str = setting("auto", "Lightning's strategy, such as ddp", "hardware", resumable=True)
     num_nodes: PositiveInt = setting(1, "number of machines", "hardware", resumable=True)

@@ -45,7 +45,7 @@ def run(options: Any, given: Mapping[str, str], command: str) -> dict[str, Any]:
     if model not in ablation.ABLATIONS:
         raise UserError(unknown("--model", model, ablation.ABLATIONS))
     if len(options.seeds) < 2:
-        raise UserError(f"--seeds {seeds}: expected at least two different ones")
+        raise UserError(f"--seeds {seeds}: expected at least two different seeds")
     chosen = _chosen(options.only, list(ablation.ABLATIONS[model].variants))
     changes = {**given, "log_dir": options.log_dir}
     plans = ablation.plans(model, chosen, options.whole).items()
@@ -58,8 +58,8 @@ def run(options: Any, given: Mapping[str, str], command: str) -> dict[str, Any]:
 
 
 def _chosen(numbers: Sequence[int], names: Sequence[str]) -> list[str]:
-    """Return the names of the variants with these numbers, from 1; all names for none."""
+    """Return the names of the variants with these numbers, from 1; all names if there are none."""
     if not set(numbers) <= set(range(1, len(names) + 1)):
         listed = "; ".join(f"{number} {name}" for number, name in enumerate(names, 1))
-        raise UserError(f"--only {','.join(map(str, numbers))}: expected numbers of {listed}")
+        raise UserError(f"--only {','.join(map(str, numbers))}: expected numbers from: {listed}")
     return [names[number - 1] for number in numbers] or list(names)

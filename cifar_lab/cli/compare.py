@@ -39,7 +39,7 @@ def run(options: Any, given: Mapping[str, str], command: str) -> dict[str, Any]:
 
     groups = [comparison.open_group(name, options.split) for name in options.runs]
     if len(groups) < 2:
-        raise UserError("RUNS: expected two groups of runs at least")
+        raise UserError("RUNS: expected at least two groups of runs")
     comparison.check_images(groups)
     base, *others = groups
     rows = [{"name": group.name, "accuracies": group.accuracies} for group in groups]
@@ -60,15 +60,15 @@ def _difference(options: Any, base: Any, other: Any) -> dict[str, Any]:
         first, second = (_recognised(options, group) for group in (base, other))
         test = comparison.mcnemar(first, second)
         print(
-            f"  {len(first):,} images: {test['only_first']:,} recognised by the first alone, "
-            f"{test['only_second']:,} by the second alone; McNemar's exact p = {test['p']:.2g}"
+            f"  {len(first):,} images: {test['only_first']:,} right only for the first, "
+            f"{test['only_second']:,} only for the second; McNemar's exact p = {test['p']:.2g}"
         )
         found["mcnemar"] = {"images": len(first), **test}
     return {"name": other.name, **found}
 
 
 def _recognised(options: Any, group: Any) -> Any:
-    """Return whether the model of a single run recognises each image of the split, bool (N,)."""
+    """Return whether the model of a single run is right for each image of the split, bool (N,)."""
     from cifar_lab.inference.known_data import data_dir_of_run, load_split
     from cifar_lab.inference.logits import split_logits
     from cifar_lab.run.restore import load_model

@@ -51,7 +51,8 @@ COMMAND = Command(
         "accelerator",
         images_at_a_time(500),
         replace(
-            RUN["data_dir"], help="data folder; default: $CIFAR_LAB_DATA, else the run's, else ./data"
+            RUN["data_dir"],
+            help="default: $CIFAR_LAB_DATA, else the data folder of the run, else ./data",
         ),
         replace(RUN["source"], help="auto: what the model was trained on"),
     ),
@@ -76,12 +77,12 @@ def run(options: Any, given: Mapping[str, str], command: str) -> int:
     from cifar_lab.run.restore import load_model
 
     path = find_checkpoint(options.ckpt)
-    shown = options.ckpt if path.parent == PRETRAINED else path  # no folder of this machine
+    shown = options.ckpt if path.parent == PRETRAINED else path  # not a path of this machine
     model = load_model(path, options.accelerator, options.model)
     sets = load_arrays(model, options.split, options.data_dir, options.source)
     if len(sets) > 1:
         if options.output:
-            raise UserError(f"--output {options.output}: several sets have no figure")
+            raise UserError(f"--output {options.output}: no figure is drawn of several sets")
         found = {"checkpoint": str(shown), "model": model_name(model)}
         found |= evaluate_sets(model, sets, options.batch_size, options.tta)
         print(json.dumps(found, indent=2, allow_nan=False) if options.json else table(found))

@@ -43,7 +43,7 @@ def run(options: Any, given: Mapping[str, str], command: str) -> int:
 
 
 def stubs() -> str:
-    """Return the stubs; those of layer normalization are batch normalization's on another axis."""
+    """Return the stubs; layer normalization has those of batch normalization, on another axis."""
     text = STUBS.read_text("utf-8")
     norm = text[text.index("class CustomBatchNorm") :].replace("Batch", "Layer")
     norm = norm.replace("each feature over the batch", "each sample over its C features")

@@ -1,4 +1,4 @@
-"""``cifar-lab export``: write a trained model for other programs, and check what was written."""
+"""``cifar-lab export``: export a trained model for other programs, and check the files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Options:
     )
     half: bool = setting(False, "store safetensors weights as float16, at half the size")
     output: Path | None = setting(
-        None, "folder for the files (default: beside the checkpoint, or here for a pretrained model)"
+        None, "folder for the files (default: beside the checkpoint; here for a pretrained model)"
     )
     json: bool = setting(False, "print only JSON")
 

@@ -54,7 +54,7 @@ def run(options: Any, given: Mapping[str, str], command: str) -> int:
 
 
 def _runs_in(name: str) -> list[Any]:
-    """Return the runs of a folder; of several those that have points."""
+    """Return the runs of a folder; if there are several, those that have points."""
     from cifar_lab.run.curves import has_points
     from cifar_lab.run.run import runs_in
 

@@ -63,7 +63,7 @@ def run(options: Any, given: Mapping[str, str], command: str) -> dict[str, Any]:
     of_each = {recipe: options.cnn_seeds if recipe == "cnn" else seeds for recipe in plans}
     runs = Study(plans, of_each, command, workers=options.workers).runs(train=not options.no_train)
     if not runs:
-        raise UserError(f"{log_dir}: none of the runs is there; leave --no_train out to train them")
+        raise UserError(f"{log_dir}: none of the runs exists; omit --no_train to train them")
     results = gather(runs, options.quick)
     with writing("--output", folder / "results.json"):
         write_json(folder / "results.json", results)

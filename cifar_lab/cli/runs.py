@@ -79,7 +79,7 @@ def _is_wanted(row: Row, conditions: Sequence[str], run: Any) -> bool:
 
 
 def _check_names(conditions: Sequence[str], runs: Sequence[Any]) -> None:
-    """Raise a UserError if no run has a setting of the name of a condition."""
+    """Raise a UserError if no run has a setting that a condition names."""
     known = {"run", "state"}.union(*(run.config for run in runs))
     for name in (condition.partition("=")[0] for condition in conditions):
         if name not in known:

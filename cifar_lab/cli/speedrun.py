@@ -1,4 +1,4 @@
-"""``cifar-lab speedrun``: the accuracy that a recipe reaches in some time."""
+"""``cifar-lab speedrun``: measure a recipe's accuracy against its training time."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -72,7 +72,7 @@ def run(options: Any, given: Mapping[str, str], command: str) -> dict[str, Any]:
 
 
 def _repeat(options: Any, given: Mapping[str, str], data: str) -> str:
-    """Return the command that repeats this elsewhere: without a folder of this machine."""
+    """Return the command that repeats this elsewhere, without paths of this machine."""
     flags = {"recipe": options.recipe, "seeds": ",".join(map(str, options.seeds))}
     if options.max_epochs:
         flags["max_epochs"] = ",".join(map(str, options.max_epochs))

@@ -83,7 +83,7 @@ def test_the_command_compares_with_the_first_group(group, json_of, call) -> None
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["logs/a"], "RUNS: expected two groups of runs at least"),
+        (["logs/a"], "RUNS: expected at least two groups of runs"),
         (["logs/a", "logs/none"], "logs/none: no such folder"),
         (["logs/a", "."], ".: no finished run here"),
         (["logs/a", "logs/a,logs/a"], "logs/a,logs/a: two runs of seed 0"),
