@@ -113,8 +113,8 @@ def cpu_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/
     """Return the number of CPUs that Linux's control groups allow; infinity if there is no limit.
 
     A container or a scheduler's job may have such a quota, and so may each group above it. Both
-    versions of control groups are read (https://docs.kernel.org/admin-guide/cgroup-v2.html, ``cpu.max``, and
-    https://docs.kernel.org/scheduler/sched-bwc.html).
+    versions of control groups are read (https://docs.kernel.org/admin-guide/cgroup-v2.html,
+    ``cpu.max``, and https://docs.kernel.org/scheduler/sched-bwc.html).
     """
     quotas = [math.inf]
     for line in own.read_text().splitlines() if own.exists() else ():

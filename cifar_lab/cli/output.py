@@ -88,7 +88,7 @@ def check_figure(flag: str, path: Path | None) -> None:
 
 
 def print_json(as_json: bool, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return the results of ``work``; with ``as_json``, print them, and all other output to stderr."""
+    """Return the results of some work; ``as_json`` prints them, and other output to stderr."""
     with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
         found = work()
     if as_json:

@@ -179,7 +179,7 @@ def _value_behind(
 
 
 def plan_of(given: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> Plan:
-    """Return the plan of flags; they override the ``--config`` file, and both override ``before``."""
+    """Return the plan of flags; they override ``--config``, and both override ``before``."""
     given = dict(given)
     path = given.pop("config", None)
     layers: list[tuple[Mapping[str, Any], str]] = [(before or {}, "--")]

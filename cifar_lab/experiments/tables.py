@@ -1,4 +1,4 @@
-"""The results of several runs in numbers: means, deviations, intervals, and Markdown tables."""
+"""Statistics of several runs: means, deviations, intervals, and Markdown tables."""
 
 from collections.abc import Mapping, Sequence
 from math import sqrt
@@ -16,7 +16,7 @@ def quantile(freedom: float) -> float:
 
 
 def mean_and_deviation(values: Sequence[float]) -> str:
-    """Return fractions in percent, "48.46 ± 1.04" (sample standard deviation); one value alone."""
+    """Return fractions in percent, "48.46 ± 1.04" (sample standard deviation), or one as "48.46"."""
     percent = [100 * value for value in values]
     text = f"{fmean(percent):.2f}"
     return text if len(percent) == 1 else f"{text} ± {stdev(percent):.2f}"
@@ -44,7 +44,7 @@ def time_range(seconds: Sequence[float]) -> str:
 
 
 def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
-    """Return a table in Markdown; a row has its cells by the headings of their columns."""
+    """Return a table in Markdown; a row maps the headings of the columns to its cells."""
     lines = [rows[0], ["---"] * len(rows[0]), *(row.values() for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -14,7 +14,7 @@ FIGURE = "expected a name that ends in .svg, .png, .pdf"
     [
         ("fit --resume --seeds 0..4", "--resume and --seeds: a single run is resumed"),
         ("fit --seed 1 --seeds 0..4", "--seed 1 and --seeds: give one of them"),
-        ("fit --seeds 0,1 --fast_dev_run", "--fast_dev_run and --seeds: several seeds are"),
+        ("fit --seeds 0,1 --fast_dev_run", "--fast_dev_run and --seeds: give one of them"),
         ("fit --seeds 0,1 --devices 2 --accelerator cpu", "by one process"),
         ("ablate --seeds 1", "--seeds 1: expected at least two"),
         ("ablate --model fast_cnn --only 0", "--only 0: expected numbers from: 1 first"),

@@ -86,10 +86,10 @@ def test_the_command_compares_with_the_first_group(group, json_of, call) -> None
         (["logs/a"], "RUNS: expected at least two groups of runs"),
         (["logs/a", "logs/none"], "logs/none: no such folder"),
         (["logs/a", "."], ".: no finished run here"),
-        (["logs/a", "logs/a,logs/a"], "logs/a,logs/a: two runs of seed 0"),
+        (["logs/a", "logs/a,logs/a"], "logs/a,logs/a: two runs have seed 0"),
         (["logs/a", "logs/a/version_0,logs/b/version_1"], "they differ in lr"),
         (["logs/a", "logs/c"], "the runs saw different images (fingerprints a, other)"),
-        (["logs/a", "logs/b", "--split", "val"], "has no validation split; give --split test"),
+        (["logs/a", "logs/b", "--split", "val"], "has no validation split; use --split test"),
     ],
 )
 def test_groups_that_cannot_be_compared_are_refused(group, finish, refused, words, message) -> None:
