@@ -30,7 +30,7 @@ class Checkpoints(Callback):
     write curves.
 
     On the split "val" the best checkpoint is selected; on "test" nothing is selected, and there is
-    no ``best.ckpt``. Several processes look at the clock only where ``curves`` have a point.
+    no ``best.ckpt``. Several processes check the time only where ``curves`` have a point.
     ``point`` is the checkpoint that the run is resumed from.
     """
 
@@ -121,7 +121,7 @@ class Checkpoints(Callback):
         self.keep_if_best(trainer.global_step)
 
     def agreed(self, trainer: Trainer, wish: bool) -> bool:
-        """Return whether ``wish`` is true in any process; this is asked where curves have a point."""
+        """Return whether ``wish`` is true in any process; it is asked where curves have a point."""
         if trainer.world_size == 1:
             return wish
         if trainer.training and not self.curves.is_point_due(trainer.global_step):

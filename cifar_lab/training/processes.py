@@ -128,7 +128,7 @@ class Environment(LightningEnvironment):
         return self.launch.machine
 
     def teardown(self) -> None:
-        """Keep the variables, some of which Lightning would remove, for the next run of a script."""
+        """Keep the variables for the next run of a script; Lightning would remove some."""
 
 
 def _check_alone(processes: int, machines: int) -> None:
@@ -157,7 +157,7 @@ def _number(name: str) -> int:
 
 
 def start_others(trainer: Trainer) -> None:
-    """Start the other processes of this machine, unless a launcher did, and print who is awaited.
+    """Start the other processes of this machine, unless a launcher did, and say what is awaited.
 
     They run the command of this process, so they take part in the next run of a script too.
     """
