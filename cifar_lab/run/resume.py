@@ -51,9 +51,7 @@ class ResumePoint:
                 f"{CHECKPOINT_FORMAT} only"
             )
         if "global_step" not in content:
-            raise UserError(
-                f"{self.path}: holds only weights; resume last.ckpt or best.ckpt"
-            )
+            raise UserError(f"{self.path}: holds only weights; resume last.ckpt or best.ckpt")
         return content
 
     @cached_property
