@@ -39,7 +39,7 @@ COMMAND = Command(
     "benchmark",
     "Compares training with all features, a plain PyTorch loop and Lightning's tutorial loop;\n"
     "batch normalization by hand and PyTorch's; the loader with each augmentation; arithmetic and\n"
-    "this machine's best; start-up. The contenders take turns. Ratios are medians over the rounds,\n"
+    "this machine's best; start-up. Contenders take turns. Ratios are medians over the rounds,\n"
     "with their 95 % intervals. The section drift, only on request, compares the losses of the\n"
     "forms of batch normalization over 200 steps. Exit status: 0 done, 1 a training failed,\n"
     "2 wrong input, 130 interrupted.",

@@ -1,4 +1,4 @@
-"""The diagnosis of a wrong answer: a mistake of the catalogue, or how it differs from the right."""
+"""The diagnosis of a wrong answer: a mistake of the catalogue, or how it differs from the right.
 
 A student's layer gives an answer, such as the gradient of its weight, to each of several cases. A
 mistake explains the answers if its variant agrees with every one of them.
