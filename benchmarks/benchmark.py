@@ -1,6 +1,6 @@
-"""Compares the speed of cifar_lab with plain loops: ``python benchmarks/benchmark.py --help``.
+"""Compare the speed of cifar_lab with plain loops: ``python benchmarks/benchmark.py --help``.
 
-Nothing heavy is imported before the flags are understood.
+Nothing heavy is imported before the flags are parsed.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ SECTIONS = (*USUAL, "drift")  # drift takes a quarter of an hour, and says nothi
 class Options:
     """The flags of the benchmark, apart from those of data and hardware."""
 
-    only: list[str] = setting([*USUAL], f"sections: some of {', '.join(SECTIONS)}")
+    only: list[str] = setting([*USUAL], f"any of {', '.join(SECTIONS)}")
     quick: bool = setting(False, "fewer rounds and shorter runs: under two minutes")
     rounds: PositiveInt | None = setting(None, "number of rounds (10; with --quick 2)")
     output: Path | None = setting(None, "file for the JSON")
-    json: bool = setting(False, "print JSON, and nothing else")
+    json: bool = setting(False, "print only JSON")
 
 
 COMMAND = Command(
     "benchmark",
-    "Compares, in turns within one run: training with everything on, a plain PyTorch loop and\n"
-    "Lightning's tutorial loop; batch normalization by hand and PyTorch's; the loader with each\n"
-    "augmentation; arithmetic and this machine's best; start-up. Ratios are medians over the\n"
-    "rounds, with their 95 % intervals. The section drift, only if it is asked for, compares the\n"
-    "losses of the forms of batch normalization over 200 steps. Exit status: 0 done, 1 a training\n"
-    "failed, 2 wrong input, 130 interrupted.",
+    "Compares training with all features, a plain PyTorch loop and Lightning's tutorial loop;\n"
+    "batch normalization by hand and PyTorch's; the loader with each augmentation; arithmetic and\n"
+    "this machine's best; start-up. Contenders take turns. Ratios are medians over the rounds,\n"
+    "with their 95 % intervals. The section drift, only on request, compares the losses of the\n"
+    "forms of batch normalization over 200 steps. Exit status: 0 done, 1 a training failed,\n"
+    "2 wrong input, 130 interrupted.",
     Options,
     shared=("accelerator", "precision", "data_dir", "source"),
     example="--quick --only training",
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; return the exit status.
 
     Args:
-        argv: words behind the name of the program; the default is the process's own.
+        argv: command-line arguments; the default is those of the process.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if {"-h", "--help"} & set(words):

@@ -53,12 +53,12 @@ class Setting:
 
     Attributes:
         plan: plan of a run, with one batch of evaluation, at the end.
-        data: data of the plan, with their images.
+        data: DataModule of the plan, with its images.
         device: device that trains.
         precision: precision by Lightning's name, one of ``PRECISIONS``.
 
     Raises:
-        UserError: A setting, the data or the hardware is wrong, or the precision is another one.
+        UserError: A setting, the data, the hardware or the precision is wrong.
     """
 
     def __init__(self, recipe: str, steps: int, given: Mapping[str, Any]) -> None:
@@ -123,7 +123,7 @@ def _use_layers_of_pytorch(model: nn.Module) -> None:
 
 
 def plain(setting: Setting) -> Seconds:
-    """Train with a loop in PyTorch, the images in memory, and nothing that is logged or saved."""
+    """Train with a loop in PyTorch and the images in memory, without logging or saving."""
     images, labels = setting.train_tensors()
     model = setting.model()
     optimizer = setting.optimizer(model)
@@ -144,7 +144,7 @@ def plain(setting: Setting) -> Seconds:
 
 
 def ours(setting: Setting, folder: Path) -> Seconds:
-    """Train with this package and all that it does for a run: curves, bar, checkpoints, dashboard.
+    """Train with this package and all its features: curves, bar, checkpoints, dashboard.
 
     Raises:
         TrainingEndedError: The training failed or was interrupted.
@@ -163,7 +163,7 @@ def ours(setting: Setting, folder: Path) -> Seconds:
 def lightning(setting: Setting, folder: Path, workers: int) -> Seconds:
     """Train with a DataLoader, torchvision's transforms, and the Trainer's defaults.
 
-    The start of the ``workers``, processes that load images, counts, since users wait for it.
+    The time to start the ``workers``, which load images, counts, since users wait for it.
     """
     loader = DataLoader(
         _Images(setting.data),
@@ -173,7 +173,7 @@ def lightning(setting: Setting, folder: Path, workers: int) -> Seconds:
         num_workers=workers,
         persistent_workers=workers > 0,
     )
-    timer = Timer()  # its time ends behind the last checkpoint, which waits for the device
+    timer = Timer()  # its time ends after the last checkpoint, which waits for the device
     quiet()
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")

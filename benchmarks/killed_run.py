@@ -33,11 +33,11 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["cifar_lab.training.fit", "torch.distributed"])
 # Exit statuses after a signal. Of a run of several processes, the first one's counts.
 STOPPED = {signal.SIGKILL: -signal.SIGKILL, signal.SIGINT: 130, signal.SIGTERM: 143}
-PATIENCE = 300.0  # seconds in which a run ends that was asked to
+PATIENCE = 300.0  # seconds for a run to end after a signal
 POLL_SECONDS = 0.002
 COMPARED = ("state_dict", "optimizer_states", "global_step", "epoch")  # parts of a checkpoint
 SPEED = "speed/images_per_second"
-TOO_LATE = "came too late, the run was finished"
+TOO_LATE = "came too late: the run had finished"
 Processes = list[BaseProcess]
 
 
@@ -47,10 +47,10 @@ class KilledRun:
     Args:
         words: flags of ``fit``, without ``--log_dir``.
         log_dir: log folder for this run alone.
-        mode: "torchrun" starts two processes as torchrun does; "seeds" is resumed by its own words.
+        mode: "torchrun" starts two processes as torchrun does; "seeds" is resumed by its own flags.
 
     Attributes:
-        failures: what the processes printed last that ended by themselves, and not well.
+        failures: last lines printed by processes that failed by themselves.
         unreadable: how often a checkpoint could not be read after a kill.
     """
 
@@ -87,17 +87,17 @@ class KilledRun:
         """Start or resume the run and send it a signal; return a line that says when.
 
         Args:
-            delay: seconds until the kill, from the moment when the process has opened the run. If
-                they are negative, as many seconds from the start of the process.
-            while_writing: whether to wait then until a checkpoint is being written.
+            delay: seconds from the opening of the run to the kill; a negative number counts from
+                the start of the process.
+            while_writing: whether to wait after that until a checkpoint is being written.
             number: number of the signal, a key of ``STOPPED``.
-            after_checkpoint: whether the delay begins when the process has written a checkpoint.
+            after_checkpoint: whether the delay starts after the process has written a checkpoint.
         """
         configs, parts = self._files("config.yaml"), self._parts()
         self._seen |= self._files("checkpoints/last.ckpt")
         seen = len(self._seen)
         with self._started() as processes:
-            if delay >= 0:  # a process that holds the lock of its run writes the file anew
+            if delay >= 0:  # a process that takes the lock of its run rewrites the file
                 self._watch(processes, lambda: self._files("config.yaml") - configs)
             if after_checkpoint:
                 self._watch(processes, lambda: len(self._seen) > seen)
@@ -113,7 +113,7 @@ class KilledRun:
         status = processes[0].exitcode
         if status == 0:
             return TOO_LATE
-        # Before the run is opened, Python itself may end the process.
+        # Before the run is opened, Python itself may exit.
         if status not in (STOPPED[number], -number):
             self.failures.append(self._failure(status))
             return f"not needed, {self.failures[-1]}"
@@ -133,7 +133,7 @@ class KilledRun:
 
     @contextlib.contextmanager
     def _started(self) -> Iterator[Processes]:
-        """Start or resume the run; at the end kill its processes, unless they ended by themselves.
+        """Start or resume the run; at the end kill its processes, unless they have exited.
 
         Processes that the first one starts belong to its group, which gets each signal.
         """
@@ -158,7 +158,7 @@ class KilledRun:
     def _watch(
         self, processes: Processes, until: Callable[[], object], pause: float = POLL_SECONDS
     ) -> None:
-        """Count the checkpoints that a run writes until something is true, or it has ended."""
+        """Count the checkpoints that a run writes until a condition is true or it has ended."""
         while any(process.exitcode is None for process in processes) and not until():
             self._seen |= self._files("checkpoints/last.ckpt")
             time.sleep(pause)
@@ -179,7 +179,7 @@ class KilledRun:
 
     @property
     def _output(self) -> Path:
-        """The file of what the newest process printed."""
+        """The file with the output of the newest process."""
         return self._log_dir.with_suffix(".txt")
 
     @property
@@ -188,7 +188,7 @@ class KilledRun:
         return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
 
     def _parts(self) -> set[tuple[Path, int, int]]:
-        """Return the checkpoints that are half written, or were so when a process was killed."""
+        """Return the checkpoints that are half written, now or when a process was killed."""
         return self._files("checkpoints/last.ckpt.*part")
 
     def _files(self, name: str) -> set[tuple[Path, int, int]]:
@@ -208,7 +208,7 @@ def _child(code: str, words: list[str], output: Path, environment: dict[str, str
     os.dup2(told, 1), os.dup2(told, 2)
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
-    # The command that a process starts again for the second one of its run.
+    # The command that a process repeats to start the second one of its run.
     sys.argv = [str(Path(cifar_lab.__file__).with_name("__main__.py")), "fit", *words]
     sys.orig_argv = [sys.executable, *sys.argv]
     try:
@@ -244,10 +244,10 @@ def _send(processes: Processes, number: signal.Signals) -> None:
 
 
 def differences(first: Run, second: Run) -> list[str]:
-    """Return what differs, bit by bit, between the ends of two runs, as lines for people.
+    """Return the bitwise differences between the ends of two runs, as lines of text.
 
-    Weights, optimizer and counters of their last checkpoints are compared, and the tables of
-    their curves without the speed.
+    Weights, optimizer and counters of their last checkpoints are compared, and the tables of their
+    curves without the speed.
     """
     contents = [read_checkpoint(run.checkpoint("last")) for run in (first, second)]
     found = [part for part in COMPARED if not same(*(content[part] for content in contents))]
@@ -259,7 +259,7 @@ def differences(first: Run, second: Run) -> list[str]:
 
 def same(first: Any, second: Any) -> bool:
     """Return whether two values, perhaps with tensors in them, are the same bit by bit."""
-    if isinstance(first, torch.Tensor):  # -0.0 is equal to 0.0, but has another bit
+    if isinstance(first, torch.Tensor):  # -0.0 is equal to 0.0, but its sign bit differs
         return torch.equal(first, second) and torch.equal(first.signbit(), second.signbit())
     if isinstance(first, dict):
         return first.keys() == second.keys() and all(same(first[k], second[k]) for k in first)

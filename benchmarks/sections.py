@@ -1,6 +1,6 @@
 """The sections of the benchmark. Each one answers one question, in plain values for JSON.
 
-``given`` are always the settings of data and hardware that the user chose, unchecked.
+``given`` always holds the settings of data and hardware that the user chose, unchecked.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Section = dict[str, Any]
 
 
 def describe(setting: Setting) -> dict[str, str]:
-    """Return what the numbers belong to: hardware with its instruction set, data, versions."""
+    """Return the context of the numbers: hardware with its instruction set, data, versions."""
     images = setting.data.image_set
     machine = device_name(setting.device)
     if setting.device.type == "cpu":
@@ -59,7 +59,7 @@ def training(given: Mapping[str, Any], rounds: int, quick: bool) -> Section:
     """Compare the training of this package with a plain loop and with Lightning's tutorial.
 
     Returns:
-        For each recipe, seconds a step of each contender, and the ratios to the plain loop.
+        For each recipe, seconds per step of each contender, and the ratios to the plain loop.
     """
     found = {}
     for recipe, steps in (QUICK_STEPS if quick else STEPS).items():
@@ -91,7 +91,7 @@ def _ratios(seconds: Mapping[str, list[Seconds]], base: str) -> dict[str, dict[s
 
 
 def batch_normalization(device: torch.device, rounds: int) -> Section:
-    """Compare forward plus backward by hand, in float32, with ``nn.BatchNorm``.
+    """Compare hand-written forward and backward passes, in float32, with ``nn.BatchNorm``.
 
     The memory is kept in the process, as in training.
     """
@@ -116,7 +116,7 @@ def _pass_through(layer: nn.Module, x: Tensor, dy: Tensor) -> Seconds:
 
 
 def loader(setting: Setting, rounds: int) -> Section:
-    """Measure the images a second of the loader alone, with each augmentation."""
+    """Measure the images per second of the loader alone, with each augmentation."""
     found = {}
     for names in ([], *([name] for name in AUGMENTATIONS), list(AUGMENTATIONS)):
         batches = setting.loader(LOADER_BATCH_SIZE, compose(names))
@@ -132,7 +132,7 @@ def _seconds_a_batch(batches: BatchLoader, device: torch.device) -> Seconds:
 
 
 def arithmetic(given: Mapping[str, Any], training: Section) -> Section:
-    """Compare the GFLOP/s of training with the best that this machine reaches in this same run.
+    """Compare the GFLOP/s of training with the best of this machine, measured in the same run.
 
     Args:
         given: settings that the user chose.
@@ -163,7 +163,7 @@ def flops_of_a_step(setting: Setting) -> int:
 
 
 def start_up(given: Mapping[str, Any]) -> Section:
-    """Measure the seconds until the help is there, and those and the memory of a one-step run."""
+    """Measure the time to print the help, and the time and memory of a one-step run."""
     fit = [sys.executable, "-m", "cifar_lab", "fit"]
     # With val_size 0 there is no test at the end.
     settings = {"model": "mlp", "max_steps": 1, "val_size": 0, "limit_val_batches": 1, **given}
@@ -174,8 +174,8 @@ def start_up(given: Mapping[str, Any]) -> Section:
     return {"help_seconds": help_seconds, "one_step_seconds": seconds, "peak_memory_mb": memory}
 
 
-# A new process begins with the memory of the one that starts it, which is large by now. Therefore a
-# small process stands between them.
+# A new process begins with the memory of the one that starts it, which is large by now, so a small
+# process starts it.
 WATCH = """
 import resource, subprocess, sys, time
 start = time.perf_counter()
@@ -195,14 +195,14 @@ def run_process(words: list[str]) -> tuple[Seconds, float]:
 
 
 def drift(given: Mapping[str, Any], steps: int = DRIFT_STEPS) -> Section:
-    """Measure how far rounding drives the forms of batch normalization apart during training.
+    """Measure how far the forms of batch normalization drift apart in training due to rounding.
 
-    In exact arithmetic they compute the same. In floating point each of them rounds in its own
-    places, and training carries the difference on. In float64 it stays near the last digits.
+    In exact arithmetic they are equal. In floating point each of them rounds in different places,
+    and training amplifies the difference. In float64 it stays near the last digits.
 
     Args:
         given: settings that the user chose; the precision is not used.
-        steps: number of steps that are trained.
+        steps: number of training steps.
 
     Returns:
         For each model and dtype, ``batch_size``, ``steps`` and, for each form, the relative

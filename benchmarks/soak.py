@@ -1,6 +1,6 @@
-"""Kills runs again and again, and resumes them: ``python benchmarks/soak.py --help``.
+"""Kill and resume runs again and again: ``python benchmarks/soak.py --help``.
 
-Nothing heavy is imported before the flags are understood.
+Nothing heavy is imported before the flags are parsed.
 """
 
 from __future__ import annotations
@@ -44,23 +44,23 @@ COUNTS = ("kills", "written", "cut_off", "unreadable")  # what KilledRun.counts 
 class Options:
     """The flags of the trials, apart from those of the data."""
 
-    model: list[str] = setting(["mlp"], "models, recipes or module:Class; all: every model")
-    modes: list[str] = setting(["one"], f"kinds of a run: some of {', '.join(MODES)}")
+    model: list[str] = setting(["mlp"], "models, recipes or module:Class; all: all models")
+    modes: list[str] = setting(["one"], f"kinds of run, any of {', '.join(MODES)}")
     kills: PositiveInt = setting(10, "number of kills, over all trials")
     max_steps: NonNegativeInt = setting(500, "number of optimizer steps; 0: no such trials")
     max_epochs: NonNegativeInt = setting(0, "number of epochs; 0: no such trials")
     checkpoint_seconds: PositiveFloat = setting(0.5, "seconds between checkpoints")
-    seed: Seed = setting(0, "random seed of the moments of the kills")
+    seed: Seed = setting(0, "random seed for the times of the kills")
     flags: str = setting("", "more flags of fit, as --flags='--lr 1', for models that have them")
     output: Path | None = setting(None, "folder for the runs and soak.json (else they are removed)")
-    json: bool = setting(False, "print JSON, and nothing else")
+    json: bool = setting(False, "print only JSON")
 
 
 COMMAND = Command(
     "soak",
-    "Trains each model, for each length and mode, twice: once undisturbed, and once ended at\n"
-    "random moments, half of the time by SIGKILL, else by SIGINT or SIGTERM, and one while a\n"
-    "checkpoint is written, and resumed each time. Then weights, optimizer and curves are\n"
+    "Trains each model, for each length and mode, twice: once undisturbed, and once killed at\n"
+    "random times and resumed each time. Half of the kills use SIGKILL, the others SIGINT or\n"
+    "SIGTERM; one comes while a checkpoint is written. Then weights, optimizer and curves are\n"
     "compared bit by bit. The modes: one process; devices: two by --devices 2; torchrun: two as\n"
     "it starts them; seeds: two runs by --seeds 0,1. Exit status: 0 the same, 1 a difference or\n"
     "a run that could not be resumed, 2 wrong input, 130 interrupted.",
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the trial; return the exit status.
 
     Args:
-        argv: words behind the name of the program; the default is the process's own.
+        argv: command-line arguments; the default is those of the process.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if {"-h", "--help"} & set(words):
@@ -113,7 +113,7 @@ def _compare(options: Any, given: Mapping[str, str], command: str) -> dict[str, 
 
 
 def _trials(options: Any, given: Mapping[str, str]) -> Iterator[Trial]:
-    """Yield the trials, among which the kills are divided; leave out those without one."""
+    """Yield the trials, which share the kills; leave out trials without a kill."""
     names = models() if options.model == ["all"] else options.model
     if wrong := [mode for mode in options.modes if mode not in MODES]:
         raise UserError(unknown("--modes", wrong[0], MODES))
@@ -149,7 +149,7 @@ def _words(options: Any, given: Mapping[str, Any], name: str, length: str) -> li
 
 
 def _further(flags: str, recipe: Recipe) -> dict[str, str]:
-    """Return the further flags, without those of other models."""
+    """Return the additional flags, without those of other models."""
     try:
         words = shlex.split(flags)
     except ValueError as error:
@@ -189,7 +189,7 @@ def _soak(options: Any, trial: Trial, folder: Path) -> dict[str, Any]:
     print(told.format(*seconds), flush=True)
     undisturbed = _by_seed(runs(folder / "whole"))
     device = next(iter(undisturbed.values())).summary["device"]
-    # A run that is killed at its start would decide anew what "auto" means.
+    # A run that is killed at its start would choose the precision for "auto" again.
     words = [*trial.words, f"--precision={device['precision']}"]
     killed = [KilledRun(words, folder / "killed_0", trial.mode)]
     moments = random.Random(f"{options.seed} {trial.model} {trial.length} {trial.mode}")
@@ -232,9 +232,9 @@ def _delays(
 ) -> list[float]:
     """Return the moments of the kills, as ``KilledRun.run_and_kill`` takes them.
 
-    Most of them come in the steps or shortly before; every second one begins to count at a
-    checkpoint. The fourth of five comes before the run is opened, when nothing may happen to it
-    at all. The last arguments are seconds of the whole run.
+    Most kills come during the steps or shortly before; every second delay starts at a checkpoint.
+    Every fifth kill comes before the run is opened, when it must not be changed at all. The last
+    arguments are the durations of the phases of the undisturbed run, in seconds.
     """
     longest = 1.2 * training / kills
     delays = [max(0.0, starting + moments.uniform(-0.2, 1) * longest) for _ in range(kills)]

@@ -28,7 +28,7 @@ def _batch_normalization(section: Section) -> Iterator[str]:
 
 def _timed_rows(label: str, seconds: Section, ratios: Section) -> Iterator[str]:
     for name, found in seconds.items():
-        ratio = ratios.get(name)  # none for the one that the others are compared with
+        ratio = ratios.get(name)  # none for the base of the comparison
         compared = "   {median:.2f}  ({low:.2f}–{high:.2f})".format(**ratio) if ratio else ""
         yield _row(f"{label}: {name.replace('_', ' ')}", _time(found["median"]) + compared)
 

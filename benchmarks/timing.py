@@ -1,8 +1,8 @@
-"""Timing that noise on the machine does not distort: contenders take turns, in rounds.
+"""Timing that is robust to noise on the machine: contenders take turns, in rounds.
 
 Machines are shared and clock rates change, so a time alone says little. What slows one round down
-slows all contenders of that round down, so the ratio of their times is formed round by round. The
-result is the median of these ratios with its 95 % interval (bootstrap over the rounds).
+slows down all its contenders, so the ratio of their times is computed for each round. The result is
+the median of these ratios with its 95 % interval (bootstrap over the rounds).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ RESAMPLES = 2000
 def take_turns(
     contenders: Mapping[str, Callable[[], Seconds]], rounds: int
 ) -> dict[str, list[Seconds]]:
-    """Run each contender once in each round; another one is first in the next round.
+    """Run each contender once in each round; each round starts with the next one.
 
     Args:
         contenders: functions by name, each of which runs once and returns the seconds that count.
@@ -38,11 +38,11 @@ def take_turns(
 
 
 def ratio(seconds: list[Seconds], base: list[Seconds]) -> dict[str, float]:
-    """Return how many times as long one contender takes as another one.
+    """Return the ratio of the times of two contenders.
 
     Args:
         seconds: times of a contender, one for each round.
-        base: times of the other one in the same rounds.
+        base: times of the other contender in the same rounds.
 
     Returns:
         The ``median`` over the rounds, and the ends of its 95 % interval, ``low`` and ``high``.

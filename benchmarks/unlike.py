@@ -1,4 +1,4 @@
-"""How often pretrained models say that an image is like none of their classes, where it is so.
+"""How often pretrained models mark images that show none of their classes as "like no class".
 
 ``python benchmarks/unlike.py > cifar_lab/weights/unlike.json`` counts the notes of
 ``cifar-lab predict`` on images that show none of the classes: uniform noise, a single colour, and a

@@ -1,4 +1,4 @@
-"""Which device, which precision and how many threads the settings mean on this machine."""
+"""The device, the precision and the number of threads that the settings mean on this machine."""
 
 import math
 import os
@@ -28,7 +28,7 @@ def device_kind(accelerator: str) -> str:
             return kind
     raise UserError(
         f"--accelerator {accelerator}: torch {torch.__version__} finds no such device here. "
-        "Leave the flag out to use what there is."
+        "Omit the flag to use the best one available."
     )
 
 
@@ -52,9 +52,9 @@ def _cpu_name() -> str:
 
 
 def resolve_precision(wanted: str, device: str) -> str:
-    """Return Lightning's name of a precision, for "auto" too.
+    """Return Lightning's name of a precision, and choose one for "auto".
 
-    That is "bf16-mixed" on a GPU that computes in bf16 (from Ampere on) and on a CPU with
+    "auto" means "bf16-mixed" on a GPU that computes in bf16 (from Ampere on) and on a CPU with
     AVX512-BF16 or AMX whose matrix products are faster in bf16, else "32-true". Elsewhere bf16 is
     emulated, and several times slower than float32.
     """
@@ -87,10 +87,10 @@ def _product_seconds(dtype: torch.dtype) -> float:
 
 
 def use_threads(wanted: int | None, processes: int = 1) -> None:
-    """Let torch use this number of CPU threads; None is what it uses by itself, with two limits.
+    """Set the number of CPU threads of torch; None stands for torch's default, with two limits.
 
-    It uses no more threads than this process may use CPUs, and ``processes`` on this machine share
-    them. SLURM says in a variable how many CPUs are for each of its tasks.
+    There are no more threads than CPUs that this process may use, and ``processes`` on this machine
+    share them. SLURM tells each of its tasks its number of CPUs in a variable.
     """
     if wanted is None:
         cpus = usable_cpus()
@@ -104,17 +104,17 @@ def use_threads(wanted: int | None, processes: int = 1) -> None:
 
 
 def usable_cpus() -> int:
-    """Return how many CPUs the affinity mask and the quotas of this process allow."""
+    """Return the number of CPUs that the affinity mask and the quotas of this process allow."""
     mask = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
     return max(1, int(min(len(mask) or os.cpu_count() or 1, cpu_quota())))
 
 
 def cpu_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
-    """Return the CPUs that Linux's control groups allow this process, infinity for any number.
+    """Return the number of CPUs that Linux's control groups allow; infinity if there is no limit.
 
-    A container or a job of a scheduler may have such a quota, as may each group above it. Both
-    versions are read (https://docs.kernel.org/admin-guide/cgroup-v2.html, ``cpu.max``, and
-    https://docs.kernel.org/scheduler/sched-bwc.html).
+    A container or a scheduler's job may have such a quota, and so may each group above it. Both
+    versions of control groups are read (https://docs.kernel.org/admin-guide/cgroup-v2.html,
+    ``cpu.max``, and https://docs.kernel.org/scheduler/sched-bwc.html).
     """
     quotas = [math.inf]
     for line in own.read_text().splitlines() if own.exists() else ():

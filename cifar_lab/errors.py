@@ -5,7 +5,7 @@ import signal
 FAILED, WRONG_INPUT = 1, 2
 # 128 and the number of the signal: Ctrl-C, a closed output pipe, SIGTERM.
 INTERRUPTED, PIPE_CLOSED, TERMINATED = 130, 141, 143
-# Signals with which schedulers warn a job; they do what SIGTERM does. Windows has neither.
+# Signals by which schedulers warn a job, handled as SIGTERM is. Windows has neither.
 WARNINGS = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
 
 
@@ -30,7 +30,7 @@ class TrainingEndedError(RuntimeError):
 
 
 class StoppedEarly(Exception):  # noqa: N818  # it is no error
-    """A callback ended a run that is not worth going on, which is no failure."""
+    """A callback stopped a run that is not worth continuing; this is not a failure."""
 
 
 def first_line(error: BaseException) -> str:
@@ -45,6 +45,6 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def is_lost_connection(error: Exception) -> bool:
-    """Return whether the processes of a run have lost each other; gloo has no class for that."""
+    """Return whether the processes of a run lost their connection; gloo has no class for that."""
     is_of_torch = any(kind.__name__ == "DistError" for kind in type(error).__mro__)
     return is_of_torch or "gloo/transport" in str(error)

@@ -26,13 +26,13 @@ from cifar_lab.errors import UserError
 
 JSON_LIMIT = 2**26  # bytes; the results of a study take some 100,000 for each run
 YAML_LIMIT = 2**16  # bytes; all settings of a run take about 1,000
-REMOTE = r"[A-Za-z][\w.+-]+:/"  # how an address begins; a Path has made one slash of two
+REMOTE = r"[A-Za-z][\w.+-]+:/"  # how a URL begins; a Path reduces two slashes to one
 RENAME_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6)  # seconds between attempts on Windows
 
 
 @contextlib.contextmanager
 def explained(what: str) -> Iterator[None]:
-    """Raise a UserError instead of an error of the system or of a path.
+    """Raise a UserError in place of an operating system's error or an invalid path's.
 
     Its message is ``what``, such as ``x.csv: cannot be read``, and the reason in brackets.
     """
@@ -47,14 +47,14 @@ def explained(what: str) -> Iterator[None]:
 
 
 def check_local(path: str | os.PathLike[str], name: str) -> None:
-    """Raise a UserError that calls the path ``name`` if it is empty, or an address elsewhere.
+    """Raise a UserError, which calls the path ``name``, if it is empty or a URL.
 
-    An empty text is often a variable of the shell that is not set.
+    An empty path often comes from a shell variable that is not set.
     """
     if not os.fspath(path):
         raise UserError(f"{name} '': expected a path")
     if re.match(REMOTE, os.fspath(path)):
-        raise UserError(f"{name} {shown(path)}: an address; expected a path on this machine")
+        raise UserError(f"{name} {shown(path)}: a URL; expected a path on this machine")
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ def read_file(path: str | Path, limit: int, name: str = "") -> bytes:
 
 
 def read_json(path: Path, types: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the object in a JSON file, which must have values of these names and types.
+    """Return the object in a JSON file, which must have fields of these names and types.
 
     Raises:
         UserError: The file cannot be read or does not hold such an object.
@@ -147,7 +147,7 @@ class _Short(reprlib.Repr):
 
 
 def shown(value: object, longest: int = 100) -> str:
-    """Return a foreign value as it may stand in a message: printable, short and on one line."""
+    """Return an untrusted value as text for a message: printable, short and on one line."""
     try:
         # Only the start of a container is formatted: a nested one may have no end.
         text = (
@@ -163,7 +163,7 @@ def shown(value: object, longest: int = 100) -> str:
 
 
 def as_utf8(text: str) -> str:
-    """Return a text with escapes for what is no UTF-8; names of files may hold any bytes."""
+    """Escape what is not UTF-8 in a text; names of files may hold any bytes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -198,12 +198,12 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def part_of(path: Path) -> Path:
-    """Return a new path beside a file's place, for what is not whole yet."""
+    """Return a new path beside a file, for content that is not complete yet."""
     return path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
 
 
 def check_own(path: Path) -> None:
-    """Raise FileExistsError if a file, to be locked or continued in its place, has other names."""
+    """Raise FileExistsError if a file that is to be locked or appended to has other names."""
     with contextlib.suppress(FileNotFoundError):
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
@@ -245,7 +245,7 @@ def _rename(part: Path, path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut, where the system can do that."""
+    """Make the names in a folder survive a power cut, where the system supports that."""
     with contextlib.suppress(OSError):  # Windows opens no folders
         handle = os.open(folder, os.O_RDONLY)
         try:

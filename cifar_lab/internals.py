@@ -25,7 +25,7 @@ foreach_norm, foreach_reciprocal_ = torch._foreach_norm, torch._foreach_reciproc
 def cpu_computes_in_bf16() -> bool:
     """Return whether the CPU has instructions for bf16: AVX512-BF16 or AMX.
 
-    The public ``torch.cpu.get_capabilities`` came after torch 2.11, which has private functions.
+    torch 2.11 has only private functions for this; ``torch.cpu.get_capabilities`` came later.
     """
     if hasattr(torch.cpu, "get_capabilities"):
         found = torch.cpu.get_capabilities()
@@ -60,7 +60,7 @@ def epoch_of_last_batch(trainer: Trainer) -> int:
 
 
 def batches_done(trainer: Trainer, loader: object) -> int:
-    """Return how many batches of its epoch the training from a loader has had at its start.
+    """Return how many batches of the epoch were done when training from a loader started.
 
     Call it before the first batch. Lightning always restores its counter of batches, but gives a
     loader its state only if the loader was made later than that. A model that reads
@@ -77,19 +77,20 @@ def batches_done(trainer: Trainer, loader: object) -> int:
 def load_loader_states(trainer: Trainer) -> None:
     """Give the training loaders their states, where Lightning has not done so; see above.
 
-    Call it from ``on_train_start``. It serves loaders that do not come from a DataModule of ours.
+    Call it from ``on_train_start``. It is for loaders that do not come from this package's
+    DataModule.
     """
     trainer.fit_loop._load_combined_loader_states()
 
 
 def settle_loops(checkpoint: dict[str, Any], batches_per_epoch: float, in_evaluation: bool) -> None:
-    """Change the state of the loops in a checkpoint, in place, to one that is resumed exactly.
+    """Change the state of the loops in a checkpoint, in place, so that training resumes exactly.
 
     It is saved in an evaluation, at its end, or before the next batch. Lightning 2.6.6 guesses from
-    its counters at which hook a state was saved, and then what to do first. Here they say that the
-    last batch is over: a training that is resumed ends the step, and perhaps the epoch, if it was
-    saved in or after an evaluation; else all of that was done before the next batch began. An
-    evaluation that is not over begins anew.
+    its counters at which hook a state was saved, and then what to do first. Here the counters say
+    that the last batch is over. If the state was saved in or after an evaluation, the resumed
+    training ends the step, and perhaps the epoch. Otherwise that was done before the next batch
+    began. An evaluation that was interrupted starts again.
     """
     loops = checkpoint["loops"]["fit_loop"]
     batches = loops["epoch_loop.batch_progress"]
@@ -104,18 +105,18 @@ def settle_loops(checkpoint: dict[str, Any], batches_per_epoch: float, in_evalua
         batches["is_last_batch"] = False
     checkpoint["epoch"] = epochs["current"]["completed"] + batches["is_last_batch"]
     if in_evaluation:
-        # An evaluation that was interrupted in its first batch; Lightning begins it anew.
+        # An evaluation that was interrupted in its first batch; Lightning starts it again.
         waiting = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
         evaluation = loops["epoch_loop.val_loop.batch_progress"]
         evaluation.update(total=dict(waiting), current=dict(waiting), is_last_batch=False)
 
 
 def resume_epoch(trainer: Trainer) -> None:
-    """Let the epoch that a training is resumed in end like any other, and a new one begin so.
+    """Make the epoch in which training resumes start and end like any other.
 
-    Call it from ``on_train_start``. Lightning leaves out the step of a scheduler that monitors a
-    metric at the end of that epoch, since it does not restore the metrics. Before the first batch
-    of an epoch, it would end a step that there was not.
+    Call it from ``on_train_start``. Lightning does not restore the metrics, so at the end of that
+    epoch it skips the step of a scheduler that monitors one. Before the first batch of an epoch, it
+    would end a step that did not take place.
     """
     loop = trainer.fit_loop.epoch_loop
     trainer.fit_loop._restarting = False

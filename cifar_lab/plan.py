@@ -1,6 +1,6 @@
 """A plan: all settings of a run, typed and frozen, from Python keywords or from YAML.
 
-Light to import: the command line builds its help from here, without torch.
+This module does not import torch, so that the command line prints its help quickly.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cifar_lab.recipes.own_model import is_own_model, name_of
 from cifar_lab.run_settings import RUN, RunSettings
 from cifar_lab.settings import ALIASES, MISSING, canonical, check_values
 
-# Names of Lightning and of other programs, by what serves here: a setting, or a sentence.
+# What to use here, a setting or a sentence, and names for it in Lightning and other programs.
 ELSEWHERE = {
     "accelerator": "device cpu cuda gpu no_cuda use_cuda use_gpu",
     "accumulate_grad_batches": "accum_steps accumulation_steps gradient_accumulation_steps",
@@ -51,25 +51,25 @@ ELSEWHERE = {
     "threads": "cpus n_jobs num_threads",
     "val_size": "val_fraction val_ratio val_split validation_split",
     "weight_decay": "decay l2 wd",
-    "each model has its own activation function; --model MODULE:CLASS takes your own model": (
+    "each model has its own activation function; --model MODULE:CLASS trains your own model": (
         "act activation activation_fn activation_function nonlinearity"
     ),
-    "each model has its own schedule; --model MODULE:CLASS takes your own model": (
+    "each model has its own schedule; --model MODULE:CLASS trains your own model": (
         "lr_schedule lr_scheduler schedule scheduler"
     ),
-    "batches come from memory, without workers; --threads is for CPU threads": (
+    "batches come from memory, without workers; --threads sets the CPU threads": (
         "n_workers num_workers"
     ),
 }
 SERVES = {name: ours for ours, names in ELSEWHERE.items() for name in names.split()}
-# Decisive settings that may differ between a run and the report's system: none changes what is
-# trained, apart from random numbers and rounding.
+# Decisive settings that may differ between a run and the report's system: they change only random
+# numbers and rounding.
 OF_ANY_SYSTEM = {"seed", "eval_every", "log_every", "accelerator", "precision", "deterministic"}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a run needs to know.
+    """All settings of a run, checked.
 
     Attributes:
         settings: settings of the run.
@@ -107,8 +107,8 @@ class Plan:
     def layered(cls, layers: Iterable[tuple[Mapping[str, Any], str]]) -> Plan:
         """Make a plan from a recipe and layers of settings; a later layer overrides an earlier one.
 
-        A layer is its settings by name, text or plain values, and what an error message puts before
-        a name.
+        A layer is a mapping from names to values, as text or plain values, and the prefix of names
+        in error messages.
         """
         layers = [({canonical(n): v for n, v in values.items()}, o) for values, o in layers]
         named: dict[str, Any] = {}
@@ -126,7 +126,7 @@ class Plan:
     def from_config(cls, values: Mapping[str, Any], origin: str, model: str | None = None) -> Plan:
         """Make a plan from the content of the ``config.yaml`` of a run.
 
-        It may come from a stranger, so a model of somebody's own must be named by ``model`` too.
+        It may come from a stranger, so a user's own model is imported only if ``model`` names it.
         """
         named, name = values.get("model"), values.get("recipe")
         if is_own_model(named) and model != named:
@@ -144,7 +144,9 @@ class Plan:
         values = {**values, "recipe": recipe.name, "model": recipe.model}
         for name in recipe.own:
             if name in RUN:
-                raise UserError(f"{recipe.model}: every run has a setting {name}; rename its own")
+                raise UserError(
+                    f"{recipe.model}: its setting {name} is one of every run; rename it"
+                )
             if name not in values:
                 raise UserError(f"--{name}: {recipe.model} needs a value for it")
         if not any(values.get(limit) for limit in LIMITS):
@@ -161,7 +163,7 @@ class Plan:
         return self.changed(settings, "")
 
     def changed(self, values: Mapping[str, Any], origin: str) -> Plan:
-        """Do the same as :meth:`replace`; ``origin`` stands before names in error messages."""
+        """Do the same as :meth:`replace`; ``origin`` is the prefix of names in error messages."""
         new = _checked(values, self.recipe, origin)
         for name, fixed in (("model", self.recipe.model), ("recipe", self.recipe.name)):
             if recipe_name(new.get(name) or fixed) != fixed:
@@ -169,7 +171,7 @@ class Plan:
         return Plan._of_values({**self.as_config(), **new}, self.recipe)
 
     def as_config(self) -> dict[str, Any]:
-        """Return all settings, flat, as a configuration file holds them."""
+        """Return all settings as a flat dictionary, as in a configuration file."""
         return {**vars(self.settings), **self.model_settings}
 
     def as_yaml(self) -> str:
@@ -193,7 +195,7 @@ class Plan:
 
     @property
     def report_accuracy(self) -> float | None:
-        """The report's accuracy of the recipe's system, a fraction, if this is that system."""
+        """The accuracy, a fraction, of this system in the report; None if the settings differ."""
         changed = {name for name in self.changes() if name not in RUN or RUN[name].decisive}
         if self.settings.val_size == 0:  # the report's protocol
             changed.discard("val_size")
@@ -230,7 +232,7 @@ def _checked(values: Mapping[str, Any], recipe: Recipe, origin: str) -> dict[str
 
 
 def unknown_setting(name: str, known: Iterable[str], model: str, origin: str) -> str:
-    """Return what to say about a name that is not a setting of a model."""
+    """Return the error message for a name that is not a setting of a model."""
     owners = {other.model for other in recipes().values() if name in other.own}
     if owners:
         return f"{origin}{name}: a setting of {', '.join(sorted(owners))}, not of {model}"

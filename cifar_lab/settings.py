@@ -1,4 +1,4 @@
-"""How a setting is declared, and how its values are checked.
+"""The declaration of settings, and the check of their values.
 
 A setting is a field of a dataclass made by :func:`setting`; the field's annotation is its type.
 Everything else follows from this declaration: the flag on the command line, its help, the key in
@@ -69,7 +69,7 @@ class Setting:
     group: str = "options"  # heading under which the help lists it
     resumable: bool = False  # whether it may change when a run is resumed
     decisive: bool = True  # whether it decides the numbers of a run
-    is_path: bool = False  # whether it is a path, as a setting of type Path is in any case
+    is_path: bool = False  # whether it is a path; a setting of type Path always is
 
 
 def setting(default: Any, help: str, group: str = "options", **flags: bool) -> Any:
@@ -104,8 +104,8 @@ def check_values(
     """Convert values, text or plain values of any kind, to the types of their settings.
 
     Raises:
-        UserError: A value does not have the type of its setting; ``origin``, such as ``--``, stands
-            before its name.
+        UserError: A value does not have the type of its setting; ``origin``, such as ``--``, is the
+            prefix of its name in the message.
     """
     return {name: _convert(settings[name], value, origin) for name, value in values.items()}
 
@@ -129,7 +129,7 @@ def _convert(wanted: Setting, value: Any, origin: str) -> Any:
 
 
 def _typed(value: Any, kind: Any) -> Any:
-    """Return a value as jsonargparse converts it to a type, or raise an exception of any type."""
+    """Return a value as jsonargparse converts it to a type; it may raise any exception."""
     if value is None:
         return None
     if kind in (Path, Path | None):
@@ -175,7 +175,7 @@ def _integers(text: str) -> list[int]:
 
 
 def _plain(value: Any) -> Any:
-    """Return plain numbers instead of the subclasses that jsonargparse makes of checked ones."""
+    """Convert jsonargparse's subclasses of numbers to plain numbers."""
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if isinstance(value, int) and abs(value) >= 2**63:
@@ -185,14 +185,14 @@ def _plain(value: Any) -> Any:
 
 
 def as_text(value: Any) -> str:
-    """Return the value of a setting for people; numbers have four digits."""
+    """Return the value of a setting as text for people, with four digits for a number."""
     if isinstance(value, list):
         return ",".join(map(str, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def choices(kind: Any) -> list[str]:
-    """Return the names that a ``Literal`` type allows; none for another type."""
+    """Return the names that a ``Literal`` type allows; an empty list for another type."""
     if get_origin(kind) is list:
         return []
     parts = [part for part in get_args(kind) if part is not NoneType]
@@ -216,7 +216,7 @@ def expected(kind: Any) -> str:
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> str:
-    """Return what to say about an unknown name: the nearest one that is known, and all of them."""
+    """Return the error message for an unknown name: the nearest known one, and all of them."""
     known = list(known)
     name = shown(name)
     near = difflib.get_close_matches(name, known, n=1)

@@ -159,7 +159,7 @@ def test_a_recipe_of_ones_own_holds_its_settings(module: str) -> None:
         (["Untyped"], "the argument width needs a type that a setting may have"),
         (["Odd"], "the argument layer needs a type that a setting may have"),
         (["Unreadable"], "its annotations cannot be read (name 'Missing' is not defined)"),
-        (["Taken", "--max_steps", "1"], "every run has a setting batch_size; rename its own"),
+        (["Taken", "--max_steps", "1"], "its setting batch_size is one of every run; rename it"),
         (["NoClassifier"], "expected a subclass of cifar_lab.models.ImageClassifier"),
     ],
 )

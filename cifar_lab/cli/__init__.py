@@ -1,4 +1,4 @@
-"""The command line: one parser, exit statuses, errors in a line, and a thin file a command."""
+"""The command line: one parser, exit statuses, one-line errors, and a short module per command."""
 
 from cifar_lab.cli.main import main
 

@@ -12,21 +12,21 @@ from cifar_lab.settings import NonNegativeInt, PositiveInt, Seed, setting, unkno
 
 @dataclass(frozen=True)
 class _Options:
-    model: str = setting("fast_cnn", "model whose recipe is taken apart")
+    model: str = setting("fast_cnn", "model whose recipe is ablated")
     seeds: list[Seed] = setting([0, 1, 2], "seeds of the runs, at least two")
-    only: list[NonNegativeInt] = setting([], "variants by number; 0 lists them [all]")
-    whole: bool = setting(False, "train whole runs: for a GPU, or many hours")
-    workers: PositiveInt = setting(1, "runs at the same time; their seconds are longer")
-    log_dir: Path = setting(Path("lightning_logs/ablation"), "folder of the runs")
-    json: bool = setting(False, "print JSON, and nothing else")
+    only: list[NonNegativeInt] = setting([], "numbers of the variants to train; 0 lists them [all]")
+    whole: bool = setting(False, "train full-length runs: takes a GPU, or many hours")
+    workers: PositiveInt = setting(1, "runs to train in parallel; each takes longer")
+    log_dir: Path = setting(Path("lightning_logs/ablation"), "folder for the runs")
+    json: bool = setting(False, "print only JSON")
 
 
 COMMAND = Command(
     "ablate",
-    "Trains a fast recipe, shortened unless --whole is given, as it is and with one part left out\n"
-    "or changed at a time, with the same seeds. Prints how much accuracy on the validation split\n"
-    "each part brings, with its 95 % interval over the seeds, and what it costs in time. Runs\n"
-    "that --log_dir holds already are not run again.\n\n"
+    "Trains a fast recipe as it is, and with one part at a time left out or changed, with the\n"
+    "same seeds. The runs are shortened unless --whole is given. Prints how much validation\n"
+    "accuracy each part adds, with its 95 % interval over the seeds, and how much time it takes.\n"
+    "Runs that --log_dir already holds are not repeated.\n\n"
     f"{STUDY_STATUSES}continues.",
     _Options,
     shared=("accelerator", "precision", "threads", "data_dir", "source"),
@@ -45,7 +45,7 @@ def run(options: Any, given: Mapping[str, str], command: str) -> dict[str, Any]:
     if model not in ablation.ABLATIONS:
         raise UserError(unknown("--model", model, ablation.ABLATIONS))
     if len(options.seeds) < 2:
-        raise UserError(f"--seeds {seeds}: expected at least two different ones")
+        raise UserError(f"--seeds {seeds}: expected at least two different seeds")
     chosen = _chosen(options.only, list(ablation.ABLATIONS[model].variants))
     changes = {**given, "log_dir": options.log_dir}
     plans = ablation.plans(model, chosen, options.whole).items()
@@ -58,8 +58,8 @@ def run(options: Any, given: Mapping[str, str], command: str) -> dict[str, Any]:
 
 
 def _chosen(numbers: Sequence[int], names: Sequence[str]) -> list[str]:
-    """Return the names of the variants with these numbers, from 1; all names for none."""
+    """Return the names of the variants with these numbers, from 1; all names if there are none."""
     if not set(numbers) <= set(range(1, len(names) + 1)):
         listed = "; ".join(f"{number} {name}" for number, name in enumerate(names, 1))
-        raise UserError(f"--only {','.join(map(str, numbers))}: expected numbers of {listed}")
+        raise UserError(f"--only {','.join(map(str, numbers))}: expected numbers from: {listed}")
     return [names[number - 1] for number in numbers] or list(names)

@@ -18,15 +18,15 @@ COLUMNS = "{:<26}{:<9}{:<15}{:>10}{:>13}  {}"
 @dataclass(frozen=True)
 class _Options:
     file: Path | None = setting(
-        None, "Python file with classes of the course; it is code, and is run"
+        None, "Python file with classes of the course; its code is executed"
     )
     layer: str | None = setting(
-        None, "only this name of the table's first column; with --file also linear, elu, batch_norm"
+        None, "only this name in the table's first column; with --file also linear, elu, batch_norm"
     )
     dtype: Literal["float64", "float32"] = setting(
         "float64", "precision of the package's own layers"
     )
-    seconds: PositiveFloat = setting(20.0, "with --file, what the check of a class may take")
+    seconds: PositiveFloat = setting(20.0, "with --file, time limit for the check of a class")
 
 
 COMMAND = Command(
@@ -35,9 +35,9 @@ COMMAND = Command(
     "With --file it checks a file of your own that has the course's class names: LinearModule,\n"
     "ReLUModule, LeakyReLUModule, ELUModule, SoftMaxModule, CrossEntropyModule, MLP in NumPy, and\n"
     "the forms of CustomBatchNorm and CustomLayerNorm (Autograd, ManualFunction, ManualModule).\n"
-    "A wrong answer is compared with a catalogue of usual mistakes, and the one that it looks\n"
-    "like is named. The file is code, and is run with your rights, in a process of its own:\n"
-    "read a stranger's file first.\n\n"
+    "A wrong answer is compared with a catalogue of common mistakes, and the one that it matches\n"
+    "is named. The file is executed with your permissions, in a process of its own: read a\n"
+    "stranger's file first.\n\n"
     "Exit status: 0 nothing is wrong (stubs may be left to do), 1 something is, 2 wrong input.",
     _Options,
     example="--file modules.py --layer linear",

@@ -1,4 +1,4 @@
-"""``cifar-lab compare``: which of several trainings is better, and whether that is shown."""
+"""``cifar-lab compare``: test whether one run, or group of runs, is better than another."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from cifar_lab.settings import Setting, setting
 @dataclass(frozen=True)
 class _Options:
     split: Literal["test", "val"] = setting(
-        "test", "test: of the best checkpoint, else the last point; val: the best point"
+        "test", "test: the best checkpoint, else the last evaluation; val: the best evaluation"
     )
     output: Path | None = setting(
         None, "folder that gets the table and a figure as compare.html, PNG and SVG"
     )
-    json: bool = setting(False, "print JSON, and nothing else")
+    json: bool = setting(False, "print only JSON")
 
 
 COMMAND = Command(
@@ -27,11 +27,11 @@ COMMAND = Command(
     "Compares the accuracies of groups of finished runs with those of the first group. A group is\n"
     "the folder of a run, the folder of a model with a run for each seed, or several of these\n"
     "separated by commas. Prints each difference with its 95 % interval over the seeds, paired\n"
-    "where both groups have the same seeds, and whether it is shown. Two single runs are also\n"
-    "compared on the same images, by McNemar's exact test of their checkpoints.\n\n"
+    "where both groups have the same seeds, and whether it is significant. Two single runs are\n"
+    "also compared image by image, by McNemar's exact test of their checkpoints.\n\n"
     "Exit status: 0 done, 1 out of memory, 2 wrong input, 130 interrupted.",
     _Options,
-    positionals=(Setting("runs", str, [], "groups of runs, two at least", "arguments"),),
+    positionals=(Setting("runs", str, [], "two or more groups of runs", "arguments"),),
     shared=(OWN_MODEL, "accelerator", images_at_a_time(500), "data_dir"),
     results=True,
     example="lightning_logs/mlp lightning_logs/deep_mlp",
@@ -46,7 +46,7 @@ def run(options: Any, given: Mapping[str, str], command: str) -> dict[str, Any]:
     check_writable("--output", options.output and options.output / "compare.html")
     groups = [comparison.open_group(name, options.split) for name in options.runs]
     if len(groups) < 2:
-        raise UserError("RUNS: expected two groups of runs at least")
+        raise UserError("RUNS: expected at least two groups of runs")
     comparison.check_images(groups)
     base, *others = groups
     rows = [{"name": group.name, "accuracies": group.accuracies} for group in groups]
@@ -72,15 +72,15 @@ def _difference(options: Any, base: Any, other: Any) -> dict[str, Any]:
         first, second = (_recognised(options, group) for group in (base, other))
         test = comparison.mcnemar(first, second)
         print(
-            f"  {len(first):,} images: {test['only_first']:,} recognised by the first alone, "
-            f"{test['only_second']:,} by the second alone; McNemar's exact p = {test['p']:.2g}"
+            f"  {len(first):,} images: {test['only_first']:,} right only for the first, "
+            f"{test['only_second']:,} only for the second; McNemar's exact p = {test['p']:.2g}"
         )
         found["mcnemar"] = {"images": len(first), **test}
     return {"name": other.name, **found}
 
 
 def _recognised(options: Any, group: Any) -> Any:
-    """Return whether the model of a single run recognises each image of the split, bool (N,)."""
+    """Return whether the model of a single run is right for each image of the split, bool (N,)."""
     from cifar_lab.inference.known_data import data_dir_of_run, load_split
     from cifar_lab.inference.logits import split_logits
     from cifar_lab.run.restore import load_model

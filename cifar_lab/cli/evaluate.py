@@ -17,20 +17,20 @@ from cifar_lab.settings import setting
 @dataclass(frozen=True)
 class _Options:
     split: Literal["test", "val", "train"] = setting(
-        "test", "val and train as the model's training had them"
+        "test", "val and train are those of the model's training"
     )
     tta: Literal["none", "flip", "flip_shift", "flip_grid"] = setting(
         "none",
-        "mean logits of the image and its mirror image (flip), also shifted by a pixel "
-        "(flip_shift), or by three pixels or none each way (flip_grid, 18 views: for fully "
+        "average the logits over the image and its mirror image (flip), also shifted by one pixel "
+        "(flip_shift), or over all shifts by 0 or ±3 pixels (flip_grid, 18 views: for fully "
         "connected networks)",
     )
     output: Path | None = setting(
         None,
-        "folder of the figure, confusion_SPLIT.png (default: beside the checkpoint, or here for a "
+        "folder for the figure, confusion_SPLIT.png (default: beside the checkpoint, or here for a "
         "pretrained model)",
     )
-    json: bool = setting(False, "print JSON, and nothing else")
+    json: bool = setting(False, "print only JSON")
 
 
 COMMAND = Command(
@@ -38,10 +38,10 @@ COMMAND = Command(
     "Evaluates a checkpoint: accuracy, loss, expected calibration error (15 bins), accuracy and\n"
     "precision of each class, and the confusion matrix as a figure. Each image of the split\n"
     "counts once; everything is computed in float32. Settings, classes and normalization come\n"
-    "from the checkpoint. Images may also be NumPy files with their labels: CIFAR-10-C gives a\n"
-    "table of corruptions and severities (--data_dir CIFAR-10-C).\n\n"
-    "Where the run was calibrated, the calibration error is also that after temperature\n"
-    "scaling: all logits are divided by one number, which was fitted on the validation split\n"
+    "from the checkpoint. Images may also be NumPy files with labels: for CIFAR-10-C (--data_dir\n"
+    "CIFAR-10-C) a table of corruptions and severities is printed.\n\n"
+    "For a calibrated run, the calibration error after temperature scaling is printed too: all\n"
+    "logits are divided by one number that was fitted on the validation split\n"
     "(https://arxiv.org/abs/1706.04599).\n\n"
     "Exit status: 0 done, 1 out of memory, 2 wrong input, 130 interrupted.",
     _Options,
@@ -51,9 +51,10 @@ COMMAND = Command(
         "accelerator",
         images_at_a_time(500),
         replace(
-            RUN["data_dir"], help="default: $CIFAR_LAB_DATA, else that of the run, else ./data"
+            RUN["data_dir"],
+            help="default: $CIFAR_LAB_DATA, else the data folder of the run, else ./data",
         ),
-        replace(RUN["source"], help="auto: images of the model's own kind"),
+        replace(RUN["source"], help="auto: what the model was trained on"),
     ),
     example="lightning_logs/cnn/version_0 --split val",
 )
@@ -76,12 +77,12 @@ def run(options: Any, given: Mapping[str, str], command: str) -> int:
     from cifar_lab.run.restore import load_model
 
     path = find_checkpoint(options.ckpt)
-    shown = options.ckpt if path.parent == PRETRAINED else path  # no folder of this machine
+    shown = options.ckpt if path.parent == PRETRAINED else path  # not a path of this machine
     model = load_model(path, options.accelerator, options.model)
     sets = load_arrays(model, options.split, options.data_dir, options.source)
     if len(sets) > 1:
         if options.output:
-            raise UserError(f"--output {options.output}: several sets have no figure")
+            raise UserError(f"--output {options.output}: no figure is drawn of several sets")
         found = {"checkpoint": str(shown), "model": model_name(model)}
         found |= evaluate_sets(model, sets, options.batch_size, options.tta)
         print(json.dumps(found, indent=2, allow_nan=False) if options.json else table(found))

@@ -12,13 +12,13 @@ from cifar_lab.settings import MISSING, Setting
 
 STUBS = Path(gradient_check.__file__).with_name("stubs.py")
 FOLDER = Setting(
-    "folder", Path, MISSING, "folder of the file, which is created if need be", "arguments"
+    "folder", Path, MISSING, "folder for the file, created if it is missing", "arguments"
 )
 COMMAND = Command(
     "exercise",
-    "Writes modules.py: the layers of the course with their signatures and definitions. The code\n"
-    "and the gradients are for you to derive. check-gradients --file says what is right, what is\n"
-    "wrong and what is not done yet. A file that exists is never overwritten.\n\n"
+    "Writes modules.py: the layers of the course with their signatures and definitions. You\n"
+    "derive the gradients and write the code. check-gradients --file says what is right, what is\n"
+    "wrong and what is not done yet. An existing file is never overwritten.\n\n"
     "Exit status: 0 done, 2 wrong input.",
     positionals=(FOLDER,),
     example="week1",
@@ -43,7 +43,7 @@ def run(options: Any, given: Mapping[str, str], command: str) -> int:
 
 
 def stubs() -> str:
-    """Return the stubs; those of layer normalization are batch normalization's on another axis."""
+    """Return the stubs; layer normalization has those of batch normalization, on another axis."""
     text = STUBS.read_text("utf-8")
     norm = text[text.index("class CustomBatchNorm") :].replace("Batch", "Layer")
     norm = norm.replace("each feature over the batch", "each sample over its C features")

@@ -1,4 +1,4 @@
-"""``cifar-lab export``: write a trained model for other programs, and check what was written."""
+"""``cifar-lab export``: export a trained model for other programs, and check the files."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ class _Options:
     format: Literal["onnx", "torch", "both", "safetensors"] = setting(
         "both", "which files to write; both: ONNX and torch"
     )
-    half: bool = setting(False, "round the weights of safetensors to float16, half the size")
+    half: bool = setting(False, "store safetensors weights as float16, at half the size")
     output: Path | None = setting(
-        None, "folder of the files (default: beside the checkpoint, or here for a pretrained model)"
+        None, "folder for the files (default: beside the checkpoint; here for a pretrained model)"
     )
-    json: bool = setting(False, "print JSON, and nothing else")
+    json: bool = setting(False, "print only JSON")
 
 
 COMMAND = Command(
     "export",
     "Exports a trained model to files that run without this package: ONNX (CKPT's name with\n"
     ".onnx) and a program for torch.export.load (.pt2). They take raw uint8 images\n"
-    "(B, 3, 32, 32), any B, and return logits. --format safetensors writes the weights alone,\n"
-    "under their names, with what this package needs to take the file as a CKPT.\n"
+    "(B, 3, 32, 32), any B, and return logits. --format safetensors writes the weights only,\n"
+    "under their names, with what this package needs to accept the file as a CKPT.\n"
     "Each file is run on the CPU and compared with the model on --accelerator, in batches up\n"
     "to --batch_size; a file that differs is removed.\n\n"
     "Exit status: 0 done, 1 a file differs from the model, 2 wrong input.",

@@ -14,16 +14,16 @@ from cifar_lab.settings import PositiveInt, Seed, setting
 
 @dataclass(frozen=True)
 class _Options:
-    seeds: list[Seed] = setting([], "a run for each, such as 0..4; prints their mean", "run")
-    workers: PositiveInt = setting(1, "runs of --seeds that are trained at the same time", "run")
+    seeds: list[Seed] = setting([], "train a run per seed, such as 0..4; print the mean", "run")
+    workers: PositiveInt = setting(1, "runs of --seeds to train in parallel", "run")
     resume: str | None = setting(None, "run to resume: its folder, a checkpoint, or last", "output")
     print_config: bool = setting(False, "print all settings as YAML, and exit", "output")
 
 
 COMMAND = Command(
     "fit",
-    "Trains a model on CIFAR-10. Values come from a recipe, then from --config FILE (-c), then\n"
-    "from flags. Dashes and underscores are the same; a switch needs no value.",
+    "Trains a model on CIFAR-10. Settings come from a recipe; --config FILE (-c) overrides it,\n"
+    "and flags override both. Dashes and underscores are the same; a switch needs no value.",
     _Options,
     plan=True,
     example="--model cnn --data_dir cifar10 --seed 1",

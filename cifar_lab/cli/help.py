@@ -17,7 +17,7 @@ from cifar_lab.settings import ALIASES, MISSING, Setting, choices, expected
 
 WIDTH = 80
 FORMATTER: Any = partial(RawDescriptionHelpFormatter, max_help_position=26, width=WIDTH)
-ALWAYS = (  # what the command line answers itself, whatever the command
+ALWAYS = (  # flags of every command
     Setting("help", bool, False, "print this help; -h"),
     Setting("version", bool, False, "print the version"),
 )
@@ -29,7 +29,7 @@ def help_of(command: Command, words: Sequence[str], prog: str) -> str:
 
 
 def parser_of(command: Command, words: Sequence[str], prog: str) -> ArgumentParser:
-    """Return a parser that knows the help of a command; docs/commands.md is made from it too."""
+    """Return a parser for the help of a command; docs/commands.md is made from it too."""
     paragraphs = command.summary.split("\n\n")
     text = "\n\n".join(textwrap.fill(" ".join(part.split()), WIDTH) for part in paragraphs)
     settings = [*command.own.values(), *command.of_run.values()]

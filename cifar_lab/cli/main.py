@@ -1,4 +1,4 @@
-"""``cifar-lab COMMAND ...``: finds the command, runs it, and turns errors into exit statuses.
+"""``cifar-lab COMMAND ...``: find the command, run it, and turn errors into exit statuses.
 
 The statuses are 0 for success, 1 for a failed training or check, 2 for wrong input (one or two
 lines, no traceback), 130 and 143 for an interrupted and a terminated command, and 141 if the
@@ -31,24 +31,24 @@ WRITTEN = ("resume", "output", "ckpt")  # flags of paths where commands write
 VERSION = f"cifar-lab {__version__}"
 COMMANDS = {
     "fit": "train a model, or resume a run",
-    "evaluate": "accuracy, calibration, confusion matrix of a checkpoint",
-    "predict": "most probable classes of image files",
-    "export": "write a trained model as ONNX or torch.export",
-    "runs": "list the runs of a folder",
+    "evaluate": "measure accuracy and calibration of a checkpoint",
+    "predict": "print the most probable classes of image files",
+    "export": "export a trained model to ONNX or torch.export",
+    "runs": "list the runs in a folder",
     "plot": "draw the curves of one or several runs",
-    "compare": "which of several runs is better, and if that is shown",
-    "sweep": "search the best settings on the validation split",
-    "report": "train the report's systems; draw its figures and table",
-    "speedrun": "accuracy of a recipe against its training time",
-    "ablate": "what each part of a fast recipe contributes",
-    "study-initialisation": "why the report's two MLPs differ",
-    "check-gradients": "prove the gradients, or find a student's mistake",
-    "exercise": "write stubs of layers for students to fill in",
+    "compare": "test whether one run is better than another",
+    "sweep": "search for the best settings on the validation split",
+    "report": "train the lab report's systems; draw its figures",
+    "speedrun": "measure a recipe's accuracy against its training time",
+    "ablate": "measure what each part of a fast recipe contributes",
+    "study-initialisation": "show why the lab report's two MLPs differ",
+    "check-gradients": "check the gradients, or find a student's mistake",
+    "exercise": "write layer stubs for students to fill in",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command: its name and the words behind it; return the exit status."""
+    """Run a command, given as its name and the words after it; return the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     _prepare_output()
     with _signals():
@@ -107,7 +107,7 @@ def _overview() -> str:
 
 
 def run_guarded(prog: str, work: Callable[[], int], interrupted: str = "Interrupted.") -> int:
-    """Do the work of a command; return its exit status, after saying what went wrong."""
+    """Do the work of a command; print what went wrong, and return the exit status."""
     status = 0
     try:
         status = work()
@@ -142,10 +142,10 @@ def run_guarded(prog: str, work: Callable[[], int], interrupted: str = "Interrup
 
 
 def program(name: str, as_typed: bool = False) -> str:
-    """Return how to call a command again from here, as this process was called.
+    """Return how to call a command again in the way that this process was called.
 
-    That is the console command, the script of its name, or ``python -m cifar_lab``; the command and
-    the interpreter with their paths or, ``as_typed``, with their names alone.
+    That is the console command, the script of its name, or ``python -m cifar_lab``. The command and
+    the interpreter have their paths or, with ``as_typed``, only their names.
     """
     called = Path(sys.argv[0])
     python = "python" if as_typed else _shown_path(sys.executable)
@@ -159,7 +159,7 @@ def program(name: str, as_typed: bool = False) -> str:
 
 
 def _shown_path(text: str) -> str:
-    """Return a path as people write it: a name if the shell finds it, relative if below here."""
+    """Return a path as people write it: its name if the shell finds it, relative if it is below."""
     path, absolute = Path(text), Path(os.path.abspath(text))
     found = shutil.which(path.name)
     if found and os.path.abspath(found) == str(absolute):
@@ -171,12 +171,12 @@ def _shown_path(text: str) -> str:
 
 
 def command_line(name: str, words: Sequence[str]) -> str:
-    """Return the words of a command as they are recorded in files."""
+    """Return the words of a command as files record them."""
     return shlex.join(["cifar-lab", name, *words])
 
 
 def _prepare_output() -> None:
-    """Let every name be printed, and a process without an output or error stream do its work."""
+    """Make every name printable, and let a process work without an output or error stream."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # until the process ends
@@ -186,7 +186,7 @@ def _prepare_output() -> None:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[None]:
-    """Take the signals until a run does."""
+    """Handle the signals until a run takes them over."""
     before = {}
     if threading.current_thread() is threading.main_thread():
         handlers = dict.fromkeys(errors.WARNINGS, _terminate) | {signal.SIGINT: _interrupt}
@@ -205,7 +205,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt; in an import end at once, since NumPy's, for one, swallows it."""
+    """Raise KeyboardInterrupt; in an import exit at once, since NumPy's swallows it."""
     while frame is not None:
         if "importlib" in frame.f_code.co_filename:
             os.write(2, b"\nInterrupted.\n")
@@ -215,7 +215,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _spare_matplotlib() -> None:
-    """Let matplotlib be loaded only to draw, and say nothing of its folders and fonts.
+    """Load matplotlib only to draw, and silence its messages about folders and fonts.
 
     torchmetrics, which Lightning imports, would load it in every process, for plots of its own.
     That takes half a second, and fails where no temporary folder can be written.
@@ -231,7 +231,7 @@ def _spare_matplotlib() -> None:
 
 
 def tell(text: str) -> None:
-    """Print to the error stream, if anybody reads it."""
+    """Print to the error stream, if it is open."""
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:
@@ -239,6 +239,6 @@ def tell(text: str) -> None:
 
 
 def discard(stream: Any) -> None:
-    """Let nothing more reach a pipe that nobody reads; Python would complain at its end."""
+    """Send nothing more to a pipe that nobody reads; Python would complain when it exits."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -16,7 +16,7 @@ from cifar_lab.run_settings import RunSettings
 
 @contextlib.contextmanager
 def writing(flag: str, path: Path) -> Iterator[None]:
-    """Make the folder of a file that a flag names, and explain if the file cannot be written."""
+    """Make the folder of a file that a flag names, and explain why the file cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
@@ -26,7 +26,7 @@ def writing(flag: str, path: Path) -> Iterator[None]:
 
 
 def check_writable(flag: str, path: Path | None) -> None:
-    """Check, before hours of work, that a file can be written at its end; leave no new file."""
+    """Check before hours of work that its result can be written to a file; leave no new file."""
     if path is None:
         return
     with writing(flag, path):
@@ -38,11 +38,11 @@ def check_writable(flag: str, path: Path | None) -> None:
 
 
 def folder_beside(checkpoint: Path, named: Path, output: Path | None) -> Path:
-    """Return the folder for what is made of a checkpoint; make it, before the work begins.
+    """Return the folder for files that are made from a checkpoint; make it before the work begins.
 
-    That is ``output``, or the folder that the checkpoint is in; for a pretrained model, which is in
-    the folder of this package, the current one. The checkpoint's may not be a link if the user
-    named another folder, such as that of the run, which may come from somebody else.
+    It is ``output``, or the folder of the checkpoint, or the current folder for a pretrained model,
+    which lies inside this package. The folder of the checkpoint may not be a link if the user named
+    another folder, such as that of the run, which may come from somebody else.
     """
     from cifar_lab.run.checkpoint import PRETRAINED  # slow to import
 
@@ -63,7 +63,7 @@ def folder_beside(checkpoint: Path, named: Path, output: Path | None) -> Path:
 def find_temporary_folder(paths: Iterable[object]) -> None:
     """Make a folder for temporary files where a command writes, if there is no other place.
 
-    Some libraries need one when they are imported. It is removed when the process ends.
+    Some libraries need one when they are imported. It is removed when the process exits.
     """
     with contextlib.suppress(FileNotFoundError):
         tempfile.gettempdir()
@@ -88,7 +88,7 @@ def check_figure(flag: str, path: Path | None) -> None:
 
 
 def print_json(as_json: bool, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return the results of some work; with ``as_json``, print them, and all else to stderr."""
+    """Return the results of some work; ``as_json`` prints them, and other output to stderr."""
     with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
         found = work()
     if as_json:

@@ -1,4 +1,4 @@
-"""The parser of all commands: words in, typed settings and a plan out.
+"""The parser of all commands: it turns words into typed settings and a plan.
 
 Settings are declared elsewhere (``cifar_lab.settings``), where jsonargparse types and checks their
 values. This layer accepts dashes for underscores and switches without a value, refuses
@@ -25,18 +25,18 @@ CHECKPOINT = Setting(
     "ckpt",
     Path,
     MISSING,
-    "checkpoint, exported weights, folder of a run, or name of a pretrained model: fast_cnn, mlp",
+    "checkpoint, exported weights, run folder, or name of a pretrained model: fast_cnn, mlp",
     "arguments",
 )
-OWN_MODEL = Setting("model", str | None, None, "module:Class, if the model is of your own")
+OWN_MODEL = Setting("model", str | None, None, "module:Class of the model, if it is your own")
 STUDY_STATUSES = (
     "Exit status: 0 done, 1 a training failed, 2 wrong input, 130 interrupted; the same command\n"
 )
 
 
 def images_at_a_time(number: int) -> Setting:
-    """Return --batch_size of a command that does not train."""
-    return replace(RUN["batch_size"], default=number, help="images at a time", group="options")
+    """Return the setting ``--batch_size`` of a command that does not train."""
+    return replace(RUN["batch_size"], default=number, help="images per batch", group="options")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Command:
         return SimpleNamespace(**values), {n: v for n, v in given.items() if n not in self.own}
 
     def _known(self, words: Sequence[str]) -> dict[str, Setting]:
-        """Return every setting that the command may accept, of whatever model, by name."""
+        """Return every setting that the command may accept, for any model, by name."""
         known = self.of_run | self.own
         if not self.plan:
             return known
@@ -126,7 +126,7 @@ def split_words(
 
     A flag whose type is a tuple may be given several times; its values are a tuple.
 
-    Where positional words are expected, everything behind ``--`` is one.
+    Where positional words are expected, everything after ``--`` is one.
     """
     positionals: list[str] = []
     flags: dict[str, Any] = {}
@@ -152,7 +152,9 @@ def split_words(
         if not equals:
             value = _value_behind(name, left, known, with_positionals)
         if name == "config" and name in flags:
-            raise UserError(f"--config {flags[name]} and {value}: one file; put them together")
+            raise UserError(
+                f"--config {flags[name]} and {value}: only one file is accepted; merge them"
+            )
         is_repeated = name in known and get_origin(known[name].type) is tuple
         flags[name] = (*flags.get(name, ()), value) if is_repeated else value
     return positionals, flags
@@ -161,7 +163,7 @@ def split_words(
 def _value_behind(
     name: str, left: list[str], known: Mapping[str, Setting], with_positionals: bool
 ) -> str:
-    """Return the value behind a flag, which a switch may have; remove it from the words."""
+    """Return the value after a flag, which a switch may omit; remove it from the words."""
     entry = known.get(name)
     is_switch = entry is not None and entry.type is bool
     has_value = bool(left) and not left[0].startswith("-" if is_switch else "--")
@@ -172,12 +174,12 @@ def _value_behind(
     if is_switch or name == "resume":  # alone, --resume means the last run
         return "last" if name == "resume" else "true"
     if entry is not None:
-        raise UserError(f"--{name}: expected a value behind it")
+        raise UserError(f"--{name}: expected a value after it")
     return ""
 
 
 def plan_of(given: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> Plan:
-    """Return the plan of flags; they override the file of ``--config``, and both ``before``."""
+    """Return the plan of flags; they override ``--config``, and both override ``before``."""
     given = dict(given)
     path = given.pop("config", None)
     layers: list[tuple[Mapping[str, Any], str]] = [(before or {}, "--")]

@@ -23,13 +23,13 @@ class _Options:
 
 COMMAND = Command(
     "plot",
-    "Draws the accuracy and the loss of runs, finished or not, over the optimizer steps. Finished\n"
-    "runs that differ in their seeds alone are one line, their mean, with a band from the lowest\n"
-    "to the highest. Other lines are named by what differs in their settings.\n\n"
+    "Plots the accuracy and the loss of runs, finished or not, against the optimizer steps.\n"
+    "Finished runs that differ only in their seeds share a line, their mean, with a band from the\n"
+    "lowest to the highest. Other lines are labelled with the settings that differ.\n\n"
     "Exit status: 0 done, 2 wrong input.",
     _Options,
     positionals=(
-        Setting("runs", str, [], "folders of runs, or of models with all their runs", "arguments"),
+        Setting("runs", str, [], "run folders, or model folders for all runs in them", "arguments"),
     ),
     example="lightning_logs/mlp lightning_logs/cnn",
 )
@@ -54,7 +54,7 @@ def run(options: Any, given: Mapping[str, str], command: str) -> int:
 
 
 def _runs_in(name: str) -> list[Any]:
-    """Return the runs of a folder; of several those that have points."""
+    """Return the runs of a folder; if there are several, those that have points."""
     from cifar_lab.run.curves import has_points
     from cifar_lab.run.run import runs_in
 

@@ -21,32 +21,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Options:
-    top: PositiveInt = setting(3, "classes to print for an image")
+    top: PositiveInt = setting(3, "classes to print per image")
     figure: Path | None = setting(
         None,
         "draw the first 24 images as the model sees them, with these classes: a .png, .svg "
         "or .pdf file",
     )
-    json: bool = setting(False, "print JSON, and nothing else")
+    json: bool = setting(False, "print only JSON")
 
 
 COMMAND = Command(
     "predict",
     "Prints the most probable classes of images, with their probabilities.\n\n"
     "Images may have any size, mode and format that Pillow reads, up to 67,108,864 pixels.\n"
-    "They are turned upright as EXIF says, converted to RGB, transparent parts over white,\n"
-    "cropped to the square in their middle and resized to 32×32 pixels (bicubic,\n"
-    "antialiased). 32×32 images are taken as they are; of animations, the first frame.\n\n"
-    "Where the run was calibrated on its validation split, probabilities are after temperature\n"
-    "scaling, and an image whose highest probability is lower than that of 95 % of the\n"
-    "validation images gets the note 'like no class'. One in twenty images of the classes gets\n"
-    "it too, and many images of other things do not: any model takes some of them for its own.\n\n"
+    "They are rotated as their EXIF data says, converted to RGB with transparent parts on white,\n"
+    "cropped to the central square and resized to 32×32 pixels (bicubic, antialiased). Images of\n"
+    "32×32 pixels are used unchanged; of an animation, the first frame is used.\n\n"
+    "If the run was calibrated on its validation split, the probabilities are those after\n"
+    "temperature scaling. An image whose highest probability is lower than that of 95 % of the\n"
+    "validation images is marked 'like no class'. So is one in twenty images of the classes,\n"
+    "while many images of other things are not: any model takes some of them for a class.\n\n"
     "Exit status: 0 done, 1 out of memory, 2 an image could not be read (the others are\n"
     "still predicted) or other wrong input.",
     _Options,
     positionals=(
         CHECKPOINT,
-        Setting("image", Path, [], "image files, or folders to search to any depth", "arguments"),
+        Setting("image", Path, [], "image files, or folders to search recursively", "arguments"),
     ),
     shared=(OWN_MODEL, "accelerator", images_at_a_time(500)),
     example="fast_cnn my_photos --figure predictions.png",

@@ -13,27 +13,27 @@ from cifar_lab.settings import PositiveInt, Seed, setting
 
 @dataclass(frozen=True)
 class _Options:
-    systems: list[str] = setting(["all"], "systems by number or recipe, or all")
+    systems: list[str] = setting(["all"], "systems to train, by number or recipe, or all")
     seeds: list[Seed] = setting([], "seeds of the MLPs [0,1,2; with --quick 0]")
     cnn_seeds: list[Seed] = setting([0], "seeds of the CNN")
-    quick: bool = setting(False, "shorten the recipes, for a look")
-    workers: PositiveInt = setting(1, "runs at the same time")
-    log_dir: Path | None = setting(None, "folder of the runs [OUTPUT/runs]")
-    no_train: bool = setting(False, "take only the runs that are there")
-    reference: Path | None = setting(None, "folder that gets the scalars of the runs too")
+    quick: bool = setting(False, "shorten the recipes, for a quick look")
+    workers: PositiveInt = setting(1, "runs to train in parallel")
+    log_dir: Path | None = setting(None, "folder for the runs [OUTPUT/runs]")
+    no_train: bool = setting(False, "use only the runs that exist")
+    reference: Path | None = setting(None, "also write the scalars of the runs to this folder")
     output: Path | None = setting(
         None,
-        "folder of the figures, the table and the pages [lightning_logs/report; with --quick "
+        "folder for the figures, the table and the pages [lightning_logs/report; with --quick "
         "lightning_logs/report-quick]",
     )
-    json: bool = setting(False, "print JSON, and nothing else")
+    json: bool = setting(False, "print only JSON")
 
 
 COMMAND = Command(
     "report",
-    "Trains the eight systems of the lab report by its protocol, or takes the runs that are\n"
-    "there. Writes its eight figures (PNG and SVG), results.json with every number, and the pages\n"
-    "report.md and report.html, with a table of the report's figures beside these.\n\n"
+    "Trains the eight systems of the lab report by its protocol, or uses the runs that exist.\n"
+    "Writes the report's eight figures (PNG and SVG), results.json with every number, and the\n"
+    "pages report.md and report.html, whose table compares the results with the report's.\n\n"
     f"{STUDY_STATUSES}trains what is missing.",
     _Options,
     shared=("accelerator", "precision", "threads", "data_dir", "source"),
@@ -63,7 +63,7 @@ def run(options: Any, given: Mapping[str, str], command: str) -> dict[str, Any]:
     of_each = {recipe: options.cnn_seeds if recipe == "cnn" else seeds for recipe in plans}
     runs = Study(plans, of_each, command, workers=options.workers).runs(train=not options.no_train)
     if not runs:
-        raise UserError(f"{log_dir}: none of the runs is there; leave --no_train out to train them")
+        raise UserError(f"{log_dir}: none of the runs exists; omit --no_train to train them")
     results = gather(runs, options.quick)
     with writing("--output", folder / "results.json"):
         write_json(folder / "results.json", results)

@@ -20,7 +20,7 @@ Column = Literal["run", "model", "seed", "steps", "val", "test", "seconds", "sta
 class _Options:
     sort: Column = setting("run", "column to sort by; the best accuracies come first")
     where: list[str] = setting(
-        [], "runs to show, by a column or a setting, such as model=mlp,lr=0.01,state=finished"
+        [], "only runs with these settings or columns, such as model=mlp,lr=0.01,state=finished"
     )
     csv: bool = setting(False, "print CSV")
     json: bool = setting(False, "print JSON")
@@ -29,7 +29,7 @@ class _Options:
 COMMAND = Command(
     "runs",
     "Lists the runs of a folder: model, settings that differ from the recipe, seed, steps, best\n"
-    "accuracy on the validation split, test accuracy, time and state: finished, going on (a\n"
+    "accuracy on the validation split, test accuracy, time and state: finished, running (a\n"
     "process trains it) or stopped.\n\n"
     "Exit status: 0 done, 2 wrong input.",
     _Options,
@@ -79,7 +79,7 @@ def _is_wanted(row: Row, conditions: Sequence[str], run: Any) -> bool:
 
 
 def _check_names(conditions: Sequence[str], runs: Sequence[Any]) -> None:
-    """Raise a UserError if no run has a setting of the name of a condition."""
+    """Raise a UserError if no run has a setting that a condition names."""
     known = {"run", "state"}.union(*(run.config for run in runs))
     for name in (condition.partition("=")[0] for condition in conditions):
         if name not in known:

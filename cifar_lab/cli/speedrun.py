@@ -1,4 +1,4 @@
-"""``cifar-lab speedrun``: the accuracy that a recipe reaches in some time."""
+"""``cifar-lab speedrun``: measure a recipe's accuracy against its training time."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,23 +16,23 @@ from cifar_lab.settings import PositiveInt, Seed, setting
 class _Options:
     recipe: str = setting("fast_cnn", "recipe to train")
     seeds: list[Seed] = setting([0, 1, 2], "seeds of the runs")
-    max_epochs: list[PositiveInt] = setting([], "lengths of the runs, such as 12,25 [the recipe's]")
+    max_epochs: list[PositiveInt] = setting([], "epochs to train for, such as 12,25 [the recipe's]")
     tta: Literal["flip", "flip_shift", "flip_grid"] = setting(
-        "flip_shift", "views of the second accuracy, as evaluate takes them"
+        "flip_shift", "test-time augmentation of the second accuracy; see evaluate"
     )
-    log_dir: Path = setting(Path("lightning_logs/speedrun"), "folder of the runs")
-    output: Path | None = setting(None, "write the numbers to this file too, as JSON")
-    figure: Path | None = setting(None, "draw accuracy against time (.svg, .png, .pdf)")
-    json: bool = setting(False, "print JSON, and nothing else")
+    log_dir: Path = setting(Path("lightning_logs/speedrun"), "folder for the runs")
+    output: Path | None = setting(None, "also write the numbers to this file, as JSON")
+    figure: Path | None = setting(None, "plot accuracy against time (.svg, .png, .pdf)")
+    json: bool = setting(False, "print only JSON")
 
 
 COMMAND = Command(
     "speedrun",
-    "Trains a recipe on all training images with several seeds and reads the test set at the end\n"
-    "alone. Prints accuracy, that of the mean of several views of each image, and seconds of\n"
-    "training, with means over the seeds. With --max_epochs 12,25,50 it prints a row for each\n"
-    "length: accuracy against time. Any other flag goes to every run, as cifar-lab fit takes it.\n"
-    "Runs that --log_dir holds already are not run again.\n\n"
+    "Trains a recipe on all training images with several seeds, and tests each run only at its\n"
+    "end. Prints the accuracy, the accuracy with test-time augmentation, and the seconds of\n"
+    "training, with means over the seeds. --max_epochs 12,25,50 prints a row for each length:\n"
+    "accuracy against time. All other flags of cifar-lab fit apply to every run. Runs that\n"
+    "--log_dir already holds are not repeated.\n\n"
     f"{STUDY_STATUSES}continues.",
     _Options,
     shared=("accelerator", "precision", "threads", "data_dir", "source"),
@@ -72,7 +72,7 @@ def run(options: Any, given: Mapping[str, str], command: str) -> dict[str, Any]:
 
 
 def _repeat(options: Any, given: Mapping[str, str], data: str) -> str:
-    """Return the command that repeats this elsewhere: without a folder of this machine."""
+    """Return the command that repeats this elsewhere, without paths of this machine."""
     flags = {"recipe": options.recipe, "seeds": ",".join(map(str, options.seeds))}
     if options.max_epochs:
         flags["max_epochs"] = ",".join(map(str, options.max_epochs))

@@ -1,4 +1,4 @@
-"""``cifar-lab study-initialisation``: why the report's two MLPs differ."""
+"""``cifar-lab study-initialisation``: show why the lab report's two MLPs differ."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from cifar_lab.settings import Seed, setting
 @dataclass(frozen=True)
 class _Options:
     seeds: list[Seed] = setting([0, 1, 2, 3, 4], "seeds of the runs")
-    log_dir: Path = setting(Path("lightning_logs/initialisation"), "folder of the runs")
-    output: Path = setting(Path("initialisation.svg"), "file of the figure (.svg, .png, .pdf)")
+    log_dir: Path = setting(Path("lightning_logs/initialisation"), "folder for the runs")
+    output: Path = setting(Path("initialisation.svg"), "file for the figure (.svg, .png, .pdf)")
 
 
 COMMAND = Command(
     "study-initialisation",
-    "Trains the report's MLP with its two initialisations and, one change at a time, with other\n"
-    "rates, optimizers and input scales. Draws the figure and prints the tables of\n"
-    "docs/initialisation.md. Any other flag goes to every run, as cifar-lab fit takes it. Runs\n"
-    "that --log_dir holds already are not run again.\n\n"
+    "Trains the lab report's MLP with its two initialisations and, one change at a time, with\n"
+    "other learning rates, optimizers and input scales. Draws the figure and prints the tables\n"
+    "of docs/initialisation.md. All other flags of cifar-lab fit apply to every run. Runs that\n"
+    "--log_dir already holds are not repeated.\n\n"
     f"{STUDY_STATUSES}continues.",
     _Options,
     shared=("data_dir",),

@@ -1,4 +1,4 @@
-"""``cifar-lab sweep``: search the best settings of a model on the validation split."""
+"""``cifar-lab sweep``: search for the best settings of a model on the validation split."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,29 +12,29 @@ from cifar_lab.settings import PositiveInt, Seed, setting
 @dataclass(frozen=True)
 class _Options:
     space: tuple[str, ...] = setting(
-        (), "NAME=LOW..HIGH, with :log behind it, or NAME=CHOICE,CHOICE; once for each setting"
+        (), "NAME=LOW..HIGH, NAME=LOW..HIGH:log or NAME=CHOICE,CHOICE; repeat for each setting"
     )
     trials: PositiveInt = setting(20, "number of trials")
-    workers: PositiveInt = setting(1, "trials at the same time on this machine")
-    seeds: list[Seed] = setting([0], "seeds of each trial; its value is their mean")
+    workers: PositiveInt = setting(1, "trials to run in parallel on this machine")
+    seeds: list[Seed] = setting([0], "seeds of each trial, whose accuracies are averaged")
     sampler: Literal["tpe", "random", "grid"] = setting("tpe", "how the next trial is chosen")
     pruner: Literal["none", "median", "hyperband"] = setting(
-        "none", "what ends trials at an evaluation that others passed better"
+        "none", "how to stop trials early that do worse than others"
     )
     study: str | None = setting(None, "name of the study [sweep_MODEL]")
     storage: str | None = setting(
-        None, "database that workers share, such as sqlite:///study.db [beside the runs]"
+        None, "database shared by the workers, such as sqlite:///study.db [beside the runs]"
     )
-    json: bool = setting(False, "print JSON, and nothing else")
+    json: bool = setting(False, "print only JSON")
 
 
 COMMAND = Command(
     "sweep",
     "Trains a model with different settings, chosen by Optuna, and compares them on the\n"
-    "validation split; the test set is read once, for the winner. All flags of fit are flags\n"
-    "here. Each trial is a run in LOG_DIR/STUDY. Prints the best trials, and writes the winner\n"
-    "as best.yaml, which --config takes, sweep.json, and a figure. The same command joins a\n"
-    "sweep that other processes work on.\n\n"
+    "validation split; the test set is read once, for the winner. Accepts all flags of fit.\n"
+    "Each trial is a run in LOG_DIR/STUDY. Prints the best trials, and writes sweep.json, a\n"
+    "figure, and the winner's settings as best.yaml, for --config. The same command, given\n"
+    "again, joins a sweep in progress.\n\n"
     f"{STUDY_STATUSES}continues.",
     _Options,
     shared=("model", "recipe", "max_steps", "max_epochs", "data_dir", "source", "log_dir"),

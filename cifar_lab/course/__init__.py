@@ -1,11 +1,11 @@
-"""The modules of the course, under the names and with the behaviour that students know.
+"""The modules of the course, with the names and the behaviour that students know.
 
-They wrap the NumPy reference and ``cifar_lab.layers``, so that a student's own tests run against
-them: ``from cifar_lab.course import LinearModule`` replaces ``from modules import LinearModule``.
-``MLP`` is the one in NumPy; that in PyTorch is ``cifar_lab.course.mlp_pytorch.MLP``.
+They wrap the NumPy reference and ``cifar_lab.layers``, so that a student's own tests run with them:
+``from cifar_lab.course import LinearModule`` replaces ``from modules import LinearModule``. ``MLP``
+is the NumPy one; the PyTorch one is ``cifar_lab.course.mlp_pytorch.MLP``.
 
-All editions of the course are served. Where they differ, an argument chooses, and what is left out
-means the oldest edition.
+All editions of the course are supported. Where they differ, an argument chooses the edition; its
+default is the oldest one.
 """
 
 from cifar_lab.course.mlp_numpy import MLP

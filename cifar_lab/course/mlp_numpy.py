@@ -9,7 +9,7 @@ from cifar_lab.numpy_reference.layer import Array
 
 
 class MLP:
-    """Linear modules and activations in turn, then linear and softmax: it returns probabilities.
+    """Linear modules and activations in turn, then a linear and a softmax module.
 
     Args:
         n_inputs: number of features of a sample.
@@ -17,7 +17,7 @@ class MLP:
         n_classes: number of probabilities of a sample.
         activation: class or function that makes a hidden activation: ``ReLUModule``, or
             ``ELUModule`` from the edition of 2020 on.
-        kaiming: whether the weights start as Kaiming's, as from the edition of 2022 on.
+        kaiming: whether to use Kaiming initialisation, as in the editions from 2022 on.
 
     Attributes:
         layers: modules from first to last; the linear ones have ``params``.
@@ -57,6 +57,6 @@ class MLP:
         return dx
 
     def clear_cache(self) -> None:
-        """Forget what the modules keep for ``backward``."""
+        """Delete what the modules keep for ``backward``."""
         for layer in self.layers:
             layer.clear_cache()

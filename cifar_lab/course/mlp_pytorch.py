@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 
 class MLP(nn.Module):
-    """Linear layers and activations in turn, then a linear layer: it returns logits.
+    """Linear layers and activations in turn, then a linear layer, which returns logits.
 
     Args:
         n_inputs: number of features of a sample.
         n_hidden: number of units of each hidden layer; empty for a linear classifier.
         n_classes: number of logits of a sample.
-        use_batch_norm: whether ``nn.BatchNorm1d`` stands between a linear layer and its activation.
+        use_batch_norm: whether to put ``nn.BatchNorm1d`` between linear layers and activations.
         activation: class or function that makes a hidden activation: ``nn.ReLU``, or ``nn.ELU``
             from the edition of 2020 on.
 

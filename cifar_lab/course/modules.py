@@ -29,7 +29,7 @@ class Module:
         return self._layer.backward(float64(dout))
 
     def clear_cache(self) -> None:
-        """Forget the last input, which takes memory; ``backward`` then needs a new ``forward``."""
+        """Delete the last input to save memory; ``backward`` then needs a new ``forward``."""
         self._layer.clear_cache()
 
 
@@ -41,9 +41,8 @@ class LinearModule(Module):
     Args:
         in_features: number of inputs of a sample.
         out_features: number of outputs of a sample.
-        input_layer: None for a weight from N(0, 0.0001²), as in the editions to 2020. Otherwise it
-            is Kaiming's, N(0, 2/in), or N(0, 1/in) with True, for no activation comes before the
-            first layer.
+        input_layer: None for a weight from N(0, 0.0001²), as in the editions to 2020; False for
+            Kaiming's N(0, 2/in); True for N(0, 1/in), since no activation precedes the first layer.
     """
 
     def __init__(
@@ -108,7 +107,7 @@ class CrossEntropyModule:
         return CrossEntropy().forward(x, _one_hot(y, x))
 
     def backward(self, x: npt.ArrayLike, y: npt.ArrayLike) -> Array:
-        """Return ∂L/∂x (B, C). No ``forward`` is needed before, and rows of x need not sum to 1."""
+        """Return ∂L/∂x (B, C); this needs no ``forward``, and rows of x need not sum to 1."""
         x, loss = float64(x), CrossEntropy()
         loss.forward(x, _one_hot(y, x))
         return loss.backward()
@@ -118,7 +117,7 @@ class CrossEntropyModule:
 
 
 def float64(array: npt.ArrayLike) -> Array:
-    """Return the numbers as a float64 array, which is a copy only if they were something else."""
+    """Return the numbers as a float64 array; copy them only if they are not one already."""
     return np.asarray(array, dtype=np.float64)
 
 

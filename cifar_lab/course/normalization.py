@@ -1,7 +1,7 @@
-"""Batch normalization of the course, and layer normalization, which the edition of 2020 has.
+"""Batch normalization of the course, and layer normalization of its edition of 2020.
 
-Each comes in three forms: a module for autograd, a Function with a backward pass written by hand,
-and a module that calls this Function. ``docs/derivations.md`` derives the backward passes.
+Each has three forms: a module for autograd, a Function with a hand-written backward pass, and a
+module that calls this Function. ``docs/derivations.md`` derives the backward passes.
 """
 
 from collections.abc import Callable

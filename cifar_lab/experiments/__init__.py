@@ -1,1 +1,1 @@
-"""Studies: several plans with several seeds, and the tables and figures that are made of them."""
+"""Studies: several plans with several seeds each, and their tables and figures."""

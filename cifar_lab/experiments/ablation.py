@@ -22,9 +22,9 @@ EVALUATED_AT_THE_END: Settings = {"eval_every": 100_000}
 
 @dataclass(frozen=True)
 class Ablation:
-    """The variants of a recipe: for each part left out or changed, the settings that do it."""
+    """The variants of a recipe: the settings that leave out or change each part."""
 
-    shortened: Settings  # make all runs short, unless whole runs are wanted
+    shortened: Settings  # of all runs, unless full-length ones are wanted
     variants: dict[str, Settings]
 
 
@@ -36,8 +36,8 @@ AUGMENTATIONS: dict[str, Settings] = {
     "squares covered too": {"augment": ["alternating_flip", "crop", "cutout"]},
 }
 ABLATIONS = {
-    # A seventh and an eighth of the parameters and of the training images, and all epochs: an image
-    # is seen as often as in the whole recipe, so that much is learned by heart here too.
+    # A seventh of the parameters, an eighth of the training images, and all epochs: each image is
+    # seen as often as in the full recipe, so that the model overfits here too.
     "fast_cnn": Ablation(
         {"widths": [24, 96, 96], "val_size": 43750, "batch_size": 250, "lr": 0.1, "head_lr": 0.02}
         | EVALUATED_AT_THE_END,
@@ -81,9 +81,9 @@ def plans(model: str, chosen: Sequence[str], whole: bool = False) -> dict[str, P
 def gather(model: str, whole: bool, runs: Mapping[str, Sequence[Run]]) -> dict[str, Any]:
     """Return the results of an ablation, in plain values.
 
-    The runs of the recipe and of each variant have the same seeds, at least two. A row has an
-    accuracy and the seconds for each seed, and as accuracies the difference to the recipe and half
-    its 95 % interval.
+    The runs of the recipe and of each variant have the same seeds, at least two. A row has the
+    accuracy and the seconds for each seed, the difference in accuracy from the recipe, and half the
+    width of its 95 % interval.
     """
     ablation, data = ABLATIONS[model], runs[BASE][0].summary["data"]
     base = _accuracies(runs[BASE])
@@ -114,7 +114,7 @@ def _accuracies(runs: Sequence[Run]) -> list[float]:
 
 
 def as_flags(settings: Mapping[str, Any]) -> str:
-    """Return settings as the flags that people give, such as "--whitening false --widths 24,96"."""
+    """Return settings as command-line flags, such as "--whitening false --widths 24,96"."""
     words = []
     for name, value in settings.items():
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,4 +1,4 @@
-"""Which of several trainings is better: a difference of means, its interval, and an exact test.
+"""Comparing groups of runs: a difference of means, its interval, and an exact test.
 
 Groups of runs are compared by their seeds: paired where both groups have the same seeds, and
 otherwise by Welch's interval. Two checkpoints are compared by the same images (McNemar's test).
@@ -27,7 +27,7 @@ class Group:
     """Finished runs that differ in their seeds alone.
 
     Attributes:
-        name: the words that named them.
+        name: text that named them.
         runs: runs by seed, in ascending order.
         split: "test" (of the best checkpoint, else the last point) or "val" (the best point).
     """
@@ -43,7 +43,7 @@ class Group:
 
 
 def open_group(name: str, split: str) -> Group:
-    """Return the finished runs of a folder: of one run, or of all runs of a model.
+    """Return the finished runs in the folder of a run or of a model.
 
     Several folders are separated by commas.
 
@@ -54,7 +54,7 @@ def open_group(name: str, split: str) -> Group:
     for run in (run for part in name.split(",") for run in _finished_in(part)):
         seed = run.summary["seed"]
         if seed in found:
-            raise UserError(f"{shown(name)}: two runs of seed {seed}; name the runs one by one")
+            raise UserError(f"{shown(name)}: two runs have seed {seed}; name the runs one by one")
         found[seed] = run
     _check_alike(name, list(found.values()))
     return Group(name, dict(sorted(found.items())), split)
@@ -82,7 +82,7 @@ def _accuracy(run: Run, split: str) -> float:
     if split == "test":
         return run.accuracy
     if "val" not in run.summary["accuracy"]:
-        raise UserError(f"{run.path}: has no validation split; give --split test")
+        raise UserError(f"{run.path}: has no validation split; use --split test")
     return float(run.summary["accuracy"]["val"]["best"])
 
 
@@ -96,9 +96,10 @@ def check_images(groups: Sequence[Group]) -> None:
 def difference(base: Group, other: Group) -> dict[str, Any]:
     """Return the difference of two groups in plain values; accuracies are fractions.
 
-    Its 95 % ``interval`` is half the width, or None where a group has one run. ``more_seeds`` is
-    how many more seeds of each group would show a difference of this size, if it is real and the
-    deviation stays; it is None where it is shown already or no number is enough.
+    ``interval`` is half the width of the 95 % interval, or None where a group has one run.
+    ``shown`` says whether the difference is significant. If it is not, ``more_seeds`` is the number
+    of further seeds per group that would show a difference of this size with the same deviation, or
+    None if no number is enough.
     """
     ours, theirs = other.accuracies, base.accuracies
     is_paired = ours.keys() == theirs.keys() and len(ours) > 1
@@ -143,12 +144,12 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
     """Return McNemar's exact test of two models on the same images.
 
     Args:
-        first: whether the first model recognised each image, bool (N,).
-        second: the same of the second model.
+        first: whether the first model classified each image correctly, bool (N,).
+        second: whether the second model did, bool (N,).
 
     Returns:
-        The images that only one of them recognised, and the two-sided ``p``: how probable it is
-        that these divide at least as unevenly if both models are equally good.
+        The numbers of images that only one of them classified correctly, and the two-sided ``p``:
+        the probability of at least as uneven a division if both models are equally good.
     """
     only_first = int((first & ~second).sum())
     only_second = int((second & ~first).sum())
@@ -165,14 +166,15 @@ def describe_group(group: Group) -> str:
 
 
 def describe_difference(found: Mapping[str, Any]) -> str:
-    """Return a difference, and whether it is shown, as a line for people."""
+    """Return a difference, and whether it is significant, as a line for people."""
     size = 100 * found["difference"]
     if found["interval"] is None:
-        return f"{size:+.2f} points; one run has no interval: give several seeds of each"
+        return f"{size:+.2f} points; an interval needs several seeds of each"
     way = "paired by seed" if found["paired"] else "seeds not paired"
     text = f"{size:+.2f} ± {100 * found['interval']:.2f} points (95 %, {way}): "
     if found["shown"]:
-        return f"{text}shown"
+        return f"{text}significant"
     if found["more_seeds"] is None:
-        return f"{text}not shown"
-    return f"{text}not shown; a difference of this size takes {found['more_seeds']:,} more seeds"
+        return f"{text}not significant"
+    needed = f"{found['more_seeds']:,} more seeds"
+    return f"{text}not significant; a difference of this size takes {needed}"

@@ -45,10 +45,10 @@ Curve = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Variant:
-    """Settings that differ from those of the report's PyTorch MLP, and a line in the figure."""
+    """Settings that differ from those of the report's PyTorch MLP, and a colour in the figure."""
 
     settings: Mapping[str, Any]
-    colour: str = ""  # without one, the variant stands in the tables only
+    colour: str = ""  # without one, the variant is only in the tables
     line: str = "-"
 
 
@@ -69,7 +69,7 @@ VARIANTS = {
 def probed_runs(
     plans: Mapping[str, Plan], seeds: Sequence[int], command: str
 ) -> dict[str, list[ProbedRun]]:
-    """Return the records of each run; train those that are missing; raise as ``Study.runs``."""
+    """Return the records of each run; train missing runs; raise what ``Study.runs`` raises."""
     for plan in plans.values():
         if plan.settings.val_size != 0:
             told = f"--val_size {plan.settings.val_size}"
@@ -84,7 +84,7 @@ def _read_probe(run: Run) -> ProbedRun:
     try:
         return {"config": run.config, **read_json(run.path / FILE, kinds)}
     except UserError as error:
-        raise UserError(f"{error}; remove it to train it anew") from error
+        raise UserError(f"{error}; remove it to train it again") from error
 
 
 def tables(runs: Mapping[str, Sequence[ProbedRun]]) -> str:
@@ -127,7 +127,7 @@ def _inside(runs: Sequence[ProbedRun]) -> dict[str, str]:
 
 
 def _dead(runs: Sequence[ProbedRun], step: int | None) -> str:
-    """Return the dead units at a step, for None at the end; a dash if a run has no such point."""
+    """Return the dead units at a step, or at the end for None; a dash if a run lacks the point."""
     found = [[p for p in run["points"] if step in (None, p["step"])] for run in runs]
     if not all(found):
         return "–"

@@ -1,4 +1,4 @@
-"""The most arithmetic that a machine does in a second, which a model's speed is compared with."""
+"""The highest arithmetic speed of a machine, with which a model's speed is compared."""
 
 import time
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def convolution(device: torch.device, dtype: torch.dtype) -> Work:
 
 
 def timed(work: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """Return the mean seconds of a call after a first one; on a GPU by its own events."""
+    """Return the mean seconds of a call after a first one; CUDA events time them on a GPU."""
     work()
     if device.type == "cuda":
         return _timed_by_events(work, repeats)
@@ -50,7 +50,7 @@ def timed(work: Callable[[], object], device: torch.device, repeats: int) -> flo
 
 
 def wait_for(device: torch.device) -> None:
-    """Wait until a device has done all its work; a CPU always has."""
+    """Wait until a device has finished its work; on a CPU there is nothing to wait for."""
     if device.type == "cuda":
         torch.cuda.synchronize()
     elif device.type == "mps":

@@ -1,8 +1,8 @@
-"""What happens inside an MLP with one hidden layer while it trains: a Lightning callback.
+"""A Lightning callback that records what happens inside an MLP with one hidden layer.
 
-It looks at a quarter of the test images: ``inputs`` float32 (N, D), ``labels`` int64 (N,), hidden
-activations (N, U) and logits (N, C). ``weights`` are those of :func:`weights_of`. It only reads
-them, so it works for ``mlp`` and ``numpy_mlp`` and changes no run.
+It evaluates a quarter of the test images: ``inputs`` float32 (N, D), ``labels`` int64 (N,), hidden
+activations (N, U) and logits (N, C). ``weights`` are those of :func:`weights_of`. The callback only
+reads them, so it works for ``mlp`` and ``numpy_mlp`` and changes no run.
 """
 
 from typing import Any
@@ -17,14 +17,14 @@ from cifar_lab.files import write_json
 from cifar_lab.run.metrics import MetricsCSV
 
 FILE = "probe.json"  # in the folder of a run
-EARLY_STEPS = (0, 1, 2, 5, 10, 20, 50)  # looked at besides the steps of the evaluations
+EARLY_STEPS = (0, 1, 2, 5, 10, 20, 50)  # measured besides the steps of the evaluations
 # Every fourth test image, and for the curvature a fifth of those. They may be sorted by class.
 LOOK_EVERY, CURVATURE_EVERY = 4, 5
 CURVATURE_ITERATIONS = 20
 
 
 class Probe(Callback):
-    """Record the training loss of each step, and now and then the state of the network.
+    """Record the training loss of each step, and the state of the network at some steps.
 
     At the end of training all records are written as ``probe.json`` into the folder of the run.
     """
@@ -35,7 +35,7 @@ class Probe(Callback):
         self.found: dict[str, list[Any]] = {"losses": [], "points": [], "curvature": []}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the network before its first step."""
+        """Measure the network before its first step."""
         images = trainer.datamodule.image_set
         inputs = torch.from_numpy(images.test_images[::LOOK_EVERY])
         self.inputs = pl_module.normalize(inputs).flatten(1)
@@ -53,7 +53,7 @@ class Probe(Callback):
             self._look(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the network, and record the accuracy of the evaluation."""
+        """Measure the network, and record the accuracy of the evaluation."""
         self._look(trainer, pl_module)
         accuracy = round(float(trainer.callback_metrics["acc/test"]), 6)
         self.found["points"][-1]["accuracy"] = accuracy
@@ -81,7 +81,7 @@ def weights_of(module: LightningModule) -> list[Tensor]:
     found = [parameter.detach().clone() for parameter in module.network.parameters()]
     if len(found) != 4:
         raise UserError(
-            f"--hidden_units: {len(found) // 2 - 1} hidden layers; what is measured here is of one"
+            f"--hidden_units: {len(found) // 2 - 1} hidden layers; expected one in this study"
         )
     return found
 
@@ -105,7 +105,7 @@ def look(weights: list[Tensor], inputs: Tensor, labels: Tensor) -> dict[str, flo
 
 
 def learned(initial: Tensor, weight: Tensor, inputs: Tensor) -> float:
-    """Return how much of what a layer computes it has learned: a fraction from 0 to 1.
+    """Return the learned fraction of a layer's output, from 0 to 1.
 
     For the weight (U, D) before training and now, with ``change = weight - initial``, it is
     V(change) / (V(change) + V(initial)). V(W) is the variance of ``W x`` over the inputs, summed

@@ -1,4 +1,4 @@
-"""The eight systems of the lab report: their plans, and what their runs reached.
+"""The eight systems of the lab report: their plans, and the results of their runs.
 
 The results are written as ``results.json``; ``report_page.py`` renders tables from it.
 """
@@ -20,7 +20,7 @@ from cifar_lab.run.metrics import COLUMNS
 from cifar_lab.run.run import Run
 from cifar_lab.settings import unknown
 
-# A shortened run has its steps divided by the first, and as many evaluations as the second.
+# A shortened run divides its steps by the first number, and has the second number of evaluations.
 QUICK_DIVISOR, QUICK_EVALUATIONS = 25, 4
 Results = dict[str, Any]
 
@@ -97,7 +97,7 @@ def _results(system: System, runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def report_accuracy(runs: Sequence[Run]) -> float | None:
-    """Return the report's figure for the recipe of runs; it has none for synthetic images."""
+    """Return the report's accuracy for the recipe of runs; None for synthetic images."""
     first = runs[0].summary
     is_synthetic = first["data"]["source"] == "synthetic"
     return None if is_synthetic else recipes()[first["recipe"]].report_accuracy

@@ -1,4 +1,4 @@
-"""The space of a sweep: which settings are searched, and which values they may have."""
+"""The space of a sweep: the settings to search, and the values that they may have."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from cifar_lab.training.fit import build_model
 Space = dict[str, BaseDistribution]
 ORIGIN = "--space "
 FORMS = "NAME=LOW..HIGH, NAME=LOW..HIGH:log or NAME=CHOICE,CHOICE"
-# They decide what a sweep is, not how well a training works.
+# These settings decide what a sweep is, not how well training works.
 FIXED = {"model": "sweep each model by itself", "recipe": "sweep each recipe by itself"}
 FIXED |= {"seed": "give --seeds, and each trial is the mean over them"}
 FIXED |= {"val_size": "all trials are compared on the same validation images"}
@@ -31,9 +31,9 @@ def parse_space(words: Sequence[str], plan: Plan) -> Space:
     """Return the distribution of each setting, by its name.
 
     Args:
-        words: ``NAME=LOW..HIGH``, the same with ``:log`` behind it, ``NAME=CHOICE,CHOICE`` or, for
-            a setting that is a list, ``NAME=CHOICE|CHOICE``.
-        plan: plan whose settings are searched; it decides what a name means.
+        words: ``NAME=LOW..HIGH``, ``NAME=LOW..HIGH:log``, ``NAME=CHOICE,CHOICE`` or, for a setting
+            that is a list, ``NAME=CHOICE|CHOICE``.
+        plan: plan whose settings are searched.
 
     Raises:
         UserError: A name is unknown or cannot be searched, or a value does not have its type.
@@ -49,7 +49,7 @@ def parse_space(words: Sequence[str], plan: Plan) -> Space:
             raise UserError(unknown_setting(name, known, plan.recipe.model, ORIGIN))
         if name in FIXED or (name in RUN and not RUN[name].decisive):
             reason = FIXED.get(name, "does not change the result of a training")
-            raise UserError(f"{ORIGIN}{name}: not searched; {reason}")
+            raise UserError(f"{ORIGIN}{name}: cannot be searched; {reason}")
         if name in found:
             raise UserError(f"{ORIGIN}{name}: given twice")
         found[name] = _distribution(name, text, plan)
@@ -80,7 +80,7 @@ def _distribution(name: str, text: str, plan: Plan) -> BaseDistribution:
 
 
 def _value(name: str, text: str, plan: Plan) -> Any:
-    """Return a value of a setting; one that its model refuses is a UserError too."""
+    """Return a value of a setting; raise a UserError if its model refuses it."""
     changed = plan.changed({name: text}, ORIGIN)
     if name in plan.recipe.own:
         try:
@@ -91,7 +91,7 @@ def _value(name: str, text: str, plan: Plan) -> Any:
 
 
 def plan_of_params(plan: Plan, params: Mapping[str, Any]) -> Plan:
-    """Return the plan with the values that a trial was given."""
+    """Return the plan with the values of a trial."""
     return plan.changed(params, "")
 
 

@@ -1,8 +1,8 @@
-"""A speed-run: the accuracy that a recipe reaches in some time, with several seeds.
+"""A speedrun: the accuracy of a recipe against its training time, with several seeds.
 
-The runs are trained on all training images, and the test set is read at the end alone. Before and
-after each run the best convolution of the machine is timed: on a shared machine seconds mean little
-without it. On a GPU a run of a few steps comes first.
+The runs are trained on all training images, and the test set is read only at the end. Before and
+after each run the fastest convolution of the machine is timed: on a shared machine, seconds mean
+little without it. On a GPU, a run of a few steps comes first.
 """
 
 from collections.abc import Sequence
@@ -43,10 +43,10 @@ EXTRA_FILE = "speedrun.json"  # in the folder of a run: what its summary does no
 def speedrun(
     plan: Plan, seeds: Sequence[int], epochs: Sequence[int], tta: str, command: str
 ) -> dict[str, Any]:
-    """Train what is missing; return a row for each number of epochs; raise as :meth:`Study.runs`.
+    """Train missing runs; return a row per number of epochs; raise what :meth:`Study.runs` raises.
 
-    The plan has the settings of ``PROTOCOL``; without ``epochs``, the runs are as long as it says.
-    The second accuracy is with the test-time augmentation ``tta`` of ``inference/logits.py``.
+    The plan has the settings of ``PROTOCOL``; without ``epochs``, it sets the length of the runs.
+    The second accuracy uses the test-time augmentation ``tta`` of ``inference/logits.py``.
     """
     _check_protocol(plan)
     variants = {f"{n} epochs": plan.replace(max_epochs=n) for n in epochs} or {"": plan}
@@ -88,7 +88,7 @@ def _warm_up(plan: Plan) -> None:
 
 
 def _measured_run(study: Study, plan: Plan, tta: str) -> Run:
-    """Return the finished run of a plan, with the file of what its summary does not hold."""
+    """Return the finished run of a plan, and write the file of what its summary lacks."""
     run, peaks = study.find(plan, study.images), []
     if run is None:
         before = _convolution_gflops(plan)
@@ -116,7 +116,7 @@ def _read_extra(path: Path) -> dict[str, Any]:
     peaks, views = found.get("convolution_gflops", []), found.get("accuracies_of_views", {})
     right = isinstance(peaks, list) and isinstance(views, dict)
     if not right or not all(isinstance(value, int | float) for value in [*peaks, *views.values()]):
-        raise UserError(f"{path}: damaged; remove it to try the views anew")
+        raise UserError(f"{path}: damaged; remove it to compute it again")
     return found
 
 
@@ -131,7 +131,7 @@ def _convolution_gflops(plan: Plan) -> float:
 def _row(runs: Sequence[Run], tta: str) -> dict[str, Any]:
     """Return the row of one number of epochs, which are None for a recipe that counts steps.
 
-    Lists have a value for each seed; the convolution's, one from before and one from after its run.
+    Lists have a value for each seed; those of the convolution have two, before and after the run.
     """
     summaries = [run.summary for run in runs]
     extras = [_read_extra(run.path / EXTRA_FILE) for run in runs]

@@ -1,4 +1,4 @@
-"""A study: variants × seeds, and a run for each, which is found on disk, resumed or trained."""
+"""A study: a run for each variant and seed, which is found on disk, resumed or trained."""
 
 import hashlib
 import sys
@@ -34,21 +34,20 @@ PAUSE = 2.0  # seconds between looks at the runs that other processes train
 class Study:
     """Several plans with several seeds each, and a run for each of them.
 
-    A finished run in the log folder is taken if its images and its decisive settings are the same,
-    the newest one first. Otherwise the newest unfinished one is resumed. If there is none, a new
-    run is trained.
+    The newest finished run in the log folder with the same images and decisive settings is used.
+    If there is none, the newest unfinished one is resumed; otherwise a new run is trained.
 
     Attributes:
         variants: plans by name; their seeds are replaced.
-        seeds: seeds of all variants, or those of each variant by its name.
-        command: command that the study was started with, for the summaries of its runs.
-        anew: whether unfinished runs are trained anew: a resumed one would lack measurements.
-        file: name of a file that the folder of a finished run must hold, or "" for none.
+        seeds: seeds of all variants, or the seeds of each variant by its name.
+        command: command that started the study, for the summaries of its runs.
+        anew: whether unfinished runs are trained again: a resumed one would lack measurements.
+        file: name of a file that the folder of a finished run must hold, or "".
         callbacks: function that returns further callbacks for a new run.
         workers: number of processes that train at the same time on this machine.
 
-    Several processes, also on several machines that share the log folder, may work on the same
-    study: each run is trained by one of them, and all wait for all runs.
+    Several processes may work on the same study, even on several machines that share the log
+    folder. Each run is trained by one of them, and all wait for all runs.
     """
 
     variants: Mapping[str, Plan]
@@ -68,7 +67,7 @@ class Study:
                 yield name, plan.replace(seed=seed)
 
     def runs(self, train: bool = True) -> dict[str, list[Run]]:
-        """Return the runs of each variant; without ``train``, those that are there.
+        """Return the runs of each variant; without ``train``, only those that exist.
 
         Raises:
             UserError: Settings, data or a run are wrong, or the runs saw different images.
@@ -79,7 +78,7 @@ class Study:
         done: dict[int, Run] = {}
         for number, (name, plan) in jobs.items():
             if run := self.find(plan, images):
-                print(f"\n--- {_label(name, plan)} is there: {run.path}", flush=True)
+                print(f"\n--- {_label(name, plan)} is already trained: {run.path}", flush=True)
                 done[number] = run
         if train:
             done |= self._obtain_all({n: job for n, job in jobs.items() if n not in done})
@@ -98,7 +97,7 @@ class Study:
     def images(self) -> str:
         """The fingerprint of the images that the runs are trained on.
 
-        Synthetic ones are refused where a run on real ones is there.
+        Synthetic images are refused where a run on real ones exists.
         """
         _, plan = next(self.plans())
         _check_settings(plan)
@@ -108,15 +107,15 @@ class Study:
             if run is not None and run.summary["data"]["source"] != "synthetic":
                 where = run.summary["data"]["location"]
                 raise UserError(
-                    f"{run.path}: on images of {where}, which are not found now; say with "
-                    "--data_dir where they are, or give --source synthetic"
+                    f"{run.path}: trained on images of {where}, which are not found now; give "
+                    "their folder as --data_dir, or use --source synthetic"
                 )
         return data.image_set.fingerprint
 
     def find(self, plan: Plan, images: str | None = None) -> Run | None:
         """Return the newest finished run of a plan, or None.
 
-        ``images`` is the fingerprint of the images that it must have seen; None for any.
+        ``images`` is the fingerprint of the images that it was trained on; None for any images.
         """
         wanted = plan.decisive()
         for run in self._newest_first(plan):
@@ -127,7 +126,7 @@ class Study:
                 if is_seen and (run.path / self.file).exists():
                     return run
             except UserError as error:
-                told = f"a damaged run: {error}; remove {run.path} to train it anew"
+                told = f"a damaged run: {error}; remove {run.path} to train it again"
                 raise UserError(told) from error
         return None
 
@@ -154,7 +153,7 @@ class Study:
         alone = replace(self, variants={}, seeds=())
         alone.images = self.images
         plans = [(n, share_of_machine(plan, self.workers)) for n, (_, plan) in jobs.items()]
-        print(f"\n--- {len(jobs)} runs are trained, {workers} at a time", flush=True)
+        print(f"\n--- training {len(jobs)} runs, {workers} at a time", flush=True)
         for (number, plan), path in side_by_side(partial(_obtain, alone), plans, workers):
             if path is not None:
                 print(f"--- {_label(jobs[number][0], plan)} is done: {path}", flush=True)
@@ -175,7 +174,7 @@ class Study:
             with locked(lock, "another process trains it"):
                 if run := self.find(plan, self.images):
                     return run
-                print(f"\n--- {label} is trained", flush=True)
+                print(f"\n--- training {label}", flush=True)
                 return self.train(plan)
         except LockedError:
             return None
@@ -222,14 +221,14 @@ def _label(name: str, plan: Plan) -> str:
 
 
 def _check_settings(plan: Plan) -> None:
-    """Refuse trials, and several processes: all but the first would end with the first run."""
+    """Refuse a trial run, and several processes: all but one would exit after the first run."""
     settings = plan.settings
     if settings.fast_dev_run:
-        raise UserError("--fast_dev_run and --seeds: several seeds are trained in whole runs")
+        raise UserError("--fast_dev_run and --seeds: give one of them")
     processes = device_count(settings.devices, settings.accelerator) * settings.num_nodes
     if processes > 1:
         raise UserError(
-            "--devices and --num_nodes: runs one after the other are trained by one process, "
+            "--devices and --num_nodes: the runs of a study are each trained by one process, "
             f"these ask for {processes}"
         )
     Environment(1, 1)  # refuses a launcher of several

@@ -1,6 +1,6 @@
-"""A sweep: what is searched and how, and Optuna's study of it, which several processes may open.
+"""A sweep: its search space, its method, and its Optuna study, which several processes may open.
 
-All of them use one folder, in which the runs are; they may be on several machines that share it.
+The processes share the folder of the runs; they may be on several machines that share it.
 """
 
 import uuid
@@ -30,7 +30,7 @@ FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class JournalLock(JournalFileOpenLock):
-    """A lock that ends with the process that holds it; Optuna's own outlives it by 30 seconds."""
+    """A lock that is released when its process dies; Optuna's own would last 30 seconds more."""
 
     def __init__(self, path: Path) -> None:
         self._lock = FileLock(path)
@@ -41,25 +41,25 @@ class JournalLock(JournalFileOpenLock):
         return True
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         self._lock.release()
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is searched, and how.
+    """The settings of a sweep.
 
     Attributes:
         name: name of the study, and of its folder in the log folder of the plan.
         plan: settings that all trials share.
         space: distributions of the settings that are searched.
-        words: the space as it was given.
+        words: the space as text, as the user gave it.
         seeds: seeds of each trial.
         trials: number of trials.
         sampler: "tpe", "random" or "grid".
         pruner: "none", "median" or "hyperband".
         storage: address of a database, or None for a file in the folder.
-        command: command that the sweep was started with.
+        command: command that started the sweep.
     """
 
     name: str
@@ -88,7 +88,7 @@ class Sweep:
 
     @property
     def lock(self) -> FileLock:
-        """The lock under which trials are taken and ended."""
+        """The lock to hold when a trial is taken or ended."""
         return FileLock(self.folder / "sweep.lock")
 
     @property
@@ -144,7 +144,7 @@ class Sweep:
         return JournalStorage(JournalFileBackend(str(path), lock))
 
     def _settings(self) -> dict[str, Any]:
-        """Return the settings that all who open the study must have."""
+        """Return the settings that must be the same in all processes that open the study."""
         settings: dict[str, Any] = {"space": sorted(self.words), "seeds": [*self.seeds]}
         decisive = self.plan.decisive().items()
         settings |= {name: value for name, value in decisive if name not in self.space}
@@ -158,15 +158,15 @@ class Sweep:
         differing = sorted(n for n in known.keys() | settings if known.get(n) != settings.get(n))
         if differing:
             raise UserError(
-                f"--study {self.name}: a study with other settings is there (they differ in "
+                f"--study {self.name}: a study with other settings exists (they differ in "
                 f"{', '.join(differing)}); give another --study"
             )
 
     def check_folder(self, study: optuna.Study) -> None:
         """Raise a UserError if the study is that of another folder.
 
-        A database may be shared where the folder is not, and whose trials are lost is known from
-        locks in the folder.
+        A database may be shared where the folder is not, but only the locks in the folder tell
+        which trials are lost.
         """
         path = self.folder / "study.id"
         if not path.exists():
@@ -188,7 +188,7 @@ class Sweep:
             study.enqueue_trial(named, skip_if_exists=True)
 
     def make_sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        """Return the sampler of a trial; each has its own seed, in whatever process it runs."""
+        """Return the sampler of a trial; its seed depends on the trial, not on the process."""
         seed = self.plan.settings.seed + 1000 * number
         if self.sampler == "tpe":
             return optuna.samplers.TPESampler(seed=seed, constant_liar=True)

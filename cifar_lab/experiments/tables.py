@@ -1,4 +1,4 @@
-"""The results of several runs in numbers: means, deviations, intervals, and Markdown tables."""
+"""Statistics of several runs: means, deviations, intervals, and Markdown tables."""
 
 from collections.abc import Mapping, Sequence
 from math import sqrt
@@ -16,7 +16,7 @@ def quantile(freedom: float) -> float:
 
 
 def mean_and_deviation(values: Sequence[float]) -> str:
-    """Return fractions in percent, "48.46 ± 1.04" (sample standard deviation); one value alone."""
+    """Return fractions in percent, "48.46 ± 1.04" (sample standard deviation), or one value."""
     percent = [100 * value for value in values]
     text = f"{fmean(percent):.2f}"
     return text if len(percent) == 1 else f"{text} ± {stdev(percent):.2f}"
@@ -44,13 +44,13 @@ def time_range(seconds: Sequence[float]) -> str:
 
 
 def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
-    """Return a table in Markdown; a row has its cells by the headings of their columns."""
+    """Return a table in Markdown; a row maps the headings of the columns to its cells."""
     lines = [rows[0], ["---"] * len(rows[0]), *(row.values() for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def versions_of(runs: Sequence[Run]) -> dict[str, str]:
-    """Return the version of each package that made the runs, or all versions where they differ."""
+    """Return the version of each package that the runs used, or all versions if they differ."""
     all_versions = [run.summary["versions"] for run in runs]
     return {
         name: ", ".join(dict.fromkeys(versions[name] for versions in all_versions))
@@ -59,5 +59,5 @@ def versions_of(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def hardware_of(runs: Sequence[Run]) -> list[str]:
-    """Return what the runs computed on, and in which precision, each once."""
+    """Return the hardware and precision of the runs, without duplicates."""
     return list(dict.fromkeys(hardware(run.summary) for run in runs))

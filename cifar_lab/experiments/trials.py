@@ -1,4 +1,4 @@
-"""The trials of a sweep: each is taken by one process, trained, and told to Optuna.
+"""The trials of a sweep: each is taken by one process, trained, and reported to Optuna.
 
 A trial is a run for each seed, in the folder of the sweep; its value is the mean best accuracy on
 the validation split. A process holds the lock of its trial. If it is killed, its trial is queued
@@ -29,7 +29,7 @@ RESUMES = "resumes"  # attribute of a trial: number of the lost one whose run it
 
 
 class Pruning(Callback):
-    """Report the accuracy of each evaluation, and end a trial that is not worth going on."""
+    """Report the accuracy of each evaluation, and end a trial that is not worth continuing."""
 
     def __init__(self, trial: Trial) -> None:
         self.trial = trial
@@ -46,7 +46,7 @@ class Pruning(Callback):
 
 
 def work(sweep: Sweep) -> None:
-    """Do trials until all are finished; wait for those of other processes.
+    """Run trials until all are finished; wait for those of other processes.
 
     Raises:
         TrainingEndedError: A training was interrupted.
@@ -73,7 +73,7 @@ def _numbers(study: optuna.Study, *states: TrialState) -> list[int]:
 
 
 def take(sweep: Sweep, study: optuna.Study, stack: contextlib.ExitStack) -> Trial | None:
-    """Return the next trial and hold its lock, or None if there is none left to take."""
+    """Return the next trial and hold its lock, or return None if no trial is left."""
     with sweep.lock:
         sweep.check_folder(study)
         _queue_lost(sweep, study)
@@ -92,7 +92,7 @@ def _lock(sweep: Sweep, number: int) -> Path:
 
 
 def _queue_lost(sweep: Sweep, study: optuna.Study) -> None:
-    """Queue the trials again whose processes are gone."""
+    """Queue again the trials whose processes have died."""
     trials = study.get_trials(deepcopy=False)
     queued = {trial.user_attrs.get(RESUMES) for trial in trials}
     for trial in trials:
@@ -103,15 +103,15 @@ def _queue_lost(sweep: Sweep, study: optuna.Study) -> None:
                 pass
         except LockedError:  # its process trains it
             continue
-        if trial.number not in queued:  # else the process that did so was killed before the end
-            # It may have been killed before it had read all values that it was queued with.
+        if trial.number not in queued:  # else a process queued it and was killed before the end
+            # It may have been killed before it read all the values that it was queued with.
             values = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
             study.enqueue_trial(values, {RESUMES: trial.number})
         study.tell(trial.number, state=TrialState.FAIL)
 
 
 def _run(sweep: Sweep, study: optuna.Study, trial: Trial) -> None:
-    """Train the runs of a trial, and tell its value."""
+    """Train the runs of a trial, and report its value."""
     plan = plan_of_params(sweep.plan, trial.params)
     note = f"{sweep.name}, trial {trial.number}"
     plan = plan.replace(log_dir=str(sweep.folder), note=note, test=False)
@@ -126,7 +126,7 @@ def _run(sweep: Sweep, study: optuna.Study, trial: Trial) -> None:
     except TrainingEndedError as ended:
         if ended.status != FAILED:
             raise
-        # It counts, and the sampler learns that these values are bad ones.
+        # The trial counts, so that the sampler learns that these values are bad.
         _end(sweep, study, trial, str(ended), state=TrialState.PRUNED)
     else:
         trial.set_user_attr("runs", [str(run.path.relative_to(sweep.folder)) for run in runs])
@@ -136,14 +136,14 @@ def _run(sweep: Sweep, study: optuna.Study, trial: Trial) -> None:
 
 
 def _end(sweep: Sweep, study: optuna.Study, trial: Trial, told: str, **outcome: Any) -> None:
-    """Tell how a trial ended; under the lock, so that nobody takes it for a lost one."""
+    """Report how a trial ended, under the lock, so that no process takes it for a lost one."""
     with sweep.lock:
         study.tell(trial, **outcome)
     _print(trial, told)
 
 
 def _train(sweep: Sweep, trial: Trial, plan: Plan, seed: int) -> Run:
-    """Train the run of a seed, or find it; the pruner sees that of the first seed."""
+    """Train or find the run of a seed; only the run of the first seed reports to the pruner."""
     prunes = sweep.pruner != "none" and seed == sweep.seeds[0]
     callbacks = [Pruning(trial)] if prunes else []
     engine = Study({"": plan}, [seed], sweep.command, callbacks=lambda: callbacks)

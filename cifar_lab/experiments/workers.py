@@ -27,16 +27,16 @@ Result = TypeVar("Result")
 def side_by_side(
     work: Callable[[Item], Result], items: Sequence[Item], workers: int
 ) -> Iterator[tuple[Item, Result]]:
-    """Yield each item with the result of the work on it, as they are done.
+    """Yield each item with the result of the work on it, in the order of completion.
 
     Args:
-        work: function that a worker calls; it, the items and the results can be pickled.
-        items: what the work is done on.
+        work: function that a worker calls with an item; both and the result can be pickled.
+        items: arguments of the calls.
         workers: number of processes.
 
     Raises:
-        UserError: The work on an item raised it, and the other workers have stopped.
-        TrainingEndedError: The same, or a worker was killed, or Ctrl-C came.
+        UserError: The work on an item raised it; the other workers are stopped.
+        TrainingEndedError: The work raised it, a worker was killed, or the user pressed Ctrl-C.
     """
     left = list(items)
     running: dict[Any, Item] = {}  # by connection
@@ -85,7 +85,7 @@ def _start(work: Callable[..., Any], workers: int) -> tuple[list[Any], list[Any]
 
 
 def _serve(work: Callable[[Any], Any], number: int, connection: Connection) -> None:
-    """Work on the items that come, and send back the results or the errors of users."""
+    """Work on the items received, and send back their results or errors."""
     _begin(number)
     with contextlib.suppress(EOFError, BrokenPipeError):  # the first process needs no more
         while True:
@@ -98,7 +98,7 @@ def _serve(work: Callable[[Any], Any], number: int, connection: Connection) -> N
 
 
 def _begin(number: int) -> None:
-    """Prepare a worker: its own device, no output, and an end when the first process ends."""
+    """Prepare a worker: its own device, no output, and an exit when the first process exits."""
     if torch.cuda.device_count() > 1:
         usual = ",".join(map(str, range(torch.cuda.device_count())))
         devices = os.environ.get("CUDA_VISIBLE_DEVICES", usual).split(",")
@@ -125,6 +125,6 @@ def share_of_machine(plan: Plan, workers: int) -> Plan:
     settings = plan.settings
     devices = torch.cuda.device_count()
     if settings.accelerator in ("auto", "gpu") and 0 < devices < workers:
-        raise UserError(f"--workers {workers}: one for each device, and there are {devices}")
+        raise UserError(f"--workers {workers}: more than one for each of the {devices} devices")
     threads = settings.threads or max(1, usable_cpus() // workers)
     return plan.replace(threads=threads, progress="none")

@@ -30,10 +30,10 @@ class Case:
         args: further arguments of ``forward``, such as targets or a mask.
         is_loss: whether the output is a number and ``backward`` takes no arguments.
         terms: function of ``x``, the parameters and the upstream gradient, for gradients that may
-            nearly cancel. It returns, by name, the terms that such a gradient is the sum of; their
-            norm is what the gradient's error is measured by.
+            nearly cancel. It returns, by name, the terms whose sum such a gradient is; the
+            gradient's error is measured relative to their norm.
         smooth: whether the function has a derivative at ``x``. At a kink, central differences are
-            left out.
+            skipped.
     """
 
     layer: Any
@@ -81,7 +81,7 @@ def spread(rng: Rng, shape: Shape) -> Array:
 
 
 def _cast(value: Any, dtype: npt.DTypeLike) -> Any:
-    """Cast float arrays, also in tuples and dictionaries, and return everything else as it is."""
+    """Cast float arrays, also in tuples and dictionaries, and return everything else unchanged."""
     if isinstance(value, dict):
         return {key: _cast(item, dtype) for key, item in value.items()}
     if isinstance(value, tuple):

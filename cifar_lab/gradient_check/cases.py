@@ -1,7 +1,7 @@
 """A case for every layer of the NumPy reference, with random parameters and a random input.
 
 Each builder takes a random generator and sizes: b samples, c classes, m and n features, or a shape.
-Tests pass a wrong layer as ``layer_class`` and see that the check fails.
+Tests pass a wrong layer as ``layer_class`` and assert that the check fails.
 """
 
 from collections.abc import Callable
@@ -131,7 +131,7 @@ def batch_norm_terms(
 
 
 def _per_channel(ndim: int) -> tuple[Shape, Shape]:
-    """Return the axes to reduce of rows or images, and the shape of a number per channel."""
+    """Return the axes to reduce in rows or images, and the shape of an array per channel."""
     return ((0,), (1, -1)) if ndim == 2 else ((0, 2, 3), (1, -1, 1, 1))
 
 
@@ -189,14 +189,14 @@ def weight_norm(
         return {"v": params["g"] / length * (dout.T @ x)}
 
     layer = randomised(layer_class(m, n, std=1.0), rng)
-    layer.params["v"] = spread(rng, (n, m))  # not so short that a small step turns it much
+    layer.params["v"] = spread(rng, (n, m))  # long enough that a small step hardly turns it
     return Case(layer, rng.normal(size=(b, m)), reference, terms=terms)
 
 
 def conv(
     rng: Rng, shape: Shape = (2, 3, 4, 5), k: int = 3, *, layer_class: LayerClass = Conv3x3
 ) -> Case:
-    """Build a convolution of images to k channels; by default as many, as for ``linear``."""
+    """Build a convolution of images to k channels, by default as many as the images have."""
 
     def reference(x: Tensor, params: Params) -> Tensor:
         return functional.conv2d(x, params["weight"], params["bias"], padding=1)

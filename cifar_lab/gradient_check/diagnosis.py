@@ -1,4 +1,4 @@
-"""What a wrong answer looks like: a mistake of the catalogue, or how it differs from the right one.
+"""The diagnosis of a wrong answer: a mistake of the catalogue, or how it differs from the right.
 
 A student's layer gives an answer, such as the gradient of its weight, to each of several cases. A
 mistake explains the answers if its variant agrees with every one of them.
@@ -21,7 +21,7 @@ LIMIT = 1e-5
 
 @dataclass(frozen=True)
 class Failure:
-    """What a student's code did in place of giving an answer, such as raising an exception.
+    """What a student's code did instead of returning an answer, such as raising an exception.
 
     Attributes:
         text: what happened, in a line.
@@ -39,7 +39,7 @@ class Answer:
     Attributes:
         got: what the layer returned, or a ``Failure``.
         right: the right answer, computed by autograd.
-        inputs: what the variants of the catalogue are functions of.
+        inputs: arguments of the variants of the catalogue.
         slope: the central difference of the student's own forward pass, or None.
     """
 
@@ -55,7 +55,7 @@ class Answer:
 
     @property
     def slope_error(self) -> float | None:
-        """The same against the central difference, or None if there is nothing to compare."""
+        """The relative error against the central difference, or None if there is none."""
         if self.slope is None or isinstance(self.got, Failure):
             return None
         return distance(self.got, self.slope)
@@ -80,7 +80,7 @@ class Answer:
 def in_shape(got: Any, shape: tuple[int, ...]) -> Array | None:
     """Return an answer as an array of a shape, or None if it does not fit.
 
-    Dimensions of length 1 may be missing or too many, because the numbers are the same.
+    Dimensions of length 1 may be missing or added, because the numbers are the same.
     """
     try:
         array = np.asarray(got, dtype=np.float64)
@@ -116,11 +116,11 @@ def mistake_in(layer: str, name: str, answers: Sequence[Answer]) -> str | None:
 
 
 def explain(layer: str, name: str, answers: Sequence[Answer]) -> list[str]:
-    """Return lines on wrong answers: what they look like, the right formula, where to read."""
+    """Return lines on wrong answers: the likely mistake, the right formula, and where to read."""
     wrong = next(answer for answer in answers if not answer.is_right)
     return [
         mistake_in(layer, name, answers) or _difference(wrong),
-        f"Right is {FORMULAS[layer][name]}.",
+        f"The right formula is {FORMULAS[layer][name]}.",
         f'Read "{SECTIONS[layer]}" in docs/derivations.md.',
     ]
 
@@ -141,5 +141,5 @@ def _difference(answer: Answer) -> str:
         return f"{where}, it is {factor:.4g} times the right one."
     off = np.abs(array - right) > 1e-3 * np.abs(array - right).max()
     first = tuple(int(index) for index in np.argwhere(off)[0])
-    entry = f"[{', '.join(map(str, first))}] is {array[first]:.4g}, right is {right[first]:.4g}"
+    entry = f"[{', '.join(map(str, first))}] is {array[first]:.4g}; expected {right[first]:.4g}"
     return f"{where}, {int(off.sum())} of {off.size} numbers are wrong: {entry}."

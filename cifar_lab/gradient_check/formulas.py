@@ -1,4 +1,4 @@
-"""The right formulas of the course's layers, in a line each, and where they are derived."""
+"""The right formulas of the course's layers, one line each, and where they are derived."""
 
 NORM = {
     "output": "y = γ x̂ + β with x̂ = (x − μ) / √(σ² + ε), where σ² is divided by N",

@@ -1,4 +1,4 @@
-"""The gradient check: a layer's output and gradients against autograd and central differences.
+"""The gradient check: compare a layer with autograd and with central differences.
 
 The upstream gradient is random. If it were all ones, the gradient of the input of batch
 normalization would be zero for many wrong formulas too.
@@ -23,7 +23,7 @@ TOLERANCES = {
 """Largest relative error against autograd and against central differences, by dtype."""
 
 CANCELS_BELOW = 1e-3
-"""A gradient smaller than this fraction of its terms has its error measured relative to the terms.
+"""If a gradient is smaller than this fraction of its terms, its error is relative to the terms.
 
 It inherits their rounding errors. An example is batch normalization of two samples, where the
 gradient of the input is about ε/σ² times its terms.
@@ -38,7 +38,7 @@ class Row:
         name: "x", the name of a parameter, or "output" for the forward pass.
         shape: shape of the gradient.
         autograd_error: ‖a − b‖/‖b‖ for the layer's gradient a and autograd's b.
-        difference_error: the same with b from central differences; None if there are none.
+        difference_error: the same error with b from central differences; None if there are none.
         passed: whether both errors are within tolerance, and shape and dtype are right.
     """
 
@@ -76,7 +76,7 @@ def check_gradients(
     limit, slope_limit = TOLERANCES[np.dtype(dtype)]
     rows = []
     for name, want in expected.items():
-        a = got.get(name, np.full_like(want, np.nan))  # a gradient that is not there is wrong
+        a = got.get(name, np.full_like(want, np.nan))  # a missing gradient is wrong
         size = float(np.linalg.norm(terms.get(name, 0.0)))
         error = relative_error(a, want, size)
         slope_error = relative_error(a, slopes[name], size) if name in slopes else None

@@ -1,7 +1,7 @@
 """The catalogue of mistakes in layers written by hand, each as a function of the layer's inputs.
 
 A variant computes what a layer with the mistake would return. ``diagnosis.py`` compares the answers
-of a student's layer with the variants, and the tests check that the proof lets none of them pass.
+of a student's layer with the variants, and the tests check that no variant passes the check.
 
 To add a mistake, add an entry: what the student did, in a sentence, and the variant. A variant is a
 function of the inputs ``v`` that ``inputs_of`` collects: ``x``, ``dout``, the parameters by their
@@ -28,7 +28,7 @@ GENERAL: Variants = {
     "forgotten.": lambda v: v.right * v.b,
     "It is {b} times too small in a batch of {b}: it is divided by B once too often. Take the sum "
     "over the batch, because the loss takes the mean already.": lambda v: v.right / v.b,
-    "It is added to that of the call before: overwrite it.": lambda v: v.right + v.before,
+    "It is added to the result of the previous call: overwrite it.": lambda v: v.right + v.before,
     "It is zero everywhere: it is never computed.": lambda v: np.zeros_like(v.right),
     "It is not multiplied by dY.": lambda v: v.right / v.dout,
 }
@@ -171,9 +171,9 @@ CATALOGUE: dict[str, dict[str, Variants]] = {
 
 
 def inputs_of(layer: str, case: Case, dout: Array, right: Array) -> SimpleNamespace:
-    """Return what the variants of a layer's answer are functions of."""
+    """Return the arguments of the variants of a layer's answer."""
     v = SimpleNamespace(x=case.x, dout=dout, b=len(case.x), right=right, **case.params)
-    v.before = right  # the answer of the call before; whoever knows another sets it
+    v.before = right  # the answer of the call before; callers may replace it
     if layer == "leaky_relu":
         v.slope = case.layer.negative_slope
     elif layer == "elu":

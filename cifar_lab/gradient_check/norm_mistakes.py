@@ -1,7 +1,7 @@
 """The mistakes in batch and layer normalization, a part of the catalogue in ``mistakes.py``.
 
-Both are one function along different axes, so they share the mistakes. N is the number of values
-that a mean is taken over: the samples of the batch, or the features of a sample.
+Both are the same function along different axes, so they share the mistakes. N is the number of
+values in a mean: the samples of the batch, or the features of a sample.
 """
 
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ from cifar_lab.numpy_reference.layer import Array
 
 
 def add_statistics(v: SimpleNamespace, axis: int, eps: float) -> None:
-    """Add to the inputs what normalization computes on its way."""
+    """Add the intermediate values of normalization to the inputs."""
 
     def mean(a: Array, axis: int = axis) -> Array:
         return a.mean(axis=axis, keepdims=True)

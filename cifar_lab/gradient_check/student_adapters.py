@@ -16,7 +16,7 @@ from cifar_lab.numpy_reference.layer import Array
 
 
 class MisfitError(Exception):
-    """A student's class is not what the course asks for; the message says what is."""
+    """A student's class is not what the course asks for; the message says what is expected."""
 
 
 def _call(method: Callable[..., Any], what: str, array: Array, *args: Array) -> Any:
@@ -31,7 +31,7 @@ def _changed(what: str) -> Failure:
 
 
 class ArrayLayer:
-    """A module in NumPy, which keeps its parameters and their gradients in dictionaries."""
+    """Adapt a module in NumPy, which keeps its parameters and their gradients in dictionaries."""
 
     def __init__(self, module: Any, params: dict[str, Array]) -> None:
         self.module, self.params = module, params
@@ -62,7 +62,7 @@ class ArrayLayer:
 
 
 class LossLayer:
-    """A cross entropy. As in the course, ``backward(x, y)`` is called on a new object."""
+    """Adapt a cross entropy. As in the course, ``backward(x, y)`` is called on a new object."""
 
     def __init__(self, cls: Any) -> None:
         self.cls = cls
@@ -84,9 +84,9 @@ class LossLayer:
 
 
 class TensorLayer:
-    """A PyTorch module or Function of x, gamma and beta, with gradients from PyTorch.
+    """Adapt a PyTorch module or Function of x, gamma and beta, with gradients from PyTorch.
 
-    PyTorch calls the backward pass that the student wrote, where there is one.
+    PyTorch calls the backward pass that the student wrote, if there is one.
     """
 
     def __init__(

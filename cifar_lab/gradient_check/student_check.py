@@ -1,7 +1,7 @@
 """The check of a student's class: a row for each of its answers, with what is wrong with it.
 
 Every case has random inputs and a random upstream gradient. The same object computes another case
-before, so gradients that are added up over the calls are noticed.
+first, so that gradients which accumulate over the calls are noticed.
 """
 
 import inspect
@@ -35,7 +35,7 @@ class Row:
         verdict: one of the constants of this module. A gradient is not judged if it differs
             because of a mistake in the forward pass or because of an exception.
         error: largest relative error against autograd, or None if there is nothing to compare.
-        slope_error: the same against central differences of the class's own forward pass.
+        slope_error: the same error against central differences of the class's own forward pass.
         notes: lines of explanation.
         line: line of the method in the student's file, or 0 if it is not known.
     """
@@ -67,7 +67,7 @@ def check_class(cls: Any, name: str, path: Path) -> list[Row]:
 
 
 def _wrongness(rows: list[Row]) -> tuple[bool, int]:
-    """Return whether the forward pass gives no numbers, and how many rows are not right."""
+    """Return whether the forward pass returns no numbers, and how many rows are wrong."""
     return rows[0].error is None, sum(row.verdict != RIGHT for row in rows)
 
 
@@ -131,7 +131,7 @@ def _answers(
 
 
 def _row(layer: str, name: str, answers: list[Answer], forward_is_right: bool) -> Row:
-    """Return the row of an answer, from those to all cases."""
+    """Return the row of an answer, given the answers to all cases."""
     failures = [a.got for a in answers if isinstance(a.got, Failure)]
     if all(a.got is None or (isinstance(a.got, Failure) and a.got.not_done) for a in answers):
         return Row(name, NOT_DONE)
@@ -152,7 +152,7 @@ def _row(layer: str, name: str, answers: list[Answer], forward_is_right: bool) -
 
 
 def attempt(call: Callable[[], Any], path: Path) -> Any:
-    """Return what a call into the student's code returns, or a ``Failure``."""
+    """Call the student's code; return its result or a ``Failure``."""
     try:
         return call()
     except MisfitError as error:
@@ -162,7 +162,7 @@ def attempt(call: Callable[[], Any], path: Path) -> Any:
 
 
 def where(error: BaseException, path: Path) -> str:
-    """Return an exception of the student's code in a line, with its place in the file."""
+    """Describe an exception of the student's code in a line, with its place in the file."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{Path(error.filename).name}:{error.lineno}: {type(error).__name__}: {error.msg}"
     told = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}".rstrip(": ")

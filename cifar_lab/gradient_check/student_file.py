@@ -1,4 +1,4 @@
-"""The check of a student's file, which is code and is run, in a process of its own.
+"""The check of a student's file, which is executed in a process of its own.
 
 The process writes a line of JSON for each class that it has checked. If it takes too long or ends
 early, another process continues with the next class.
@@ -27,7 +27,7 @@ from cifar_lab.settings import unknown
 LAYERS = {**{name: kind.layer for name, kind in KINDS.items()}, "MLP": "mlp"}
 """The layer of each class that is checked."""
 
-# Not -m, which would let files of the current folder stand in for modules of Python.
+# Not -m, with which files of the current folder could shadow Python's modules.
 PROGRAM = (
     f"import sys; sys.path[0] = {str(Path(__file__).parents[2])!r}; "
     "from cifar_lab.gradient_check.student_file import work; work(*sys.argv[1:])"
@@ -40,13 +40,13 @@ def check_file(path: Path, layer: str | None, seconds: float) -> dict[str, list[
     Args:
         path: Python file.
         layer: name of a layer, such as "linear", or of a class; None for all.
-        seconds: what running the file may take, and the check of each class.
+        seconds: time limit for running the file, and for the check of each class.
 
     Returns:
         The rows of each class, by its name. A class whose check did not end has one row, "check".
 
     Raises:
-        UserError: the file cannot be read or run, or has no class that was asked for.
+        UserError: The file cannot be read or run, or it has no class of the layer.
     """
     path = path.absolute()
     known = dict.fromkeys([*LAYERS.values(), *LAYERS])
@@ -69,7 +69,7 @@ def check_file(path: Path, layer: str | None, seconds: float) -> dict[str, list[
 
 
 def _run(path: Path, seconds: float, more: list[str]) -> tuple[list[dict[str, Any]], str]:
-    """Run ``work`` in a process; return the lines that it wrote, and how it ended."""
+    """Run ``work`` in a process; return the lines that it wrote, and a text on how it ended."""
     words = [sys.executable, "-c", PROGRAM, str(path), str(seconds), *more]
     done = subprocess.run(
         words, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace"
@@ -84,9 +84,9 @@ def _run(path: Path, seconds: float, more: list[str]) -> tuple[list[dict[str, An
 
 
 def work(path: str, seconds: str, layer: str, *done: str) -> None:
-    """Run the student's file and check its classes: what the process does."""
+    """Run the student's file and check its classes; this is the work of the process."""
     results, trace = (os.fdopen(os.dup(number), "w", encoding="utf-8") for number in (1, 2))
-    for number in (1, 2):  # the student's code prints to nowhere
+    for number in (1, 2):  # discard what the student's code prints
         os.dup2(os.open(os.devnull, os.O_WRONLY), number)
     faulthandler.enable(trace)
 
@@ -119,7 +119,7 @@ def work(path: str, seconds: str, layer: str, *done: str) -> None:
 
 
 def _classes(module: ModuleType) -> list[str]:
-    """Return the names of the classes to check. An MLP in PyTorch has nothing by hand."""
+    """Return the names of the classes to check. An MLP in PyTorch has no gradients to check."""
     found = {name: value for name, value in vars(module).items() if name in LAYERS}
     if isinstance(found.get("MLP"), type) and issubclass(found["MLP"], nn.Module):
         del found["MLP"]
@@ -127,11 +127,11 @@ def _classes(module: ModuleType) -> list[str]:
 
 
 def load(path: Path) -> ModuleType:
-    """Run a Python file as a module; it may import its neighbours."""
+    """Run a Python file as a module; it may import other files in its folder."""
     sys.path.insert(0, str(path.parent))
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{path.name} is no Python file: its name ends in .py")
+        raise ImportError(f"{path.name} is not a Python file: its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)

@@ -1,4 +1,4 @@
-"""The classes of the course that are checked, and the cases that each is checked on."""
+"""The classes of the course that are checked, and the cases of each check."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -30,8 +30,8 @@ class Kind:
 
     Attributes:
         layer: name of the layer in the catalogue of mistakes.
-        adapt: function of the class and a case, which makes a layer with the case's parameters.
-        builds: functions of a random generator that build the cases, of usual and edge sizes.
+        adapt: function that makes a layer with a case's parameters from the class and the case.
+        builds: functions of a random generator that build cases of common and extreme sizes.
     """
 
     layer: str
@@ -40,7 +40,7 @@ class Kind:
 
 
 def _made_with(*arguments: float) -> Adapt:
-    """Return how a NumPy module is adapted whose constructor takes these arguments."""
+    """Return the adapter of a NumPy module whose constructor takes these arguments."""
     return lambda cls, case: ArrayLayer(cls(*arguments), case.params)
 
 

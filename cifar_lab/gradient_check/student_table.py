@@ -1,4 +1,4 @@
-"""The table of a student's classes, 80 columns wide, and below it what is wrong with each."""
+"""The table of a student's classes, 80 columns wide, followed by the mistakes in each."""
 
 import textwrap
 from collections import Counter

@@ -22,7 +22,7 @@ Function = Callable[[Tensor, Params], Tensor]
 
 
 class TorchForm(Layer):
-    """An adapter that makes a PyTorch function a NumPy layer, with gradients from PyTorch."""
+    """Adapt a PyTorch function to the interface of a NumPy layer, with gradients from PyTorch."""
 
     def __init__(self, function: Function, params: dict[str, Array]) -> None:
         super().__init__()

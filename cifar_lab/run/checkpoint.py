@@ -1,8 +1,8 @@
-"""A checkpoint file: found and read without trust in it, and written whole or not at all.
+"""Finding and reading checkpoint files that are not trusted, and writing them atomically.
 
 Exported weights are read too: a ``.safetensors`` file that ``weights_file`` made. Torch's files are
-read with ``weights_only=True``, which runs no code. What is wrong with it is said in a line
-or two, before its content takes more memory than the file has bytes.
+read with ``weights_only=True``, which runs no code. A damaged file is refused with a message of a
+line or two, before its content takes more memory than the file has bytes.
 """
 
 import difflib
@@ -26,21 +26,21 @@ from cifar_lab.run.folder import run_folders
 
 FILE_LIMIT = 2**32  # bytes; the largest model of the registry has 0.1 GB with its optimizer
 WEIGHTS = ".safetensors"
-ORIGIN = "cifar_lab"  # key of the metadata, all of which is under one: the order of several varies
+ORIGIN = "cifar_lab"  # the only key of the metadata, as the order of several would vary
 PRETRAINED = Path(__file__).parents[1] / "weights"  # folder of the models that are installed
-CHECKPOINTS = ("best.ckpt", "last.ckpt")  # in this order, of which a run's folder stands for one
+CHECKPOINTS = ("best.ckpt", "last.ckpt")  # a run's folder stands for the first of these
 READABLE = (1, 2)  # formats; see CHECKPOINT_FORMAT in models/classifier.py
 PLAIN = (str, int, float)  # types of settings, and of the items of those that are lists
 FACTS = {"source": str, "fingerprint": str, "val_size": int, "split_seed": int}  # about the data
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's way to save a checkpoint, through :func:`write_atomically`."""
+    """Lightning's checkpoint plugin, which saves through :func:`write_atomically`."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        """Save ``checkpoint`` under ``path``, whole or not at all."""
+        """Save ``checkpoint`` at ``path`` atomically."""
         content = io.BytesIO()
         torch.save(checkpoint, content)
         path = Path(path)
@@ -54,9 +54,9 @@ def pretrained() -> list[str]:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """Return the checkpoint at a path; in the folder of a run the best one, else the last.
+    """Return the checkpoint at a path; for the folder of a run, its best one, else its last.
 
-    Where nothing is at the path, it may be the name of a pretrained model.
+    If nothing exists at the path, it may be the name of a pretrained model.
     """
     with explained(f"{shown(path)}: cannot be read"):
         path = path.expanduser()
@@ -139,11 +139,11 @@ def _read_weights(path: Path) -> dict[str, Any]:
 
 
 def _check_zip(path: Path, size: int) -> None:
-    """Refuse a file that is not an undamaged zip file such as torch writes.
+    """Refuse a file that is not an undamaged zip file as torch writes it.
 
     Torch's files are not compressed; a compressed one could take a thousand times its size in
-    memory. Torch checks no checksums, so that an altered weight would pass, and reads no part that
-    is marked as a folder, whose weights would then be whatever the memory held before.
+    memory. Torch verifies no checksums, so an altered weight would pass. It does not read a part
+    that is marked as a folder, whose weights would then be uninitialised memory.
     """
     if not zipfile.is_zipfile(path):
         raise UserError(f"{path}: damaged or not a checkpoint ({size:,} bytes)")
@@ -162,7 +162,7 @@ def _check_origin(path: Path, content: Any) -> None:
     origin = content.get("cifar_lab")
     if not isinstance(origin, dict):
         raise UserError(
-            f"{path}: not a checkpoint of cifar_lab, or one from before its format 1; "
+            f"{path}: not a checkpoint of cifar_lab, or one older than its format 1; "
             "train the model again"
         )
     found = origin.get("format")

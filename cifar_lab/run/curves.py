@@ -1,4 +1,4 @@
-"""The curves of one or several runs in a figure: ``cifar_lab.plot(runs)``."""
+"""Plotting the curves of one or several runs: ``cifar_lab.plot(runs)``."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ COLOURS = (
     drawing.SKY,
     drawing.BLACK,
 )
-MOST_LINES = 20  # that a figure may have
+MOST_LINES = 20  # in a figure
 LEGEND_WIDTH = 104  # characters in a row
 TEXT: Any = {"font.size": 13, "text.parse_math": False}  # for slides; a $ in a name is no formula
 
 
 def plot(runs: Sequence[Run]) -> Figure:
-    """Draw the accuracy and the loss of runs over the optimizer steps; notebooks show the figure.
+    """Plot accuracy and loss of runs against the optimizer steps; notebooks show the figure.
 
-    Finished runs that differ in their seeds alone are one line, the mean of the seeds, with a band
-    from the lowest to the highest. All other runs have lines of their own, which are named by what
+    Finished runs that differ only in their seeds share a line, the mean of the seeds, with a band
+    from the lowest to the highest. All other runs have their own lines, which are labelled by what
     differs: the model, the recipe or the settings, then the seed, then the folder.
 
     Args:
@@ -60,7 +60,7 @@ def plot(runs: Sequence[Run]) -> Figure:
     """
     groups = _groups(runs)
     if len(groups) > MOST_LINES:
-        told = f"{len(groups)} lines, of which {MOST_LINES} at most can be told apart"
+        told = f"{len(groups)} lines, but only {MOST_LINES} can be told apart"
         raise UserError(f"{told}: name fewer runs")
     title, names = _names(groups)
     colours = _colours(len(groups))
@@ -92,7 +92,7 @@ def has_points(run: Run) -> bool:
 def common_curve(runs: Sequence[Run], tag: str) -> tuple[list[int], np.ndarray]:
     """Return the steps (N,) at which all runs have a scalar, and its values, (runs, N).
 
-    A run that was resumed has a point where it had ended, too.
+    A resumed run also has a point where it was interrupted.
     """
     curves = [dict(zip(*run.curves.get(tag, ((), ())), strict=True)) for run in runs]
     steps = sorted(set(curves[0]).intersection(*curves))
@@ -100,7 +100,7 @@ def common_curve(runs: Sequence[Run], tag: str) -> tuple[list[int], np.ndarray]:
 
 
 def _groups(runs: Sequence[Run]) -> list[list[Run]]:
-    """Return the runs of each line: finished ones of the same settings and images, but the seed."""
+    """Return the runs of each line: finished runs share one if they differ only in their seeds."""
     groups: dict[Any, list[Run]] = {}
     repeated: Counter[Any] = Counter()
     for run in {run.path.absolute(): run for run in runs}.values():
@@ -118,7 +118,7 @@ def _groups(runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def _names(groups: Sequence[Sequence[Run]]) -> tuple[str, list[str]]:
-    """Return the title of a figure, which all lines share, and what tells each of them apart."""
+    """Return the title of a figure, from what all lines share, and a label for each line."""
     firsts = [group[0] for group in groups]
     kinds, seeds = _kinds(firsts), [_seeds(group) for group in groups]
     parts = []
@@ -166,9 +166,9 @@ def _seeds(group: Sequence[Run]) -> str:
 
 
 def _colours(count: int) -> list[Any]:
-    """Return a colour for each line; a single one has a colour for each split instead: None.
+    """Return a colour for each line; None for a single line, which has a colour for each split.
 
-    More lines than the palette has are a series of shades.
+    If there are more lines than colours in the palette, they have a series of shades.
     """
     if count == 1:
         return [None]

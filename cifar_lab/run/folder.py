@@ -9,7 +9,7 @@ summary.json    the result
 figures/        curves, confusion matrix and other pictures (PNG)
 checkpoints/    best.ckpt (where there is a validation split) and last.ckpt
 run.lock        while a process trains the run
-traceback.txt   if a process of the run lost another one
+traceback.txt   after a process of the run lost another one
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class RunFolder:
 
     Args:
         log_dir: folder of all runs.
-        name: name of the model, with ``-synthetic`` for a run on synthetic images.
+        name: name of the model, followed by ``-synthetic`` for a run on synthetic images.
         version: ``version_N``.
 
     Attributes:
@@ -63,11 +63,11 @@ class RunFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock of the run; where the file system has no locks, nothing is held.
+        """Hold the lock of the run; where the file system has no locks, do nothing.
 
         Raises:
             LockedError: Another process holds it.
-            OSError: The folder cannot be written, or something else stands at the lock's place.
+            OSError: The folder cannot be written, or something else is in place of the lock.
         """
         check_own(self.lock)
         with locked(self.lock, f"{self.path}: another process is training this run"):
@@ -87,10 +87,10 @@ class RunFolder:
 
 @contextlib.contextmanager
 def locked(path: Path, message: str) -> Iterator[None]:
-    """Hold a lock, a file at a path; where the file system has no locks, nothing is held.
+    """Hold a lock, a file at a path; where the file system has no locks, do nothing.
 
     Raises:
-        LockedError: Another process holds it; the error has the message.
+        LockedError: Another process holds it; ``message`` is the text of the error.
         OSError: The file cannot be written.
     """
     lock = FileLock(path, timeout=0, is_singleton=False)
@@ -131,7 +131,7 @@ def claim(log_dir: str, name: str) -> RunFolder:
 
 
 def run_folders(log_dir: Path, name: str = "*") -> list[RunFolder]:
-    """Return the folders of the runs of a name, or of all names, oldest version first."""
+    """Return the folders of the runs of one name, or of all names, oldest version first."""
     found = [RunFolder.at(path) for path in log_dir.glob(f"{name}/version_*")]
     numbers = {run: _version_number(run.version) for run in found}
     return sorted((run for run in found if numbers[run] >= 0), key=numbers.__getitem__)

@@ -1,7 +1,7 @@
 """``metrics.csv``: the scalars of a run as a table with one row for each step.
 
-Lightning's CSVLogger deletes the file of a run that is resumed, and rewrites it whole for a new
-column; this one appends.
+Lightning's CSVLogger deletes the file of a resumed run, and rewrites all of it for a new column;
+this logger appends.
 """
 
 import csv
@@ -22,7 +22,7 @@ COLUMNS += ["loss/test", "acc/test", "lr", "speed/images_per_second"]
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of such a file, by its columns, without a last line that has no end."""
+    """Return the rows of such a file as dictionaries, without an incomplete last line."""
     with explained(f"{path}: cannot be read"):
         content = read_file(path, FILE_LIMIT)
     try:
@@ -49,12 +49,12 @@ class MetricsCSV(Logger):
 
     A row is written when the next step begins, at a checkpoint, or at the end: training and
     evaluation at the same step share a row. For a metric without a column, and for a row that was
-    written already, the file is written anew beside its place, so that no row is lost.
+    written already, the file is rewritten atomically, so that no row is lost.
 
     Args:
         path: path of the file; an existing one is continued.
-        rows: rows that it shall hold where a run is resumed: not those of later steps, nor one that
-            a crash cut off.
+        rows: rows to keep when a run is resumed, without those of later steps and one that a crash
+            cut off.
     """
 
     def __init__(self, path: Path, rows: list[dict[str, Any]] | None = None) -> None:
@@ -92,7 +92,7 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def save(self) -> None:
-        """Write the row, which may get more scalars, so that it survives a power cut."""
+        """Write the row so that it survives a power cut; more scalars may be added to it later."""
         self._flush()
         if self.path.exists():
             with self.path.open("r+b") as file:  # Windows syncs no file that is only read

@@ -1,4 +1,4 @@
-"""One row for each run of a log folder: what was trained, how far it came, and how well."""
+"""One row for each run of a log folder: its settings, its progress and its accuracy."""
 
 from typing import Any
 
@@ -13,8 +13,8 @@ COLUMNS = ("run", "model", "settings", "seed", "steps", "val", "test", "seconds"
 def overview(run: Run) -> dict[str, Any]:
     """Return the row of a run in plain values, by ``COLUMNS``.
 
-    Accuracies are fractions, of the best evaluation so far (``val``) and of the test set
-    (``test``). What is not known is None, and a damaged file is named as the state.
+    Accuracies are fractions: of the best evaluation so far (``val``) and on the test set
+    (``test``). Unknown values are None; the state names a damaged file.
     """
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
     row["run"] = f"{run.folder.name}/{run.folder.version}"
@@ -56,5 +56,5 @@ def _unfinished(run: Run) -> dict[str, Any]:
     return {
         "steps": max(steps, default=0),
         "val": float(max(accuracies)) if len(accuracies) else None,
-        "state": "going on" if run.folder.is_locked else "stopped",
+        "state": "running" if run.folder.is_locked else "stopped",
     }

@@ -1,6 +1,6 @@
-"""Figures of runs: colours, bands, and files that are the same byte for byte.
+"""Figures of runs: colours, bands, and files that are reproducible byte for byte.
 
-They are drawn through matplotlib's objects, without pyplot: no window, no state outlives them.
+They use matplotlib's objects without pyplot, so that no window and no state remains.
 """
 
 import io
@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from cifar_lab.files import write_atomically
 
-# The palette of Okabe and Ito, which people with any colour vision tell apart:
+# The palette of Okabe and Ito, which people with colour blindness can tell apart:
 # https://jfly.uni-koeln.de/color/
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#999999"
@@ -36,7 +36,7 @@ class NotebookFigure(Figure):
 
 
 def plot_band(axes: Axes, steps: Any, values: np.ndarray, colour: str, **line: Any) -> None:
-    """Draw the mean of several seeds as a line, and their range as a band; of a point as a bar.
+    """Draw the mean of several seeds as a line, and their range as a band, or a bar at one point.
 
     ``steps`` is (N,), ``values`` is (seeds, N), and ``line`` are arguments of ``Axes.plot``.
     """
@@ -69,7 +69,7 @@ def log_if_peaked(axes: Axes) -> None:
 def save_figure(figure: Figure, path: Path, salt: str) -> None:
     """Write a figure without a date and without random names; the suffix names the format.
 
-    ``salt`` distinguishes the names of the parts of SVG files that may stand on the same page.
+    ``salt`` makes the ids in an SVG file differ from those of others on the same page.
     """
     metadata: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
     kind, drawn = path.suffix, io.BytesIO()

@@ -1,4 +1,4 @@
-"""A trained model from its checkpoint alone: class, settings, normalisation, names, weights."""
+"""Restoring a trained model from its checkpoint: class, settings, normalization, names, weights."""
 
 import contextlib
 from collections.abc import Iterator
@@ -27,18 +27,18 @@ SLACK = 4  # weights are registered again when weight normalisation takes them a
 def load_model(
     path: str | Path, accelerator: str = "auto", model: str | None = None
 ) -> ImageClassifier:
-    """Return the model of a checkpoint, ready to evaluate: in ``eval`` mode, on its device.
+    """Return the model of a checkpoint in ``eval`` mode, on its device.
 
     Args:
         path: path of a checkpoint or of exported weights (.safetensors); the folder of a run, for
             its best checkpoint, else its last; or the name of a pretrained model.
         accelerator: "auto", "cpu", "gpu" or "mps".
-        model: ``module:Class`` of the user's own model that the checkpoint is of. A name in the
+        model: ``module:Class`` of the checkpoint's model if it is the user's own. A name in the
             checkpoint is never imported, since the file may come from a stranger.
 
     Raises:
-        UserError: The file is missing or damaged, or is not a checkpoint that this version reads,
-            or its weights are not finite; or the accelerator is not there.
+        UserError: The file is missing or damaged, this version cannot read it, its weights are not
+            finite, or the accelerator is not available.
     """
     use_threads(None)
     path = find_checkpoint(Path(path))
@@ -84,7 +84,7 @@ def _build(
         raise UserError(f"{path}: does not fit this version's {name} ({reason})") from error
     names, classes = len(model.class_names), model.num_classes
     if names not in (0, classes):
-        raise UserError(f"{path}: altered ({names} names of {classes} classes)")
+        raise UserError(f"{path}: altered ({names} names for {classes} classes)")
     state = model.state_dict()
     wrong = [name for name in state if not torch.isfinite(state[name]).all()]
     if wrong:
@@ -105,7 +105,7 @@ def _calibration_of_run(path: Path) -> Calibration | None:
 
 @contextlib.contextmanager
 def _at_most(values: int) -> Iterator[None]:
-    """Refuse to build a model with more parameters, before their values are drawn."""
+    """Refuse to build a model with more parameters than this, before they are initialised."""
 
     def count(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
         nonlocal values

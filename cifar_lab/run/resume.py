@@ -1,4 +1,4 @@
-"""Resuming a run: which run, from which checkpoint, and with which settings.
+"""Resuming a run: the choice of the run, its checkpoint and its settings.
 
 The settings are those of the run's config.yaml. Some may change when a run is resumed (those
 declared ``resumable``); one that would change what is trained, or the points of its curves, is
@@ -22,7 +22,7 @@ NEWEST = "last"
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """A checkpoint from which a run is resumed. Each file is read when it is needed, and once."""
+    """A checkpoint from which a run is resumed. Each file is read once, when it is needed."""
 
     path: Path  # in the folder of the run
 
@@ -38,7 +38,7 @@ class ResumePoint:
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        """The content of the checkpoint, of a version whose runs this one can resume."""
+        """The content of the checkpoint, in a format that this version can resume."""
         from cifar_lab.models.classifier import CHECKPOINT_FORMAT
         from cifar_lab.run.checkpoint import read_checkpoint
 
@@ -51,7 +51,7 @@ class ResumePoint:
                 f"{CHECKPOINT_FORMAT} only"
             )
         if "global_step" not in content:
-            raise UserError(f"{self.path}: weights alone; name last.ckpt or best.ckpt to resume")
+            raise UserError(f"{self.path}: holds only weights; resume last.ckpt or best.ckpt")
         return content
 
     @cached_property
@@ -68,7 +68,7 @@ class ResumePoint:
         return int(self.content["global_step"])
 
     def best_step(self) -> int | None:
-        """Return the step that best.ckpt is of now, or None if it is missing or damaged."""
+        """Return the step of the current best.ckpt, or None if it is missing or damaged."""
         from cifar_lab.run.checkpoint import read_checkpoint
 
         best = self.folder.best_checkpoint
@@ -80,7 +80,7 @@ class ResumePoint:
     def precision(self, device: str) -> str:
         """Return the precision that "auto" meant at first.
 
-        On another kind of device "auto" is decided again: it may only emulate that precision.
+        On another kind of device "auto" is decided again, since it may only emulate that precision.
         """
         then = self.content["cifar_lab"]
         return str(then.get("precision", "auto")) if then.get("device") == device else "auto"
@@ -92,10 +92,10 @@ def resume_plan(
     """Return the plan of a run that is resumed, and its checkpoint.
 
     Args:
-        where: path of a checkpoint or of the folder of a run, or "last" for the newest run: of
-            those in ``log_dir`` and of the model, if ``changes`` name them.
-        changes: settings that shall be different from now on, unchecked.
-        origin: what an error message puts before the name of such a setting.
+        where: path of a checkpoint or of the folder of a run, or "last" for the newest run, in the
+            ``log_dir`` and of the model that ``changes`` name.
+        changes: settings to change from now on, unchecked.
+        origin: prefix of the names of these settings in error messages.
 
     Raises:
         UserError: There is no such run or checkpoint, or a setting would change what is trained.
@@ -129,12 +129,12 @@ def _newest(changes: Mapping[str, Any]) -> Path:
     if not runs:
         raise UserError(f"--resume last: no {what} in {log_dir}")
     if not there:
-        raise UserError(f"{runs[-1].path}: ended before its first checkpoint; train it anew")
+        raise UserError(f"{runs[-1].path}: ended before its first checkpoint; train it again")
     return max(there, key=lambda path: path.stat().st_mtime)
 
 
 def _checkpoint_at(where: str) -> Path:
-    """Return the checkpoint at a path; in the folder of a run the last one."""
+    """Return the checkpoint at a path; for the folder of a run, its last one."""
     path = Path(where).expanduser()
     # The folder of a run may be the current one, "."; its name is needed.
     checkpoint = (path / "checkpoints" / "last.ckpt" if path.is_dir() else path).absolute()
@@ -167,7 +167,7 @@ def _text(value: Any) -> str:
 
 
 def finished_note(plan: Plan, point: ResumePoint) -> str | None:
-    """Return a line if nothing is left to train, else None."""
+    """Return a note if nothing is left to train, else None."""
     folder, settings = point.folder, plan.settings
     try:
         steps = int(read_json(folder.summary, {"steps": int})["steps"])
@@ -186,9 +186,9 @@ def finished_note(plan: Plan, point: ResumePoint) -> str | None:
 
 
 def check_fits(plan: Plan, point: ResumePoint, data: Mapping[str, Any], processes: int) -> None:
-    """Refuse a checkpoint that does not fit the run, before anything of the run changes.
+    """Refuse a checkpoint that does not fit the run, before the run is changed.
 
-    ``data`` is ``CIFAR10DataModule.identity``, ``processes`` the number of those that will train.
+    ``data`` is ``CIFAR10DataModule.identity``, and ``processes`` the number of training processes.
     """
     added = point.content["cifar_lab"]
     for what, then, now in (
@@ -205,9 +205,9 @@ def _listed(identity: Mapping[str, Any]) -> str:
 
 
 def _check_length(plan: Plan, point: ResumePoint) -> None:
-    """Refuse a new length that is reached already: nothing would be left to train.
+    """Refuse a new length that is already reached: nothing would be left to train.
 
-    With a schedule of learning rates, which was planned over the old length, the rates would jump.
+    Refuse any new length of a run with a learning-rate schedule, since the rates would jump.
     """
     epochs = int(point.content["epoch"])  # that are over
     for flag, reached in (("max_steps", point.step), ("max_epochs", epochs)):
@@ -216,8 +216,8 @@ def _check_length(plan: Plan, point: ResumePoint) -> None:
             continue
         if point.content.get("lr_schedulers"):
             raise UserError(
-                f"{point.folder.path}: its learning rates are planned over the whole run ({flag}: "
-                f"then {then}, now {limit}); train it anew"
+                f"{point.folder.path}: its learning-rate schedule covers the whole run ({flag}: "
+                f"then {then}, now {limit}); train it again"
             )
         if reached >= limit:
             raise UserError(

@@ -1,4 +1,4 @@
-"""A run on disk, as Python sees it: ``Run.open("lightning_logs/cnn/version_0")``."""
+"""A run on disk as a Python object: ``Run.open("lightning_logs/cnn/version_0")``."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Curve = tuple[np.ndarray, np.ndarray]
 
 
 class Run:
-    """A run on disk. Each of its files is read when it is first needed, and once.
+    """A run on disk. Each of its files is read once, when it is first needed.
 
     Args:
         folder: paths of its files.
-        model: ``module:Class`` of the user's own model that the run trained, else None.
+        model: ``module:Class`` of the trained model if it is the user's own, else None.
     """
 
     def __init__(self, folder: RunFolder, model: str | None = None) -> None:
@@ -40,8 +40,8 @@ class Run:
 
         Args:
             path: folder of the run, ``<log_dir>/<name>/version_N``.
-            model: ``module:Class`` of your own model that it trained; it is not imported because a
-                file of the run names it.
+            model: ``module:Class`` of the trained model if it is your own. A name in a file of the
+                run is never imported.
 
         Raises:
             UserError: The folder is not that of a run.
@@ -61,7 +61,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether the run came to its end, and its summary was written."""
+        """Whether the run finished, and its summary was written."""
         return self.folder.summary.exists()
 
     @cached_property
@@ -116,7 +116,7 @@ class Run:
         """Return the path of a checkpoint.
 
         Args:
-            which: "best" (of the evaluations; the last one where none was selected) or "last".
+            which: "best" (the last one if none was selected) or "last".
 
         Raises:
             UserError: There is no such checkpoint.

@@ -1,8 +1,8 @@
-"""The result of a run: ``summary.json``, and the table that a person sees at the end.
+"""The result of a run: ``summary.json``, and the table that is printed at the end.
 
 Accuracies are fractions. With a validation split the best point is selected on it, and its
 checkpoint is tested once. With the report's protocol (``val_size=0``) nothing is selected: the
-best and the last point of the test curve are both there, and named as such.
+best and the last point of the test curve are both given.
 """
 
 import platform
@@ -40,9 +40,9 @@ class Summary:
     # The report's figure, if the settings and the images are those of its system.
     report_accuracy: float | None
     steps: int  # number of optimizer steps
-    # Wall time of the training steps alone (train), with evaluations and checkpoints (fit), and in
-    # all (total); of a resumed run, the time after its last checkpoint is not counted. In the last
-    # process alone, the time for TensorBoard's files (dashboard) and for checkpoints.
+    # Wall time of the training steps (train), of these with evaluations and checkpoints (fit), and
+    # in total (total). The time that a resumed run lost after its last checkpoint is not counted.
+    # Only for the last process: the time for TensorBoard's files (dashboard) and for checkpoints.
     seconds: dict[str, float]
     images_per_second: float  # training speed, without the time of evaluations
     data: dict[str, Any]  # source, location, fingerprint and sizes of the splits
@@ -55,11 +55,11 @@ class Summary:
     calibration: dict[str, float] | None = None
 
     def write(self, path: Path) -> None:
-        """Write the JSON file, whole or not at all."""
+        """Write the JSON file atomically."""
         write_json(path, asdict(self))
 
     def table(self) -> str:
-        """Return the accuracies as lines for people."""
+        """Return the accuracies as lines of text."""
         rows = [
             (f"{split} accuracy, {POINT_NAMES[which]}", value, points[f"{which}_step"])
             for split, points in self.accuracy.items()
@@ -103,7 +103,7 @@ def read_summary(path: Path) -> dict[str, Any]:
 def accuracies(split: str, best: Point, last: Point, tested: float | None) -> dict[str, Any]:
     """Return the ``accuracy`` of a summary.
 
-    ``split`` was evaluated during training, with a best and a last point; where a checkpoint was
+    ``split`` was evaluated during training, with a best and a last point. If a checkpoint was
     selected on it, ``tested`` is its test accuracy.
     """
     found: dict[str, Any] = {split: {}}
@@ -124,12 +124,12 @@ def accuracy_on_test(accuracy: Mapping[str, Mapping[str, float]]) -> float | Non
 
 
 def hardware(summary: Mapping[str, Any]) -> str:
-    """Return what a run computed on, and in which precision."""
+    """Return the hardware and the precision of a run."""
     return f"{summary['device']['name']}, {summary['device']['precision']}"
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that decide a run's numbers."""
+    """Return the versions of Python and of the packages that determine a run's numbers."""
     return {
         "cifar_lab": cifar_lab.__version__,
         "torch": torch.__version__,

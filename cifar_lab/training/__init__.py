@@ -1,1 +1,1 @@
-"""From settings to a finished run: trainer, run folder, checkpoints and summary."""
+"""Training from settings to a finished run: trainer, run folder, checkpoints and summary."""

@@ -1,7 +1,7 @@
 """Checkpoints at every evaluation and every few minutes, and the points of the evaluations.
 
-A checkpoint is written whole or not at all, with finite weights or not at all, and after all curves
-up to its step: whatever ends the process, the run can be resumed from the newest one without a gap.
+A checkpoint is written only as a whole, only with finite weights, and after all curves up to its
+step. Whatever ends the process, the run can be resumed from the newest checkpoint without a gap.
 """
 
 import math
@@ -24,13 +24,13 @@ from cifar_lab.training.random_state import gathered_states, restore_states, see
 class Checkpoints(Callback):
     """Saves ``last.ckpt`` before the first step, at every evaluation, and every few minutes.
 
-    The checkpoint of the best evaluation is kept as ``best.ckpt``. A step is saved when all of it
-    is over, with the hooks, schedulers and evaluation that belong to it: before the next batch. The
-    last step is evaluated even where ``eval_every`` does not divide the number of steps. This
-    callback must come after those that write curves.
+    The checkpoint of the best evaluation is kept as ``best.ckpt``. A step is saved before the next
+    batch, when its hooks, schedulers and evaluation are done. The last step is evaluated even where
+    ``eval_every`` does not divide the number of steps. This callback must come after those that
+    write curves.
 
     On the split "val" the best checkpoint is selected; on "test" nothing is selected, and there is
-    no ``best.ckpt``. Several processes look at the clock only where ``curves`` have a point.
+    no ``best.ckpt``. Several processes check the time only where ``curves`` have a point.
     ``point`` is the checkpoint that the run is resumed from.
     """
 
@@ -44,16 +44,16 @@ class Checkpoints(Callback):
     ) -> None:
         self.folder, self.split, self.curves, self.point = folder, split, curves, point
         self.points: list[Point] = []  # step, accuracy (a fraction) and loss of each evaluation
-        self.seconds = 0.0  # that this process spent on checkpoints
-        self.seconds_before = 0.0  # of training up to the checkpoint that is resumed from
+        self.seconds = 0.0  # time that this process spent on checkpoints
+        self.seconds_before = 0.0  # time of training before the checkpoint that is resumed
         self.stepped = False  # whether the last batch ended an optimizer step
         self._step = self.saved_step = point.step if point else 0
-        self.selected_since = 0  # step from which on a point can be the best
+        self.selected_since = 0  # first step whose point can be the best
         self._last_step = math.inf  # until training begins
         self._in_evaluation = False
         self._interval = 60 * minutes
         self._began = self._saved_at = time.monotonic()
-        # Restored states of the random generators, and metrics, until training begins.
+        # States of the random generators, and metrics, that are restored when training begins.
         self._random: dict[str, Any] = {}
         self._metrics: dict[str, float] = {}
 
@@ -64,7 +64,7 @@ class Checkpoints(Callback):
 
     @property
     def best(self) -> Point:
-        """The first point with the highest accuracy, of those that can be selected."""
+        """The first point with the highest accuracy among those that can be selected."""
         points = [point for point in self.points if point["step"] >= self.selected_since]
         return max(points or self.points[-1:], key=lambda point: point["accuracy"])
 
@@ -73,7 +73,7 @@ class Checkpoints(Callback):
     def on_train_start(self, trainer: Trainer, *args: Any) -> None:
         """Save step 0, so that a run can be resumed whenever it is killed.
 
-        A run that was killed before its best ``last.ckpt`` became ``best.ckpt`` too gets it here.
+        If a run was killed before its ``last.ckpt`` was copied to ``best.ckpt``, it is copied here.
         """
         if self._random:
             restore_states(self._random, trainer.global_rank)
@@ -91,13 +91,13 @@ class Checkpoints(Callback):
         self.keep_if_best(self._step)
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
-        """Let Lightning end the training at its last step; it evaluates before."""
+        """Let Lightning end the training at its last step, after an evaluation."""
         if trainer.global_step >= self._last_step:
             trainer.should_stop = True
         self.stepped, self._step = trainer.global_step > self._step, trainer.global_step
 
     def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
-        """Save the step before this batch when the time has come."""
+        """Save the step before this batch when it is time."""
         is_time = time.monotonic() - self._saved_at >= self._interval
         is_new = self.stepped and self.saved_step < trainer.global_step
         if is_new and self.agreed(trainer, is_time):
@@ -121,7 +121,7 @@ class Checkpoints(Callback):
         self.keep_if_best(trainer.global_step)
 
     def agreed(self, trainer: Trainer, wish: bool) -> bool:
-        """Return whether any process has this wish; asked at the points of the training curves."""
+        """Return whether ``wish`` is true in any process; it is asked where curves have a point."""
         if trainer.world_size == 1:
             return wish
         if trainer.training and not self.curves.is_point_due(trainer.global_step):
@@ -150,9 +150,9 @@ class Checkpoints(Callback):
 
     @rank_zero_only
     def _forget_lost_best(self) -> None:
-        """Select among the points to come if ``best.ckpt`` is not that of the best one so far.
+        """Select only among later points if ``best.ckpt`` is not of the best point so far.
 
-        That is so when a run went back to an older checkpoint: a later one had replaced the file.
+        This happens if a run goes back to an older checkpoint: a later one had replaced the file.
         """
         if not self.point or self.split != "val" or not self.points:
             return
@@ -162,7 +162,7 @@ class Checkpoints(Callback):
 
     @rank_zero_only
     def keep_if_best(self, step: int) -> None:
-        """Make ``last.ckpt`` of a step ``best.ckpt`` too, if its point is there and the best."""
+        """Copy ``last.ckpt`` to ``best.ckpt`` if it is of this step and its point is the best."""
         points = self.points if self.split == "val" else []
         if points and self.best is self.last and self.last["step"] == step:
             copy_file(self.folder.last_checkpoint, self.folder.best_checkpoint)
@@ -183,4 +183,4 @@ class Checkpoints(Callback):
         self.selected_since = state_dict["selected_since"]
         self.seconds_before = state_dict["seconds"]
         self._metrics = state_dict.get("metrics", {})  # not in checkpoints of earlier versions
-        self._random = state_dict["random"]  # set later: until then Lightning may draw numbers
+        self._random = state_dict["random"]  # set later: Lightning may draw numbers until then

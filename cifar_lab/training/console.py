@@ -43,7 +43,7 @@ def print_header(
     }
     launch = Launch.find()
     if launch.may_be_several_runs and trainer.world_size == 1:
-        lines["task"] = f"{launch.rank} of {launch.processes} of srun, each a run of its own"
+        lines["task"] = f"{launch.rank} of {launch.processes} of srun, each with a run of its own"
     print(f"cifar_lab {__version__}")
     for name, text in lines.items():
         print(f"  {name:<8}{text}")
@@ -62,7 +62,7 @@ def print_end(summary: Summary, plan: Plan, folder: RunFolder, with_dashboard: b
     }
     for name, value in limits.items():
         if value is not None and str(value) != "1.0":  # 1.0 is all, 1 is one batch
-            print(f"  (--{name} {value}: evaluations saw only a part of the images)")
+            print(f"  (--{name} {value}: evaluations used only some of the images)")
     print(f"\nrun folder: {folder.path}")
     if with_dashboard:
         print(f"tensorboard --logdir {shlex.quote(str(folder.log_dir))}")
@@ -71,7 +71,7 @@ def print_end(summary: Summary, plan: Plan, folder: RunFolder, with_dashboard: b
 def quiet() -> None:
     """Silence Lightning's advice to people who write their own scripts, but not its profilers.
 
-    What is printed may hold names that the output has no letters for; they are no error.
+    A name that the output's encoding cannot represent is escaped.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as the error stream is
@@ -80,8 +80,8 @@ def quiet() -> None:
     logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)
     # Lightning 2.6.6 calls a function that torch 2.14 deprecates; a user cannot change that.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    # Advice to use srun wherever it is on the path; training/processes.py asks no scheduler unless
-    # several processes are wanted.
+    # Advice to use srun if it is on the path; training/processes.py uses it only for several
+    # processes.
     warnings.filterwarnings("ignore", message="The `srun` command is available")
     # Lightning's advice about its own logging, which our curves do not use (models/curves.py).
     warnings.filterwarnings("ignore", message="The number of training batches")

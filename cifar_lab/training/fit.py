@@ -85,7 +85,7 @@ def train(
     command: str,
     callbacks: Sequence[Callback] = (),
 ) -> Outcome:
-    """Train, evaluate and write the folder of a run, a new one or that of ``point``.
+    """Train and evaluate a model, and write the folder of a new run or of the run of ``point``.
 
     The summary of the run names ``command``, the command or the call that started it.
 
@@ -140,7 +140,7 @@ def model_class_of(plan: Plan) -> Any:
 
 
 def build_model(plan: Plan, num_classes: int) -> ImageClassifier:
-    """Return the untrained model of a plan; a UserError says what of its settings is wrong."""
+    """Return the untrained model of a plan; raise a UserError if its settings are wrong."""
     name = plan.recipe.model
     try:
         return model_class_of(plan)(**plan.model_settings, num_classes=num_classes)

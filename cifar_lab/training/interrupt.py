@@ -1,8 +1,8 @@
 """Ctrl-C and SIGTERM: the step is finished, ``last.ckpt`` is written, and the run can be resumed.
 
-Lightning itself leaves in the middle of a step with status 1 after Ctrl-C, and writes no
-checkpoint after SIGTERM. A second signal leaves at once; the newest checkpoint is whole then too.
-SIGUSR1 and SIGUSR2, with which schedulers warn a job before they end it, do what SIGTERM does.
+Lightning itself exits in the middle of a step with status 1 after Ctrl-C, and writes no checkpoint
+after SIGTERM. A second signal exits at once; the newest checkpoint is complete even then.
+SIGUSR1 and SIGUSR2, by which schedulers warn a job before they end it, are handled as SIGTERM is.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ class InterruptedRun(BaseException):  # a signal, not an error that may be handl
 
 
 class Interrupt(Callback):
-    """Ends a run that got a signal at the next step, or at the next batch of an evaluation.
+    """After a signal, end the run at the next step or at the next batch of an evaluation.
 
     The evaluation of the last step is not interrupted: nothing else would be left to resume.
     """
@@ -61,7 +61,7 @@ class Interrupt(Callback):
         path = Path(trainer.strategy.broadcast(str(self._checkpoints.folder.path)))
         if not trainer.strategy.reduce_boolean_decision(path.is_dir()):
             raise UserError(
-                f"--log_dir: {path} is there on the first machine and not on all; give a folder "
+                f"--log_dir: {path} exists on the first machine but not on all; give a folder "
                 "that the machines share"
             )
         self.folder = RunFolder.at(path)
@@ -76,7 +76,7 @@ class Interrupt(Callback):
     on_test_start = on_train_start
 
     def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
-        """Save the step before this batch, unless that was done, and end the run."""
+        """Save the step before this batch, unless it is saved already, and end the run."""
         if self._checkpoints.stepped and self._is_to_end(trainer):
             if self._checkpoints.saved_step < trainer.global_step:
                 self._checkpoints.save(trainer)
@@ -124,7 +124,7 @@ class Interrupt(Callback):
 
 @contextlib.contextmanager
 def signals_kept() -> Iterator[None]:
-    """Give the handlers of the signals back at the end, as the caller had them."""
+    """Restore the signal handlers of the caller at the end."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

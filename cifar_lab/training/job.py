@@ -1,4 +1,4 @@
-"""One run, once its parts are there: train, test and calibrate the best checkpoint, sum up."""
+"""One run, once its parts are built: train, test and calibrate, and write the summary."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Job:
-    """A run whose parts are there; its Trainer has no callbacks and loggers yet."""
+    """A run whose parts are built; its Trainer has no callbacks and loggers yet."""
 
     plan: Plan
     data: CIFAR10DataModule
@@ -113,8 +113,8 @@ class Job:
     def _connect(self) -> Dashboard | None:
         """Give the Trainer its callbacks and loggers.
 
-        The order matters: checkpoints come after everything that writes curves, and progress is
-        shown when all is saved, since nobody may read it any more, which ends the run.
+        The order matters: checkpoints come after everything that writes curves, and progress comes
+        after saving, since the run ends if its output pipe is closed.
         """
         folder, point = self.on_disk.folder, self.point if rank_zero_only.rank == 0 else None
         table = MetricsCSV(folder.metrics, point.rows if point else None)
@@ -159,7 +159,7 @@ class Job:
     def _calibration(self) -> Calibration | None:
         """Return the calibration of the best checkpoint, which was loaded to be tested.
 
-        The first process computes it alone; where a model is in parts, it cannot.
+        Only the first process computes it, which it cannot do for a sharded model.
         """
         strategy, data = self.trainer.strategy, self.data
         whole = type(strategy) in (SingleDeviceStrategy, DDPStrategy)

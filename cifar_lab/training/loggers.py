@@ -1,8 +1,8 @@
 """MLflow, Weights & Biases and Comet beside TensorBoard, through Lightning's own loggers.
 
-A run there has all settings, the curves under the tags of metrics.csv, the final accuracies, and
-how it ended; a resumed run continues it. Where a service fails during a run, a warning says so and
-nothing is sent to it before the end: the folder of the run holds everything.
+Each service gets all settings, the curves under the tags of metrics.csv, the final accuracies, and
+how the run ended; a resumed run continues there. If a service fails during a run, a warning says so
+and nothing is sent to it before the end: the folder of the run holds everything.
 """
 
 import os
@@ -29,7 +29,7 @@ MOST_POINTS = 1000  # that MLflow takes at a time
 
 
 class RunLogger(Logger):
-    """What the loggers share; behind it in the order of classes stands one of Lightning's."""
+    """What the loggers share; the class that follows in the MRO is one of Lightning's."""
 
     _failed = False
 
@@ -60,16 +60,16 @@ class RunLogger(Logger):
         except Exception as error:  # each service has its own
             self._failed = True
             name, reason = type(self).__name__.lstrip("_"), first_line(error)
-            warnings.warn(f"{name}: no more is sent before the end ({reason})", stacklevel=3)
+            warnings.warn(f"{name}: nothing more is sent before the end ({reason})", stacklevel=3)
 
     def _end(self, state: str, status: int) -> None:
         raise NotImplementedError
 
 
 class _MLflow(RunLogger, MLFlowLogger):
-    """Sends points at checkpoints alone: a point takes as long as some steps of training.
+    """Send points only at checkpoints: one point takes as long as several training steps.
 
-    MLflow keeps parameters as they were first, so settings that a resumed run changed become tags.
+    MLflow never changes parameters, so settings that a resumed run changes become tags.
     """
 
     def begin(self, settings: dict[str, Any], tags: dict[str, str]) -> None:
@@ -121,17 +121,17 @@ class _Comet(RunLogger, CometLogger):
 
 
 def check_loggers(names: Sequence[str]) -> None:
-    """Raise a UserError if a package is not installed; its message says how to install it."""
+    """Raise a UserError that says how to install a package if it is missing."""
     for name in names:
         if name not in PACKAGES:  # Lightning 2.6.6 only raises an error in its place
-            raise UserError(f"--logger {name}: Neptune has ended; choose {', '.join(PACKAGES)}")
+            raise UserError(f"--logger {name}: Neptune was shut down; choose {', '.join(PACKAGES)}")
         found = find_spec(PACKAGES[name].replace("-", "_"))
         if found is None or found.origin is None:  # a folder of W&B's, "wandb", is no package
             raise UserError(f"--logger {name}: not installed; pip install {PACKAGES[name]}")
 
 
 def open_loggers(plan: Plan, folder: RunFolder, opened: list[RunLogger]) -> None:
-    """Open the loggers of a run, into a list, and write its settings; in the first process alone.
+    """Append the opened loggers of a run to a list, and write its settings, in the first process.
 
     Raises:
         UserError: One cannot be opened, for example because its server does not answer.
@@ -156,7 +156,7 @@ def open_loggers(plan: Plan, folder: RunFolder, opened: list[RunLogger]) -> None
 
 
 def _make(name: str, plan: Plan, folder: RunFolder, known: str | None) -> RunLogger:
-    """Return a logger; it continues the run whose id is ``known``, if one is."""
+    """Return a logger, which continues the run with the id ``known`` if there is one."""
     title, settings = f"{folder.name}/{folder.version}", plan.settings
     if name == "mlflow":
         # MLflow 3 refuses a folder of files, which is Lightning's default.

@@ -1,7 +1,7 @@
-"""Keeps memory in the process while it trains on the CPU.
+"""Keep memory in the process while it trains on the CPU.
 
-glibc gives large blocks back to the kernel when they are freed, and gets them again page by page,
-each cleared. The steps of a training ask for the same blocks over and over. On malloc's settings:
+glibc returns large freed blocks to the kernel, and gets them again page by page, each cleared.
+Training steps allocate the same blocks over and over. On malloc's settings:
 https://man7.org/linux/man-pages/man3/mallopt.3.html
 """
 
@@ -13,15 +13,15 @@ from contextlib import contextmanager
 # Names and numbers of glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _KEEP = {_MMAP_MAX: 0, _TRIM_THRESHOLD: -1}
-# What glibc comes to by itself once it has seen blocks of 32 MiB.
+# glibc itself reaches this value once it has seen blocks of 32 MiB.
 _USUAL = {_MMAP_MAX: 65_536, _MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 64 << 20}
 
 
 @contextmanager
 def kept_memory() -> Iterator[None]:
-    """Within it, freed memory stays with the process; afterwards it goes back to the kernel.
+    """Keep freed memory in the process within this context, and return it to the kernel at its end.
 
-    Does nothing where the C library is not glibc.
+    Do nothing where the C library is not glibc.
     """
     if platform.libc_ver()[0] != "glibc":
         yield

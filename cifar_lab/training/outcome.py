@@ -1,4 +1,4 @@
-"""How a run ended: finished, interrupted or failed; and in words, why."""
+"""How a run ended, and why: it finished, was interrupted, or failed."""
 
 import traceback
 from collections.abc import Callable
@@ -30,14 +30,14 @@ class Outcome:
     run: Run | None  # finished or not; None for a trial that writes nothing
     # 0 finished, 1 failed, 130 interrupted, 141 the output pipe was closed, 143 terminated.
     status: int = 0
-    message: str = ""  # why the run ended early, in a line; of several processes, one says it
+    message: str = ""  # why the run ended early, in a line; only one of several processes has it
     resumable: bool = False
 
 
 def outcome_of(
     work: Callable[[], bool], run: Run, checkpoints: Checkpoints, interrupt: Interrupt
 ) -> Outcome:
-    """Do the work of a run, which returns whether it was finished; return how the run ended."""
+    """Call ``work``, which returns whether the run finished; return how the run ended."""
     status, reason, resumable, tells = FAILED, "", True, rank_zero_only.rank == 0
     try:
         if work():
@@ -82,7 +82,7 @@ def outcome_of(
 def _is_first_to_tell(folder: RunFolder) -> bool:
     """Write the traceback into the folder of a run, unless another process has done so.
 
-    Any process may be the lost one, so this decides which of the others says it.
+    Any process may be the lost one, so the file decides which of the others reports it.
     """
     try:
         with folder.traceback.open("x", encoding="utf-8") as file:

@@ -1,7 +1,7 @@
-"""The processes of a run: which one this is, and who starts the others.
+"""The processes of a run: which one this is, and what starts the others.
 
-Lightning guesses both from variables such as ``RANK`` and ``SLURM_NTASKS``, which a process may
-have from something else. Here the settings decide: a run on one device is one process. For several
+Lightning guesses both from variables such as ``RANK`` and ``SLURM_NTASKS``, which may come from
+something else. Here the settings decide: a run on one device is one process. For several
 processes a launcher, torchrun or srun, must have started as many as the settings ask for. Without
 a launcher, the first process of a machine starts the others.
 
@@ -27,9 +27,9 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from cifar_lab.errors import FAILED, WRONG_INPUT, UserError
 
-GRACE = 10.0  # seconds that a process has to end by itself when another one is lost
-# What a launcher tells a process: a mark of the launcher, the numbers of processes and of machines,
-# the rank of the process, its rank on its machine, and the rank of its machine.
+GRACE = 10.0  # seconds for a process to exit by itself after another one is lost
+# The variables by which a launcher tells a process: that it started it, the numbers of processes
+# and machines, the rank of the process, its rank on its machine, and the rank of its machine.
 TOLD_BY = {
     "cifar_lab": "CIFAR_LAB_STARTER WORLD_SIZE GROUP_WORLD_SIZE RANK LOCAL_RANK GROUP_RANK",
     "torchrun": "TORCHELASTIC_RUN_ID WORLD_SIZE GROUP_WORLD_SIZE RANK LOCAL_RANK GROUP_RANK",
@@ -51,7 +51,7 @@ class Launch:
 
     @classmethod
     def find(cls) -> "Launch":
-        """Return what the variables of a launcher say; a single task of srun is alone."""
+        """Read the variables of a launcher; a single task of srun is alone."""
         for by, names in TOLD_BY.items():
             mark, *told = (os.environ.get(name, "") for name in names.split())
             if mark and all(value.isdecimal() for value in told):
@@ -64,7 +64,7 @@ class Launch:
     def may_be_several_runs(self) -> bool:
         """Whether each process may be a run of its own, as in ``srun -n4``; torchrun starts one.
 
-        One task on each of several machines is a run over these, with ``--num_nodes`` forgotten.
+        One task on each of several machines means one run, with ``--num_nodes`` forgotten.
         """
         return self.by == "srun" and (self.machines == 1 or self.machines < self.processes)
 
@@ -73,13 +73,13 @@ _started = Launch()  # of a process without a launcher, also once it has started
 
 
 class Environment(LightningEnvironment):
-    """What Lightning asks about the processes of a run, which are ``devices`` on each machine.
+    """Lightning's view of the processes of a run, which are ``devices`` on each machine.
 
     Lightning's ``rank_zero_only`` has the rank of this process from here on.
 
     Raises:
-        UserError: A launcher started another number of processes, or nobody can start several.
-        SystemExit: The same in all processes of a launcher but the first, which says it for all.
+        UserError: A launcher started another number of processes, or several cannot be started.
+        SystemExit: The same, in all processes of a launcher but the first, which reports it.
     """
 
     creates_processes_externally = True  # see start_others
@@ -108,7 +108,7 @@ class Environment(LightningEnvironment):
 
     @property
     def main_address(self) -> str:
-        """The address at which the processes find each other; that of the first machine."""
+        """The address of the first machine, at which the processes find each other."""
         apart = self.launch.by or self.launch.machines > 1  # else the variable is not for this run
         nodes = os.environ.get("SLURM_STEP_NODELIST", "") if self.launch.by == "srun" else ""
         first = SLURMEnvironment.resolve_root_node_address(nodes) or "127.0.0.1"
@@ -128,13 +128,13 @@ class Environment(LightningEnvironment):
         return self.launch.machine
 
     def teardown(self) -> None:
-        """Keep the variables, which Lightning removes in part, for the next run of a script."""
+        """Keep the variables for the next run of a script; Lightning would remove some."""
 
 
 def _check_alone(processes: int, machines: int) -> None:
-    """Refuse several processes where nobody can start them."""
+    """Refuse several processes where they cannot be started."""
     if hasattr(sys, "ps1"):
-        raise UserError(f"{processes} processes need a script; in a notebook a run has one")
+        raise UserError(f"{processes} processes need a script; a notebook has only one")
     if machines > 1 and "SLURM_JOB_ID" in os.environ and "NODE_RANK" not in os.environ:
         raise UserError(f"--num_nodes {machines}: let srun start the {processes} processes")
 
@@ -157,9 +157,9 @@ def _number(name: str) -> int:
 
 
 def start_others(trainer: Trainer) -> None:
-    """Start the other processes of this machine, unless a launcher did; say what is waited for.
+    """Start the other processes of this machine, unless a launcher did, and say what is awaited.
 
-    They run the command of this process, so they come to the next run of a script too.
+    They run the command of this process, so they take part in the next run of a script too.
     """
     global _started
     environment = getattr(trainer.strategy, "cluster_environment", None)
@@ -193,9 +193,9 @@ def start_others(trainer: Trainer) -> None:
 
 
 def _end_if(is_lost: Callable[[], bool]) -> None:
-    """End this process when another one is lost, unless it does so itself for lack of answers.
+    """End this process when another one is lost, unless it exits by itself.
 
-    On GPUs such a process may wait for ever.
+    On GPUs it might otherwise wait forever.
     """
 
     def watch() -> None:

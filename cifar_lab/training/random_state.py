@@ -1,7 +1,7 @@
-"""The random generators of torch, NumPy and Python: different in each process, and resumed.
+"""The random generators of torch, NumPy and Python: different in each process, and restored.
 
-Dropout continues where it was, and so does what a model of the user's own draws. Batches and
-augmentation need none of it: they have generators of their own (data/loader.py).
+Dropout and random numbers of a user's own model continue where they were. Batches and augmentation
+have generators of their own (data/loader.py).
 """
 
 import random
@@ -16,10 +16,10 @@ from cifar_lab.data.loader import derive_seed
 
 
 def seed_process(rank: int) -> None:
-    """Give the process of a rank seeds of its own, derived from its seed of torch.
+    """Seed the process of a rank, with a seed derived from torch's initial one.
 
-    All processes begin with the same seed, so that they build the same model. Without seeds of
-    their own, dropout would draw the same masks in all of them. The first process keeps its own.
+    All processes begin with the same seed, so that they build the same model. Without this, dropout
+    would draw the same masks in all of them. The first process keeps its seed.
     """
     if rank:
         seed = derive_seed(torch.initial_seed(), rank)
@@ -31,7 +31,7 @@ def seed_process(rank: int) -> None:
 def gathered_states() -> dict[str, list[Any]]:
     """Return the states of the generators in every process; all processes call it together.
 
-    The states of a generator are plain values or uint8 tensors, one for each process by its rank.
+    The states of a generator are plain values or uint8 tensors, one per process, in rank order.
     """
     states = _gathered({name: get() for name, (get, _) in _generators().items()})
     return {name: [found[name] for found in states] for name in states[0]}
@@ -40,7 +40,7 @@ def gathered_states() -> dict[str, list[Any]]:
 def restore_states(states: Mapping[str, list[Any]], rank: int) -> None:
     """Set the generators of the process of a rank to what :func:`gathered_states` returned.
 
-    The state of a kind of device that this process does not have is left out; another kind of
+    The state of a kind of device that this process does not have is skipped; another kind of
     device draws other numbers anyway.
     """
     for name, (_, restore) in _generators().items():
@@ -63,7 +63,7 @@ def _generators() -> dict[str, tuple[Callable[[], Any], Callable[[Any], None]]]:
 
 
 def _numpy_state() -> tuple[Any, ...]:
-    """Return the state of NumPy's generator, without an array, which no safe reader accepts."""
+    """Return the state of NumPy's generator with a list for its array, which can be read safely."""
     name, numbers, *others = np.random.get_state()
     return name, np.asarray(numbers).tolist(), *others
 

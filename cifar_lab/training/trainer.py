@@ -23,7 +23,7 @@ PROCESSES_PER_CPU = 8  # more are a mistake; each has a copy of the images
 
 
 class NoProfiler(PassThroughProfiler):
-    """A profiler that measures nothing, without the object that Lightning makes for each hook."""
+    """A profiler that measures nothing and creates no object for each hook, as Lightning's does."""
 
     _nothing = nullcontext()
 
@@ -35,8 +35,8 @@ class NoProfiler(PassThroughProfiler):
 def hardware_of(settings: RunSettings, cpu_only: bool) -> tuple[str, str]:
     """Return the accelerator, which may still be "auto", and the precision that settings mean.
 
-    Several processes on CPUs get float32 for "auto", since each of them would decide by a timing of
-    its own; and so does a model that is ``cpu_only``, which computes in float32 in any case.
+    On several CPU processes "auto" means float32, since each of them would decide by its own
+    timing. A ``cpu_only`` model always computes in float32.
     """
     accelerator, precision = settings.accelerator, settings.precision
     if cpu_only and accelerator == "auto":
@@ -82,7 +82,7 @@ def build_trainer(settings: RunSettings, *, cpu_only: bool) -> Trainer:
             limit_train_batches=settings.limit_train_batches,
             limit_val_batches=settings.limit_val_batches,
             plugins=[AtomicCheckpointIO(), processes],
-            # Under SLURM, Lightning would begin from any hpc_ckpt_*.ckpt in this folder.
+            # Under SLURM, Lightning would resume from any hpc_ckpt_*.ckpt in this folder.
             default_root_dir=os.devnull,
             logger=False,
             enable_checkpointing=False,  # the callback Checkpoints does it
@@ -107,8 +107,8 @@ def fit_model(
 
 
 def _check_strategy(strategy: str) -> None:
-    # A run needs its callbacks, which stay in the processes that the first three create; the
-    # others are for hardware that --accelerator does not name.
+    # The first three would leave a run's callbacks in the processes that they create; the others
+    # are for hardware that --accelerator does not offer.
     without = ("spawn", "fork", "notebook", "xla", "tpu")
     known = StrategyRegistry.available_strategies()
     strategies = ["auto", *(name for name in known if not any(word in name for word in without))]
@@ -121,7 +121,7 @@ def device_count(devices: str, accelerator: str) -> int:
     wanted, on_cpu = _devices(devices), device_kind(accelerator) == "cpu"
     most = PROCESSES_PER_CPU * usable_cpus()
     if on_cpu and wanted != "auto" and not (isinstance(wanted, int) and 0 < wanted <= most):
-        expected = f"a number of processes from 1 to {most} on this CPU; only GPUs have a list"
+        expected = f"a number of processes from 1 to {most} on this CPU; lists are for GPUs"
         raise UserError(f"--devices {devices}: expected {expected}")
     if isinstance(wanted, list):
         return len(wanted)

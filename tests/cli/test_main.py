@@ -287,5 +287,5 @@ def test_an_address_is_never_taken_for_a_path(name: str, capsys: Capture) -> Non
                 assert told in capsys.readouterr().err
     for number, entry in enumerate(command.positionals):
         assert main([name, *places[:number], "s3://x", *places[number + 1 :]]) == 2
-        assert f"{entry.name} s3://x: an address" in capsys.readouterr().err
+        assert f"{entry.name} s3://x: a URL" in capsys.readouterr().err
     assert not list(Path().iterdir())

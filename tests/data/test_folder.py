@@ -333,7 +333,7 @@ def test_where_the_cache_is(platform: str, variables: dict, expected: str, monke
 
 def test_a_cache_elsewhere_is_refused(tree, monkeypatch) -> None:
     monkeypatch.setenv("CIFAR_LAB_CACHE", "s3://bucket/cache")
-    with pytest.raises(UserError, match=r"\$CIFAR_LAB_CACHE s3://bucket/cache: an address"):
+    with pytest.raises(UserError, match=r"\$CIFAR_LAB_CACHE s3://bucket/cache: a URL"):
         _read(tree)
 
 

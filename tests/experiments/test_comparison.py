@@ -99,13 +99,13 @@ def test_the_command_compares_with_the_first_group(group, json_of, call) -> None
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["logs/a"], "RUNS: expected two groups of runs at least"),
+        (["logs/a"], "RUNS: expected at least two groups of runs"),
         (["logs/a", "logs/none"], "logs/none: no such folder"),
         (["logs/a", "."], ".: no finished run here"),
-        (["logs/a", "logs/a,logs/a"], "logs/a,logs/a: two runs of seed 0"),
+        (["logs/a", "logs/a,logs/a"], "logs/a,logs/a: two runs have seed 0"),
         (["logs/a", "logs/a/version_0,logs/b/version_1"], "they differ in lr"),
         (["logs/a", "logs/c"], "the runs saw different images (fingerprints a, other)"),
-        (["logs/a", "logs/b", "--split", "val"], "has no validation split; give --split test"),
+        (["logs/a", "logs/b", "--split", "val"], "has no validation split; use --split test"),
     ],
 )
 def test_groups_that_cannot_be_compared_are_refused(group, finish, refused, words, message) -> None:
@@ -136,7 +136,7 @@ def test_runs_are_listed_with_what_they_reached(listed, json_of, call) -> None:
     with RunFolder.at(Path("logs/mlp/version_2").absolute()).locked():
         rows = json_of("runs", "logs")
     assert [row["state"].partition(":")[0] for row in rows] == [
-        *("finished", "stopped", "going on", "damaged")
+        *("finished", "stopped", "running", "damaged")
     ]
     assert (rows[0]["settings"], rows[0]["seed"], rows[0]["test"]) == ({"lr": 0.25}, 3, 0.25)
     assert (rows[1]["steps"], rows[1]["val"]) == (9, 0.5)

@@ -89,7 +89,7 @@ def test_study_prints_a_row_a_variant_and_goes_on_where_it_was(tree, call, monke
 
     status, out, err = study("--output", "figures/one.svg")
     assert status == 0, err
-    assert out.count(" is trained") == len(kept)
+    assert out.count("--- training ") == len(kept)
     drawn = Path("figures/one.svg").read_text("utf-8")
     for name, variant in VARIANTS.items():
         assert out.count(f"| {name} |") == 2  # tables
@@ -98,19 +98,19 @@ def test_study_prints_a_row_a_variant_and_goes_on_where_it_was(tree, call, monke
     (run,) = (run for run in runs("logs") if run.plan.decisive() == default)
     (run.path / "probe.json").unlink()
     again = study("--output", "figures/two.svg")[1]
-    lines = [line for line in again.splitlines() if " is trained" in line]
-    assert lines == ["--- PyTorch's default, seed 0 is trained"]
+    lines = [line for line in again.splitlines() if "--- training " in line]
+    assert lines == ["--- training PyTorch's default, seed 0"]
     assert again.split("\n\n")[-2] == out.split("\n\n")[-2]
     assert Path("figures/one.svg").read_bytes() == Path("figures/two.svg").read_bytes()
     elsewhere = tree.rename(tree.with_name("elsewhere"))  # the same images
-    assert " is trained" not in study(folder=elsewhere)[1]
+    assert "--- training " not in study(folder=elsewhere)[1]
     for content in ("{", "[]", '{"losses": []}'):
         for path in Path("logs/mlp").glob("*/probe.json"):
             path.write_text(content)
         status, _, error = study(folder=elsewhere)
         assert status == 2
         assert "/probe.json: " in error
-        assert error.endswith("; remove it to train it anew\n")
+        assert error.endswith("; remove it to train it again\n")
 
 
 def test_tables_give_mean_and_deviation_over_the_seeds_and_the_step_of_the_peak():

@@ -77,7 +77,7 @@ def test_a_run_is_found_by_its_images_and_by_a_file_that_it_must_have(finish) ->
 def test_a_damaged_finished_run_is_named(finish, name: str, content: str, message: str) -> None:
     folder = finish()
     (folder / name).write_text(content)
-    told = f"{re.escape(message)}.*; remove {folder} to train it anew$"
+    told = f"{re.escape(message)}.*; remove {folder} to train it again$"
     with pytest.raises(UserError, match=told):
         _find()
 
@@ -93,7 +93,7 @@ def test_without_training_only_what_is_there_is_taken_if_its_images_are_the_same
 
 def test_synthetic_images_do_not_take_the_place_of_those_of_a_run(finish) -> None:
     finish()
-    with pytest.raises(UserError, match="which are not found now; say with --data_dir"):
+    with pytest.raises(UserError, match="which are not found now; give their folder as --data_dir"):
         Study({"": PLAN.replace(data_dir=None)}, [0], "").runs()
 
 
@@ -129,7 +129,7 @@ def test_finished_seeds_are_taken_and_others_resumed(run, summaries, monkeypatch
     monkeypatch.setattr(MLP, "training_step", step)
     status, out, err = run("--seeds", "0,1")
     assert status == 0, err
-    assert "--- seed 0 is there: logs/mlp/version_0" in out
+    assert "--- seed 0 is already trained: logs/mlp/version_0" in out
     assert "resumed from step 3" in out
     assert [summary["steps"] for summary in summaries()] == [6, 6]
     assert len(list(Path("logs/mlp").iterdir())) == 2
@@ -173,5 +173,5 @@ def test_a_damaged_unfinished_run_is_named_and_trained_anew(run, name, content) 
 def test_a_home_in_the_log_folder_is_found(run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(Path("home").resolve()))
     assert run("--seeds", "0", "--log_dir=~/runs")[0] == 0
-    assert "is there" in run("--seeds", "0", "--log_dir=~/runs")[1]
+    assert "is already trained" in run("--seeds", "0", "--log_dir=~/runs")[1]
     assert Path("home/runs/mlp/version_0/summary.json").exists()

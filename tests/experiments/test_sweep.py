@@ -70,7 +70,7 @@ def test_a_space_has_the_types_of_its_settings() -> None:
         (["--space", "batch_size=0..9"], "--space batch_size 0: expected a positive integer"),
         (["--space", "optimizer=sgd"], "expected a range or several choices"),
         (["--space", "hidden_units=8..9"], "a range is for numbers"),
-        (["--space", "seed=1,2"], "--space seed: not searched; give --seeds"),
+        (["--space", "seed=1,2"], "--space seed: cannot be searched; give --seeds"),
         (["--space", "log_dir=a,b"], "does not change the result of a training"),
         (["--space", "lr=1,2", "--space", "lr=3,4"], "--space lr: given twice"),
         (["--space", "lr=1,2", "--val_size", "0"], "would select on the test set"),
@@ -158,7 +158,7 @@ def test_pruned_and_failed_trials_count(tree, monkeypatch, refused) -> None:
     work(sweep)
     assert _states(sweep) == ["PRUNED"] * 2
     diverging = _sweep(tree, words=["lr=1e20,1e21"], trials=2)
-    with pytest.raises(ValueError, match="a study with other settings is there"):
+    with pytest.raises(ValueError, match="a study with other settings exists"):
         work(diverging)
     object.__setattr__(diverging, "name", "t")
     work(diverging)

@@ -30,7 +30,7 @@ PLANTED = [
      "7 times too small in a batch of 7: it is divided by B once too often"),
     ("modules", "dout.T @ self.x", "-dout.T @ self.x", LINEAR, "weight", "wrong sign"),
     ("modules", '["weight"] = dout.T', '["weight"] += dout.T', LINEAR, "weight",
-     "added to that of the call before"),
+     "added to the result of the previous call"),
     ("modules", '["weight"] = dout.T', '["wieght"] = dout.T', LINEAR, "weight", "zero everywhere"),
     ("modules", "dout.sum(0)", "dout.mean(0)", LINEAR, "bias", "divided by B once too often"),
     ("modules", "dout.sum(0)", "dout", LINEAR, "bias", "not summed over the batch"),

@@ -145,4 +145,4 @@ def test_what_is_wrong_is_named(make: Callable[[], Any], said: str, checkpoint, 
 def test_flags_that_have_no_meaning_are_refused(checkpoint, refused) -> None:
     words = ["evaluate", checkpoint, "--data_dir", _save("d", fog=IMAGES, labels=LABELS)]
     assert "--split val: d holds arrays" in refused(*words, "--split", "val")
-    assert "--output x: several sets have no figure" in refused(*words, "--output", "x")
+    assert "--output x: no figure is drawn of several sets" in refused(*words, "--output", "x")

@@ -143,7 +143,7 @@ def test_exported_weights_take_the_place_of_the_checkpoint(
     assert "would be overwritten" in refused("export", path, "--format", "safetensors")
     assert json_of("export", path, "--format", "safetensors", "--output", "copy")["files"]
     assert Path("copy/best.safetensors").read_bytes() == content  # every time the same bytes
-    assert "weights alone; name last.ckpt" in refused("fit", "--resume", path)
+    assert "holds only weights; resume last.ckpt" in refused("fit", "--resume", path)
 
 
 def test_half_the_size_changes_little(checkpoint, json_of, refused) -> None:

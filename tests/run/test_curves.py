@@ -84,7 +84,7 @@ def test_more_lines_than_the_palette_have_different_colours_up_to_a_limit(make: 
     runs = [make(f"mlp/version_{n}", lr=0.1 + n) for n in range(21)]
     lines = cifar_lab.plot(runs[:20]).axes[0].lines
     assert len({str(line.get_color()) for line in lines}) == 20
-    with pytest.raises(UserError, match=r"^21 lines, of which 20 at most"):
+    with pytest.raises(UserError, match=r"^21 lines, but only 20 can"):
         cifar_lab.plot(runs)
 
 

@@ -143,7 +143,7 @@ ALTERED: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (_set(format="\x1b[2J"), r"format '\\x1b\[2J'"),
     (_set(model=["MLP"]), "which is not one of"),
     (_set(class_names=[1, 2, 3]), "altered .class names"),
-    (_set(class_names=["a"]), "altered .1 names of 3 classes"),
+    (_set(class_names=["a"]), "altered .1 names for 3 classes"),
     (_set(data=[]), "altered .data"),
     (_set(data={"val_size": "12"}), "altered .data val_size 12"),
     (lambda content: content.pop("hyper_parameters") and None, "altered"),

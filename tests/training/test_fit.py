@@ -217,7 +217,7 @@ def test_wrong_input_gets_a_line_status_2_and_leaves_nothing(
 
 def test_that_an_evaluation_is_of_a_part_is_said(run) -> None:
     told = run("--max_steps", "2", "--val_size", "0", "--limit_val_batches", "1")[1]
-    assert "(--limit_val_batches 1: evaluations saw only a part of the images)" in told
+    assert "(--limit_val_batches 1: evaluations used only some of the images)" in told
     assert "a part of" not in run("--max_steps", "2")[1]
 
 

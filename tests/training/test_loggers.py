@@ -29,7 +29,7 @@ RUN = Path("logs/mlp/version_0")
         ("mlflow", "not installed; pip install mlflow"),
         ("wandb", "not installed; pip install wandb"),
         ("comet", "not installed; pip install comet-ml"),
-        ("neptune", "Neptune has ended; choose mlflow, wandb, comet"),
+        ("neptune", "Neptune was shut down; choose mlflow, wandb, comet"),
     ],
 )
 def test_a_logger_that_is_not_there_is_refused_in_a_line_before_a_run_has_a_folder(

@@ -265,7 +265,7 @@ def test_a_log_folder_that_the_machines_do_not_share_is_named(tree: Path, monkey
     for process in machines:
         _, err = process.communicate(timeout=240)
         assert process.returncode == 2
-        assert "--log_dir: logs/mlp/version_0 is there on the first machine and not on all" in err
+        assert "--log_dir: logs/mlp/version_0 exists on the first machine but not on all" in err
 
 
 TWICE = """

@@ -295,7 +295,7 @@ def test_a_run_whose_rates_are_planned_keeps_its_length(resume, tree: Path) -> N
     for length in (["--max_epochs", "3"], ["--max_steps", "99"]):
         status, _, err = resume("--resume", str(folder), *length)
         assert status == 2
-        assert f"{folder}: its learning rates are planned over the whole run" in err
+        assert f"{folder}: its learning-rate schedule covers the whole run" in err
     assert (folder / "summary.json").exists()
     assert "is finished" in resume("--resume", str(folder), "--max_epochs", "2")[1]
 
