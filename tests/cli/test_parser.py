@@ -113,7 +113,7 @@ def test_print_config_prints_every_setting_and_repeats_the_run(name: str, capsys
         (["--bs", "8"], "--bs: unknown; did you mean --batch_size?"),
         (["--hidden_unit", "8"], "--hidden_unit: unknown; did you mean --hidden_units?"),
         (["--hidden_units", "100", "50"], "--hidden_units 100 50: expected commas between the"),
-        (["-c", "a.yaml", "--config", "b.yaml"], "--config a.yaml and b.yaml: one file"),
+        (["-c", "a.yaml", "--config", "b.yaml"], "--config a.yaml and b.yaml: only one file"),
         (["-c", "missing.yaml"], "--config missing.yaml: cannot be read"),
         (["-c", "nul\0"], "--config 'nul\\x00': cannot be read"),
         (["-c", "pipe"], "--config pipe: not a file"),
