@@ -190,7 +190,8 @@ def _draw(axes: Axes, name: str, group: Sequence[Run], colour: Any) -> None:
 
 def _splits(groups: Sequence[Sequence[Run]], colours: Sequence[Any]) -> list[Any]:
     """Return the entries of a legend: the style of each split that was drawn, and the band."""
-    tags = {tag for group in groups for run in group for tag in run.curves}
+    runs = [run for group in groups for run in group]
+    tags = {tag for run in runs for tag, (steps, _) in run.curves.items() if len(steps)}
     handles: list[Any] = []
     for split, line in STYLES.items():
         if not tags.isdisjoint(f"{name}/{split}" for name in AXES):

@@ -166,7 +166,7 @@ ALTERED: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (_weights(**{"network.1.bias": torch.full((8,), torch.nan)}), r"not finite: network\.1\.bias"),
     (lambda content: [1, 2], "not a checkpoint of cifar_lab"),
     (lambda content: {"weights": 1}, "not a checkpoint of cifar_lab"),
-    (lambda content: content.pop("cifar_lab") and None, "from before"),
+    (lambda content: content.pop("cifar_lab") and None, "older than its format 1"),
     (_set(format=99, version="9.9"), "format 99 of cifar_lab 9.9"),
     (_set(model="Transformer"), "'Transformer'"),
     (_hyper(hidden_units=[5]), "does not fit"),

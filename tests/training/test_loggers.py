@@ -133,7 +133,7 @@ def ctrl_c(*args: object) -> None:
 @pytest.mark.parametrize(
     ("action", "status", "state", "lines"),
     [
-        (no_answer, 0, "FINISHED", ["Service: no more is sent before the end (no answer)"]),
+        (no_answer, 0, "FINISHED", ["Service: nothing more is sent before the end (no answer)"]),
         (ctrl_c, 130, "KILLED", []),
     ],
 )
