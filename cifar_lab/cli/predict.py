@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cifar_lab.cli.main import tell
 from cifar_lab.cli.output import check_figure, writing
 from cifar_lab.cli.parser import CHECKPOINT, OWN_MODEL, Command, images_at_a_time
-from cifar_lab.errors import WRONG_INPUT
+from cifar_lab.errors import WRONG_INPUT, UserError
 from cifar_lab.settings import PositiveInt, Setting, setting
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ def run(options: Any, given: Mapping[str, str], command: str) -> int:
         check_figure("--figure", options.figure)
     model = load_model(options.ckpt, options.accelerator, options.model)
     paths = find_images(options.image, lambda line: tell(f"cifar-lab predict: {line}"))
+    if options.figure and options.figure.resolve() in [path.resolve() for path in paths]:
+        raise UserError(f"--figure {options.figure}: one of the images; name another file")
     predictions = predict(model, paths, batch_size=options.batch_size, top=options.top)
     # A bar on a terminal, unless the predictions themselves appear there.
     hidden = None if options.json or not sys.stdout.isatty() else True

@@ -121,7 +121,7 @@ def explain(layer: str, name: str, answers: Sequence[Answer]) -> list[str]:
     return [
         mistake_in(layer, name, answers) or _difference(wrong),
         f"The right formula is {FORMULAS[layer][name]}.",
-        f'Read "{SECTIONS[layer]}" in docs/derivations.md.',
+        f'Read "{SECTIONS[layer]}" in docs/derivations.md of the repository.',
     ]
 
 
@@ -129,6 +129,8 @@ def _difference(answer: Answer) -> str:
     """Return how a wrong answer differs: by its shape, by a factor, or in which entries."""
     right, array = answer.right, in_shape(answer.got, answer.right.shape)
     where = f"For an input of shape {answer.inputs.x.shape}"
+    if answer.got is None:
+        return "It is None: a return is missing, or the gradient is not set."
     if array is None:
         kind = type(answer.got).__name__
         found = f"the shape is {answer.got.shape}" if hasattr(answer.got, "shape") else f"a {kind}"

@@ -133,7 +133,7 @@ def _answers(
 def _row(layer: str, name: str, answers: list[Answer], forward_is_right: bool) -> Row:
     """Return the row of an answer, given the answers to all cases."""
     failures = [a.got for a in answers if isinstance(a.got, Failure)]
-    if all(a.got is None or (isinstance(a.got, Failure) and a.got.not_done) for a in answers):
+    if all(isinstance(a.got, Failure) and a.got.not_done for a in answers):
         return Row(name, NOT_DONE)
     depends = name != "output" and not forward_is_right
     errors = [a.error for a in answers if not isinstance(a.got, Failure)]

@@ -4,6 +4,7 @@ The process writes a line of JSON for each class that it has checked. If it take
 early, another process continues with the next class.
 """
 
+import difflib
 import faulthandler
 import importlib.util
 import json
@@ -26,6 +27,7 @@ from cifar_lab.settings import unknown
 
 LAYERS = {**{name: kind.layer for name, kind in KINDS.items()}, "MLP": "mlp"}
 """The layer of each class that is checked."""
+ALIKE = 0.88  # ratio of difflib from which a name is taken for a misspelt one
 
 # Not -m, with which files of the current folder could shadow Python's modules.
 PROGRAM = (
@@ -102,8 +104,9 @@ def work(path: str, seconds: str, layer: str, *done: str) -> None:
     module = attempt(lambda: load(file), file)
     classes = [] if isinstance(module, Failure) else _classes(module)
     wanted = [name for name in classes if not layer or layer in (name, LAYERS[name])]
-    if wanted:
-        tell(classes=wanted)
+    misspelt = {} if isinstance(module, Failure) else _misspelt(module, layer)
+    if wanted or misspelt:
+        tell(classes=[*wanted, *misspelt])
     elif isinstance(module, Failure):
         tell(error=module.text)
     elif classes:
@@ -115,6 +118,9 @@ def work(path: str, seconds: str, layer: str, *done: str) -> None:
             cls = getattr(module, name)
             rows = check_mlp(cls, file) if name == "MLP" else check_class(cls, name, file)
             tell(**{name: [asdict(row) for row in rows]})
+    for name, meant in misspelt.items():
+        note = f"The course has no class of this name; did you mean {meant}?"
+        tell(**{name: [asdict(Row("check", WRONG, notes=[note]))]})
     os._exit(0)  # whatever threads the student's file has started
 
 
@@ -124,6 +130,17 @@ def _classes(module: ModuleType) -> list[str]:
     if isinstance(found.get("MLP"), type) and issubclass(found["MLP"], nn.Module):
         del found["MLP"]
     return list(found)
+
+
+def _misspelt(module: ModuleType, layer: str) -> dict[str, str]:
+    """Return the names of the file's own classes that are almost one of the course, with that."""
+    missing = [n for n in LAYERS if not hasattr(module, n) and layer in ("", n, LAYERS[n])]
+    found = {}
+    for name, value in vars(module).items():
+        is_own = isinstance(value, type) and value.__module__ == module.__name__
+        if is_own and (near := difflib.get_close_matches(name, missing, 1, ALIKE)):
+            found[name] = near[0]
+    return found
 
 
 def load(path: Path) -> ModuleType:

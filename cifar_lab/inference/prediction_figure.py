@@ -10,6 +10,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from cifar_lab.data.pictures import printable
 from cifar_lab.inference.prediction import Prediction
@@ -62,6 +63,8 @@ def _draw(axes: Axes, prediction: Prediction, left: float, top: float) -> None:
     top += 0.06
     extent = (left, left + SIDE, top + SIDE, top)
     axes.imshow(prediction.image.transpose(1, 2, 0), extent=extent, interpolation="nearest")
+    frame = {"fill": False, "edgecolor": GREY, "linewidth": 0.5}
+    axes.add_patch(Rectangle((left, top), SIDE, SIDE, **frame))
     if prediction.unlike:
         y = top + SIDE + 0.06
         axes.text(left, y, "like no class", va="top", color=VERMILION, **PLAIN)

@@ -74,6 +74,8 @@ def find_checkpoint(path: Path) -> Path:
         runs = versions or [run.path for run in run_folders(path)]
         there = [run for run in runs if _checkpoint_in(run)]
     hint = f"; it holds runs: give one, such as {there[-1]}" if there else ""
+    if str(path) in pretrained():
+        hint += "; it hides the pretrained model of this name: work in another folder"
     raise UserError(f"{path}: no checkpoints/best.ckpt or last.ckpt in this folder{hint}")
 
 

@@ -182,6 +182,7 @@ def _draw(axes: Axes, name: str, group: Sequence[Run], colour: Any) -> None:
     for split, line in STYLES.items():
         steps, values = common_curve(group, f"{name}/{split}")
         if steps:
+            line = {**line, "marker": "o"} if len(steps) == 1 else line
             values = AXES[name][0] * values
             drawing.plot_band(
                 axes, steps, values, drawing.SPLITS[split] if colour is None else colour, **line

@@ -127,6 +127,13 @@ def test_neighbours_of_the_file_do_not_stand_in_for_modules_of_python():
     assert {row.verdict for rows in found.values() for row in rows} == {"right"}
 
 
+def test_a_misspelt_name_of_the_course_is_not_left_out():
+    Path("modules.py").write_text("class LinearModul: pass\nclass Helper: pass\n", "utf-8")
+    found = student_file.check_file(Path("modules.py"), None, seconds=600)
+    assert [(name, rows[0].verdict) for name, rows in found.items()] == [("LinearModul", "WRONG")]
+    assert "did you mean LinearModule?" in found["LinearModul"][0].notes[0]
+
+
 def test_exercise_is_graded_one_by_one_and_never_overwritten(call, refused):
     status, out, _ = call("exercise", "a folder")
     path = Path("a folder/modules.py")
@@ -139,6 +146,10 @@ def test_exercise_is_graded_one_by_one_and_never_overwritten(call, refused):
     path.write_text(f"{head}class ReLUModule{relu}", "utf-8")
     status, out, _ = call("check-gradients", "--file", path, "--layer", "relu", *AT_LEISURE)
     assert (status, out.endswith("2 rows: 1 right, 1 not done yet.\n")) == (0, True)
+    relu = relu.replace("raise NotImplementedError", "dx = dout * (dout > 0)", 1)
+    path.write_text(f"{head}class ReLUModule{relu}", "utf-8")
+    status, out, _ = call("check-gradients", "--file", path, "--layer", "relu", *AT_LEISURE)
+    assert (status, "It is None: a return is missing" in out) == (1, True)
     path.write_text("mine", "utf-8")
     assert "cannot be written (File exists); name another folder" in refused("exercise", "a folder")
     assert path.read_text("utf-8") == "mine"

@@ -133,8 +133,10 @@ def test_a_pretrained_model_works_by_its_name_and_writes_here(json_of, call, ref
     (again,) = json_of("predict", "mlp.safetensors", "photo.png")
     assert again == row
     assert {path: path.stat().st_mtime_ns for path in PRETRAINED.iterdir()} == before
+    told = refused("predict", "mlp", "photo.png", "--figure", "photo.png")
+    assert "--figure photo.png: one of the images" in told
     told = refused("predict", "fast-cnn", "photo.png")
     assert "fast-cnn: no such checkpoint; did you mean fast_cnn?" in told
     assert "pretrained models: fast_cnn, mlp" in refused("predict", "resnet", "photo.png")
     Path("mlp").mkdir()  # what is there goes first
-    assert "mlp: no checkpoints/best.ckpt" in refused("predict", "mlp", "photo.png")
+    assert "it hides the pretrained model of this name" in refused("predict", "mlp", "photo.png")
