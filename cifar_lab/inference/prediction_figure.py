@@ -63,8 +63,7 @@ def _draw(axes: Axes, prediction: Prediction, left: float, top: float) -> None:
     top += 0.06
     extent = (left, left + SIDE, top + SIDE, top)
     axes.imshow(prediction.image.transpose(1, 2, 0), extent=extent, interpolation="nearest")
-    frame = {"fill": False, "edgecolor": GREY, "linewidth": 0.5}
-    axes.add_patch(Rectangle((left, top), SIDE, SIDE, **frame))
+    axes.add_patch(Rectangle((left, top), SIDE, SIDE, fill=False, edgecolor=GREY, linewidth=0.5))
     if prediction.unlike:
         y = top + SIDE + 0.06
         axes.text(left, y, "like no class", va="top", color=VERMILION, **PLAIN)
