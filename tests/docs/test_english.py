@@ -11,6 +11,8 @@ ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
 SOURCES = sorted((ROOT / "cifar_lab").rglob("*.py"))
+# A second name or spelling of what the pages call normalize, optimizer, batch, color and so on.
+SECOND = r"\b(?:normalis|standardis|recognis|optimis(?!ti)|mini-?batch|colour|behaviour|licence)\w*"
 
 
 def _prose(path: Path) -> str:
@@ -43,6 +45,11 @@ def test_sentences_are_short(path: Path) -> None:
     lengths = {sentence: len(sentence.split()) for sentence in _sentences(path)}
     assert not [sentence for sentence, length in lengths.items() if length > 35]
     assert not lengths or fmean(lengths.values()) < 20
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_a_thing_has_one_name_and_one_spelling(path: Path) -> None:
+    assert not re.findall(SECOND, _prose(path), re.IGNORECASE)
 
 
 def test_pages_are_short() -> None:
