@@ -50,7 +50,7 @@ def flat() -> np.ndarray:
 
 def letters() -> np.ndarray:
     """Return images of a letter of a random colour on a background of another one."""
-    random, font = np.random.RandomState(0), ImageFont.truetype(FONT, 28)
+    random, font = np.random.RandomState(0), ImageFont.truetype(str(FONT), 28)
     drawn = []
     for number in range(COUNT):
         paper, ink = (tuple(map(int, random.randint(0, 256, 3))) for _ in range(2))
