@@ -61,6 +61,7 @@ class ImageClassifier(LightningModule):
     """
 
     cpu_only = False  # whether the model computes outside torch
+    note = ""  # what the model chose by itself, for the header of a run
     optimizer_names: tuple[str, ...] = tuple(OPTIMIZERS)  # names that ``optimizer`` may have
 
     def __init__(

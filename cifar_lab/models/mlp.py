@@ -11,7 +11,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from math import prod
+from math import prod, sqrt
 
 from torch import nn
 
@@ -25,10 +25,11 @@ from cifar_lab.models.classifier import ImageClassifier, require
 
 REPORT_STD = 1e-4  # standard deviation of the weights in the report's NumPy MLP
 
-# The linear layers that are initialized as in the report.
+# Initializations, and the linear layers that do not keep PyTorch's default.
 INITS = {
     "pytorch": slice(0),
     "report": slice(None),
+    "he": slice(None),
     "report_first": slice(1),
     "report_last": slice(-1, None),
 }
@@ -45,8 +46,9 @@ class MLPNetwork(nn.Sequential):
             classifier.
         num_classes: number of outputs.
         init: initialization of the linear layers: "pytorch" (uniform within ±1/√fan_in), "report"
-            (weights N(0, 0.0001²), biases 0), or "report_first" or "report_last" (only that layer
-            as in the report). With ``weight_norm`` or ``batchnorm`` only "pytorch".
+            (weights N(0, 0.0001²), biases 0), "he" (weights N(0, 2/fan_in), biases 0), or
+            "report_first" or "report_last" (only that layer as in the report). With
+            ``weight_norm`` or ``batchnorm`` only "pytorch".
         dropout: probability that a hidden unit is zeroed in training, in [0, 1).
         weight_norm: whether the hidden layers have weight normalization.
         batchnorm: "manual" (backward pass by hand), "composed" (elementary operations and autograd)
@@ -82,7 +84,8 @@ class MLPNetwork(nn.Sequential):
         super().__init__(*layers, nn.Linear(sizes[-1], num_classes))
         linears = [layer for layer in self if isinstance(layer, nn.Linear)]
         for linear in linears[INITS[init]]:
-            nn.init.normal_(linear.weight, std=REPORT_STD)
+            std = sqrt(2 / linear.in_features) if init == "he" else REPORT_STD
+            nn.init.normal_(linear.weight, std=std)
             nn.init.zeros_(linear.bias)
 
 

@@ -25,8 +25,11 @@ from cifar_lab.errors import UserError
 from cifar_lab.models.classifier import ImageClassifier, require
 from cifar_lab.models.mlp import REPORT_STD
 from cifar_lab.numpy_reference.cross_entropy import SoftmaxCrossEntropy
+from cifar_lab.numpy_reference.layer import Std
 from cifar_lab.numpy_reference.network import MLP
 from cifar_lab.numpy_reference.optimizer import SGD
+
+INITS: dict[str, Std] = {"report": REPORT_STD, "he": "he", "pytorch": None}
 
 
 class NumpyLinear(nn.Module):
@@ -40,17 +43,28 @@ class NumpyLinear(nn.Module):
 
 
 class NumpyNetwork(nn.Module):
-    """The NumPy MLP, with torch parameters that share the memory of its arrays."""
+    """The NumPy MLP, with torch parameters that share the memory of its arrays.
 
-    def __init__(self, hidden_units: Sequence[int], num_classes: int) -> None:
+    Args:
+        hidden_units: number of units of each hidden layer, each above 0; empty makes a linear
+            classifier.
+        num_classes: number of outputs.
+        init: initialization of the linear layers: "report", "he" or "pytorch", as in MLPNetwork.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    def __init__(self, hidden_units: Sequence[int], num_classes: int, init: str = "report") -> None:
         super().__init__()
+        require(init in INITS, "init", init, f"auto or {' or '.join(INITS)}")
         require(min(hidden_units, default=1) > 0, "hidden_units", hidden_units, "integers above 0")
         for sizes in pairwise([prod(IMAGE_SHAPE), *hidden_units, num_classes]):
             # This fails early for a damaged checkpoint that asks for too much (run/restore.py).
             nn.Linear(*sizes, device="meta")
         seed = int(torch.randint(2**31, ()))  # from torch, so that seed_everything determines it
         self.reference = MLP(
-            prod(IMAGE_SHAPE), hidden_units, num_classes, std=REPORT_STD, rng=seed, dtype="float32"
+            prod(IMAGE_SHAPE), hidden_units, num_classes, std=INITS[init], rng=seed, dtype="float32"
         )
         for position, layer in self.reference:
             self.add_module(f"linear{position}", NumpyLinear(layer.params))
@@ -81,22 +95,31 @@ class NumpySGD(torch.optim.Optimizer):
 
 
 class NumpyMLP(ImageClassifier):
-    """The report's NumPy MLP; its settings are those of NumpyNetwork and ImageClassifier."""
+    """The report's NumPy MLP; its settings are those of NumpyNetwork and ImageClassifier.
+
+    ``init="auto"`` is the report's initialization, or PyTorch's for several hidden layers: weights
+    of 0.0001 let next to no gradient pass through several layers.
+    """
 
     cpu_only = True
 
     def __init__(
         self,
         hidden_units: Sequence[int] = (100,),
+        init: str = "auto",
         normalization: str = "mean_image",
         lr: float = 2e-3,
         num_classes: int = 10,
     ) -> None:
-        network = NumpyNetwork(hidden_units, num_classes)
+        several = len(hidden_units) > 1
+        usual = "pytorch" if several else "report"
+        network = NumpyNetwork(hidden_units, num_classes, usual if init == "auto" else init)
         super().__init__(network, num_classes, normalization, "sgd", lr)
         self.numpy_network = network.reference
         self.criterion = SoftmaxCrossEntropy()
         self.automatic_optimization = False
+        if init == "auto" and several:
+            self.note = "init pytorch, since the report's cannot train several hidden layers"
         self.save_hyperparameters()
 
     @torch.compiler.disable

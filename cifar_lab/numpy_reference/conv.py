@@ -7,7 +7,14 @@ x (B, C, H, W), weight (K, C, 3, 3), bias (K,), output (B, K, H, W).
 import numpy as np
 import numpy.typing as npt
 
-from cifar_lab.numpy_reference.layer import Array, Layer, Rng, check_array, initial_weights
+from cifar_lab.numpy_reference.layer import (
+    Array,
+    Layer,
+    Rng,
+    Std,
+    check_array,
+    initial_weights,
+)
 
 
 class Conv3x3(Layer):
@@ -18,8 +25,8 @@ class Conv3x3(Layer):
     Args:
         in_channels: C, at least 1.
         out_channels: K, at least 1.
-        std: standard deviation of the initial weights, at least 0, or None for PyTorch's default
-            (see ``initial_weights``).
+        std: standard deviation of the initial weights, at least 0, "he", or None for PyTorch's
+            default; see ``cifar_lab.numpy_reference.layer.Std``.
         rng: NumPy generator, seed, or None for a new generator.
         dtype: dtype of the parameters and the input, float32 or float64.
     """
@@ -29,7 +36,7 @@ class Conv3x3(Layer):
         in_channels: int,
         out_channels: int,
         *,
-        std: float | None = None,
+        std: Std = None,
         rng: Rng = None,
         dtype: npt.DTypeLike = np.float64,
     ) -> None:

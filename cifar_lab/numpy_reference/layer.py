@@ -1,7 +1,7 @@
 """Code shared by all layers: their interface, input checks, and weight initialization."""
 
 from math import prod
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,13 @@ Dim = int | str
 
 Rng = np.random.Generator | int | None
 """A generator, a seed for one, or None for a differently seeded one each time."""
+
+Std = float | Literal["he"] | None
+"""A standard deviation of initial weights, at least 0.
+
+"he" is √(2/fan_in), which keeps the size of activations through ReLUs (He et al., 2015,
+https://arxiv.org/abs/1502.01852). None is PyTorch's default, uniform within ±1/√fan_in.
+"""
 
 T = TypeVar("T")
 
@@ -111,7 +118,7 @@ def after_forward(saved: T | None) -> T:
 
 
 def initial_weights(
-    weight_shape: tuple[int, ...], *, std: float | None, rng: Rng, dtype: npt.DTypeLike
+    weight_shape: tuple[int, ...], *, std: Std, rng: Rng, dtype: npt.DTypeLike
 ) -> dict[str, Array]:
     """Draw ``weight`` and ``bias``.
 
@@ -120,21 +127,22 @@ def initial_weights(
 
     Args:
         weight_shape: (out, in) or (out, in, 3, 3), each at least 1; the bias has shape (out,).
-        std: standard deviation of the weight, at least 0, or None.
+        std: standard deviation of the weight; see ``Std``.
         rng: generator or seed.
         dtype: float32 or float64.
     """
     dtype = float_dtype(dtype)
     if min(weight_shape) < 1:
         raise ValueError(f"the weight's shape is {weight_shape}; expected lengths of at least 1")
-    if std is not None and not std >= 0:
+    rng, n_out, fan_in = np.random.default_rng(rng), weight_shape[0], prod(weight_shape[1:])
+    deviation = (2 / fan_in) ** 0.5 if std == "he" else std
+    if deviation is not None and not deviation >= 0:
         raise ValueError(f"std is {std}; expected at least 0, or None for PyTorch's default")
-    rng, n_out = np.random.default_rng(rng), weight_shape[0]
-    if std is None:
-        bound = prod(weight_shape[1:]) ** -0.5
+    if deviation is None:
+        bound = fan_in**-0.5
         weight, bias = rng.uniform(-bound, bound, weight_shape), rng.uniform(-bound, bound, n_out)
     else:
-        weight, bias = rng.normal(0.0, std, weight_shape), np.zeros(n_out)
+        weight, bias = rng.normal(0.0, deviation, weight_shape), np.zeros(n_out)
     return {"weight": weight.astype(dtype), "bias": bias.astype(dtype)}
 
 

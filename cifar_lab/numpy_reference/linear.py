@@ -3,7 +3,14 @@
 import numpy as np
 import numpy.typing as npt
 
-from cifar_lab.numpy_reference.layer import Array, Layer, Rng, check_array, initial_weights
+from cifar_lab.numpy_reference.layer import (
+    Array,
+    Layer,
+    Rng,
+    Std,
+    check_array,
+    initial_weights,
+)
 
 
 class Linear(Layer):
@@ -14,8 +21,8 @@ class Linear(Layer):
     Args:
         in_features: M, at least 1.
         out_features: N, at least 1.
-        std: standard deviation of the initial weights, at least 0, or None for PyTorch's default
-            (see ``initial_weights``).
+        std: standard deviation of the initial weights, at least 0, "he", or None for PyTorch's
+            default; see ``cifar_lab.numpy_reference.layer.Std``.
         rng: NumPy generator, seed, or None for a new generator.
         dtype: dtype of the parameters and the input, float32 or float64.
     """
@@ -25,7 +32,7 @@ class Linear(Layer):
         in_features: int,
         out_features: int,
         *,
-        std: float | None = 1e-4,
+        std: Std = 1e-4,
         rng: Rng = None,
         dtype: npt.DTypeLike = np.float64,
     ) -> None:

@@ -9,7 +9,7 @@ from cifar_lab.numpy_reference.activations import ReLU
 from cifar_lab.numpy_reference.batch_norm import BatchNorm
 from cifar_lab.numpy_reference.conv import Conv3x3
 from cifar_lab.numpy_reference.dropout import Dropout
-from cifar_lab.numpy_reference.layer import Array, Layer, Rng
+from cifar_lab.numpy_reference.layer import Array, Layer, Rng, Std
 from cifar_lab.numpy_reference.linear import Linear
 from cifar_lab.numpy_reference.pooling import AvgPool, Flatten, MaxPool
 from cifar_lab.numpy_reference.weight_norm import WeightNormLinear
@@ -61,8 +61,9 @@ class MLP(Sequential):
         n_inputs: number of features of a sample, 3072 for a CIFAR-10 image.
         n_hidden: number of units of each hidden layer; empty for a linear classifier.
         n_classes: number of logits of a sample.
-        std: standard deviation of the initial weights, with biases of 0, or None for PyTorch's
-            default. The report uses 0.0001.
+        std: standard deviation of the initial weights, with biases of 0, or "he" for √(2/fan_in),
+            or None for PyTorch's default. The report uses 0.0001, with one hidden layer; through
+            several layers of such weights, next to no gradient passes.
         batch_norm: whether hidden layers are batch-normalized.
         weight_norm: whether the linear layers of hidden layers are weight-normalized.
         dropout: probability of dropping a hidden unit, at least 0 and below 1.
@@ -76,7 +77,7 @@ class MLP(Sequential):
         n_hidden: Sequence[int],
         n_classes: int,
         *,
-        std: float | None = 1e-4,
+        std: Std = 1e-4,
         batch_norm: bool = False,
         weight_norm: bool = False,
         dropout: float = 0.0,

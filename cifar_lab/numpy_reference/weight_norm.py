@@ -7,7 +7,14 @@ Training of Deep Neural Networks", https://arxiv.org/abs/1602.07868.
 import numpy as np
 import numpy.typing as npt
 
-from cifar_lab.numpy_reference.layer import Array, Layer, Rng, check_array, initial_weights
+from cifar_lab.numpy_reference.layer import (
+    Array,
+    Layer,
+    Rng,
+    Std,
+    check_array,
+    initial_weights,
+)
 
 
 class WeightNormLinear(Layer):
@@ -20,7 +27,8 @@ class WeightNormLinear(Layer):
     Args:
         in_features: M, at least 1.
         out_features: N, at least 1.
-        std: standard deviation of the initial ``v``, above 0, or None for PyTorch's default.
+        std: standard deviation of the initial ``v``, above 0, "he", or None for PyTorch's
+            default.
         rng: NumPy generator, seed, or None for a new generator.
         dtype: dtype of the parameters and the input, float32 or float64.
     """
@@ -30,7 +38,7 @@ class WeightNormLinear(Layer):
         in_features: int,
         out_features: int,
         *,
-        std: float | None = 1e-4,
+        std: Std = 1e-4,
         rng: Rng = None,
         dtype: npt.DTypeLike = np.float64,
     ) -> None:

@@ -41,6 +41,8 @@ def print_header(
         "device": f"{device['name']}, {device['precision']}{processes}",
         "run": f"{folder.path}{resumed}",
     }
+    if model.note:
+        lines["note"] = model.note
     launch = Launch.find()
     if launch.may_be_several_runs and trainer.world_size == 1:
         lines["task"] = f"{launch.rank} of {launch.processes} of srun, each with a run of its own"

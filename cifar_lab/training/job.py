@@ -29,6 +29,7 @@ from cifar_lab.run.summary import Summary, accuracies, describe_data, describe_d
 from cifar_lab.training.checkpoints import Checkpoints
 from cifar_lab.training.console import print_end, print_header
 from cifar_lab.training.interrupt import Interrupt, signals_kept
+from cifar_lab.training.learning import LearningCheck
 from cifar_lab.training.loggers import RunLogger, open_loggers
 from cifar_lab.training.memory import kept_memory
 from cifar_lab.training.outcome import Outcome, outcome_of
@@ -127,7 +128,8 @@ class Job:
                 self.plan, self.model, self.data, self.trainer, folder, step, self.command
             )
         progress = make_progress(self.plan.settings.progress)
-        found = [self.curves, dashboard, *self.callbacks, self.checkpoints, progress]
+        check = LearningCheck(self.data.sizes[self.checkpoints.split])
+        found = [self.curves, dashboard, *self.callbacks, self.checkpoints, progress, check]
         self.trainer.callbacks += [*filter(None, found), self.interrupt]
         open_loggers(self.plan, folder, self.others)
         self.trainer.loggers = [*([dashboard.logger] if dashboard else []), table, *self.others]

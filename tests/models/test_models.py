@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable
 from itertools import pairwise
+from math import sqrt
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from cifar_lab.models import (
     FastCNN,
     FastMLP,
     ImageClassifier,
+    NumpyMLP,
 )
 from cifar_lab.models.cnn import CNNNetwork
 from cifar_lab.models.meter import TrainingMeter
@@ -188,7 +190,8 @@ def test_a_monitor_of_lightning_can_follow_our_metrics(fit) -> None:
     ("model", "settings", "message"),
     [
         (MLP, {"hidden_units": [0]}, r"hidden_units \[0\]"),
-        (MLP, {"init": "zero"}, "init 'zero': expected pytorch or report or report_first or rep"),
+        (MLP, {"init": "zero"}, "init 'zero': expected pytorch or report or he or report_first or"),
+        (NumpyMLP, {"init": "zero"}, "init 'zero': expected auto or report or he or pytorch"),
         (BatchNormMLP, {"batchnorm": ""}, "batchnorm '': expected one of"),
         (MLP, {"lr": 0.0}, "lr 0.0"),
         (MLP, {"lr": float("nan")}, "lr nan"),
@@ -239,15 +242,15 @@ def test_the_cnn_is_the_one_of_the_report() -> None:
 
 
 @pytest.mark.parametrize(
-    ("init", "layers"), [("report", [1, 3]), ("report_first", [1]), ("report_last", [3])]
+    ("init", "layers"),
+    [("report", [1, 3]), ("he", [1, 3]), ("report_first", [1]), ("report_last", [3])],
 )
-def test_both_layers_or_one_alone_begin_as_the_report_has_them(
-    init: str, layers: list[int]
-) -> None:
+def test_both_layers_or_one_alone_begin_as_the_init_says(init: str, layers: list[int]) -> None:
     torch.manual_seed(0)
     usual = MLP()
     for layer in layers:
-        nn.init.normal_(usual.network[layer].weight, std=1e-4)
+        fan_in = usual.network[layer].in_features
+        nn.init.normal_(usual.network[layer].weight, std=1e-4 if init != "he" else sqrt(2 / fan_in))
         nn.init.zeros_(usual.network[layer].bias)
     torch.manual_seed(0)
     ours = MLP(init=init)

@@ -30,6 +30,26 @@ def test_it_trains_as_the_torch_mlp_does_from_the_same_weights(fit) -> None:
 
 
 @pytest.mark.parametrize(
+    ("init", "hidden_units", "deviations"),
+    [
+        ("auto", [200], [1e-4, 1e-4]),
+        ("report", [200, 200], [1e-4, 1e-4, 1e-4]),
+        ("he", [200, 200], [(2 / 3072) ** 0.5, 0.1, 0.1]),
+        ("pytorch", [200], [9216**-0.5, 600**-0.5]),
+        ("auto", [200, 200], [9216**-0.5, 600**-0.5, 600**-0.5]),  # as several layers need it
+    ],
+)
+def test_the_weights_begin_as_the_init_says(
+    init: str, hidden_units: list[int], deviations: list[float]
+) -> None:
+    model = NumpyMLP(hidden_units, init)
+    found = [p.std().item() for n, p in model.named_parameters() if n.endswith("weight")]
+    assert found == pytest.approx(deviations, rel=0.05)
+    assert bool(model.note) == (init == "auto" and len(hidden_units) > 1)
+    assert model.hparams["init"] == init
+
+
+@pytest.mark.parametrize(
     "options",
     [
         {"precision": "bf16-mixed"},

@@ -69,6 +69,15 @@ def test_default_initialisation_of_torch_has_its_bounds():
             assert params[name].std() == pytest.approx(bound / 3**0.5, rel=0.05)
 
 
+def test_he_initialisation_has_its_deviation_and_zero_biases():
+    for layer, std in (
+        (Linear(200, 2000, std="he", rng=0), 0.1),
+        (Conv3x3(2, 2000, std="he"), 1 / 3),
+    ):
+        assert layer.params["weight"].std() == pytest.approx(std, rel=0.02)
+        assert not layer.params["bias"].any()
+
+
 def test_weight_norm_starts_as_the_linear_layer_would():
     x = np.random.default_rng(0).normal(size=(4, 5))
     ours, linear = (layer(5, 3, std=None, rng=7) for layer in (WeightNormLinear, Linear))
