@@ -14,8 +14,9 @@ from cifar_lab.settings import PositiveInt, Seed, setting
 @dataclass(frozen=True)
 class _Options:
     systems: list[str] = setting(["all"], "systems to train, by number or recipe, or all")
-    seeds: list[Seed] = setting([], "seeds of the MLPs [0,1,2; with --quick 0]")
-    cnn_seeds: list[Seed] = setting([0], "seeds of the CNN")
+    seeds: list[Seed] = setting(
+        [], "seeds of the systems [0..9 of the small MLPs, 0..4 of the others; with --quick 0]"
+    )
     quick: bool = setting(False, "shorten the recipes, for a quick look")
     workers: PositiveInt = setting(1, "runs to train in parallel")
     log_dir: Path | None = setting(None, "folder for the runs [OUTPUT/runs]")
@@ -53,15 +54,16 @@ def run(options: Any, given: Mapping[str, str], command: str) -> dict[str, Any]:
     name = "report-quick" if options.quick else "report"  # neither overwrites the other
     folder = options.output or Path("lightning_logs") / name
     log_dir = options.log_dir or folder / "runs"
-    seeds = options.seeds or ([0] if options.quick else [0, 1, 2])
+    systems = choose(options.systems)
     plans = {
         system.recipe: system.plan(options.quick).changed({**given, "log_dir": log_dir}, "--")
-        for system in choose(options.systems)
+        for system in systems
     }
+    usual = {s.recipe: range(1 if options.quick else s.seeds) for s in systems}
+    seeds = {recipe: options.seeds or list(usual[recipe]) for recipe in plans}
     for flag, place in (("--output", folder), ("--reference", options.reference)):
         check_writable(flag, place and place / "results.json")  # before hours of training
-    of_each = {recipe: options.cnn_seeds if recipe == "cnn" else seeds for recipe in plans}
-    runs = Study(plans, of_each, command, workers=options.workers).runs(train=not options.no_train)
+    runs = Study(plans, seeds, command, workers=options.workers).runs(train=not options.no_train)
     if not runs:
         raise UserError(f"{log_dir}: none of the runs exists; omit --no_train to train them")
     results = gather(runs, options.quick)

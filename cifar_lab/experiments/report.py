@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from cifar_lab.dashboards.scalars import EVALUATIONS, by_run
 from cifar_lab.errors import UserError
-from cifar_lab.experiments.tables import hardware_of, versions_of
+from cifar_lab.experiments.tables import hardware_of, of_one_more, versions_of
 from cifar_lab.files import make_folder
 from cifar_lab.plan import Plan
 from cifar_lab.recipes import recipes
@@ -31,6 +31,7 @@ class System:
 
     number: int
     recipe: str
+    seeds: int  # usual number of seeds; small MLPs scatter more, and cost little
     figures: tuple[int, int] | None = None  # of its accuracy and its loss in the report
 
     def plan(self, quick: bool = False) -> Plan:
@@ -43,14 +44,14 @@ class System:
 
 
 SYSTEMS = (
-    System(1, "numpy_mlp", (1, 2)),
-    System(2, "mlp", (3, 4)),
-    System(3, "deep_mlp_4x1000"),
-    System(4, "deep_mlp_4x1024"),
-    System(5, "deep_mlp_5x1000"),
-    System(6, "deep_mlp", (5, 6)),
-    System(7, "batchnorm_mlp"),
-    System(8, "cnn", (7, 8)),
+    System(1, "numpy_mlp", 10, (1, 2)),
+    System(2, "mlp", 10, (3, 4)),
+    System(3, "deep_mlp_4x1000", 5),
+    System(4, "deep_mlp_4x1024", 5),
+    System(5, "deep_mlp_5x1000", 5),
+    System(6, "deep_mlp", 5, (5, 6)),
+    System(7, "batchnorm_mlp", 10),
+    System(8, "cnn", 5, (7, 8)),
 )
 
 
@@ -68,7 +69,9 @@ def choose(names: Sequence[str]) -> list[System]:
 def gather(runs: Mapping[str, Sequence[Run]], quick: bool) -> Results:
     """Return the results of the runs by recipe, in plain values.
 
-    Accuracies are fractions; lists have a value for each seed.
+    Accuracies are fractions; lists have a value for each seed. ``last_quarter`` is the mean of the
+    evaluations in the last quarter of the steps, and ``one_more_run`` the 95 % interval of the best
+    point of a further run.
     """
     first = next(iter(runs.values()))[0].summary
     return {
@@ -81,19 +84,31 @@ def gather(runs: Mapping[str, Sequence[Run]], quick: bool) -> Results:
 
 def _results(system: System, runs: Sequence[Run]) -> dict[str, Any]:
     points = [run.summary["accuracy"]["test"] for run in runs]
+    best = [point["best"] for point in points]
+    interval = of_one_more(best)
     return {
         "number": system.number,
         "recipe": system.recipe,
         "title": recipes()[system.recipe].title,
         "report": report_accuracy(runs),
-        "best": [round(point["best"], 6) for point in points],
+        "best": [round(accuracy, 6) for accuracy in best],
         "best_steps": [point["best_step"] for point in points],
+        "one_more_run": interval and [round(end, 6) for end in interval],
+        "last_quarter": [round(_last_quarter(run), 6) for run in runs],
         "last": [round(point["last"], 6) for point in points],
         "seeds": [run.summary["seed"] for run in runs],
         "steps": runs[0].summary["steps"],
         "seconds": [round(run.summary["seconds"]["fit"], 1) for run in runs],
         "devices": sorted(hardware_of(runs)),
     }
+
+
+def _last_quarter(run: Run) -> float:
+    """Return the mean accuracy of the evaluations in the last quarter of the steps of a run."""
+    if "acc/test" not in run.curves:
+        raise UserError(f"{run.path}: no acc/test in metrics.csv; remove it to train it again")
+    steps, accuracies = run.curves["acc/test"]
+    return float(accuracies[steps > 0.75 * steps[-1]].mean())
 
 
 def report_accuracy(runs: Sequence[Run]) -> float | None:

@@ -29,6 +29,18 @@ def paired(values: Sequence[float], base: Sequence[float]) -> tuple[float, float
     return mean(differences), half
 
 
+def of_one_more(values: Sequence[float]) -> tuple[float, float] | None:
+    """Return the 95 % prediction interval: where the next value falls, if all are normal.
+
+    It is ``mean ± t · s · √(1 + 1/n)``, so it holds the scatter of that value as well as the doubt
+    about the mean. None for a single value.
+    """
+    if len(values) < 2:
+        return None
+    half = quantile(len(values) - 1) * stdev(values) * sqrt(1 + 1 / len(values))
+    return fmean(values) - half, fmean(values) + half
+
+
 def mean_time(seconds: Sequence[float]) -> str:
     """Return the mean, such as "1,234 s" or "9.5 s"."""
     value = fmean(seconds)
@@ -41,6 +53,13 @@ def time_range(seconds: Sequence[float]) -> str:
     unit, divisor = ("s", 1) if high < 120 else ("min", 60)
     shown = {f"{value / divisor:.0f}" for value in (low, high)}
     return f"{'–'.join(sorted(shown, key=float))} {unit}"
+
+
+def seed_range(seeds: Sequence[int]) -> str:
+    """Return seeds such as "0–4", or "0, 2" if some are left out."""
+    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"{seeds[0]}–{seeds[-1]}"
+    return ", ".join(map(str, seeds))
 
 
 def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:

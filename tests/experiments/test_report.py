@@ -15,8 +15,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from cifar_lab.errors import UserError
 from cifar_lab.experiments import report_page
 from cifar_lab.experiments.report import SYSTEMS, write_reference
-from cifar_lab.experiments.report_page import draw_figures, markdown, write_pages
+from cifar_lab.experiments.report_page import draw_figures, markdown, verdict, write_pages
 from cifar_lab.experiments.study import Study
+from cifar_lab.experiments.tables import of_one_more
 from cifar_lab.recipes import recipes
 from cifar_lab.run.run import Run
 from cifar_lab.training import fit
@@ -28,8 +29,10 @@ SYSTEM = {
     "title": "an MLP",
     "report": 0.423,
     "best": [0.44, 0.45],
+    "one_more_run": [0.42, 0.47],
+    "last_quarter": [0.42, 0.43],
     "last": [0.40, 0.41],
-    "seeds": [3, 4],
+    "seeds": [3, 4, 5],
     "seconds": [59.6, 130.0],
     "devices": ["a CPU, 32-true"],
 }
@@ -65,16 +68,33 @@ def test_the_systems_are_those_of_the_report_and_quick_ones_short_and_evaluated(
 
 def test_the_table_says_what_is_not_cifar_10_or_not_whole() -> None:
     lines = markdown(RESULTS).splitlines()
-    assert lines[-2] == (
-        "| 2 | `mlp` | an MLP | 42.30 | 44.50 ± 0.71 | +2.20 | 40.50 ± 0.71 | 3, 4 | 1–2 min | "
-        "a CPU, 32-true |"
+    assert lines[4] == (
+        "| 2 | `mlp` | an MLP | 42.30 | 42.00–47.00 | 44.50 ± 0.71 | 42.50 ± 0.71 | 40.50 ± 0.71 | "
+        "3–5 | 1–2 min | a CPU, 32-true |"
     )
-    assert lines[-1].startswith("| 7 | `mlp` | an MLP | – | 44.50 ± 0.71 | – |")
+    assert lines[5].startswith("| 7 | `mlp` | an MLP | – | 42.00–47.00 | 44.50 ± 0.71 |")
     assert "trained on all 50,000 training images" in lines[0]
     assert "image folders (x), fingerprint abc" in lines[0]
     synthetic = {**DATA, "source": "synthetic"}
     assert "SYNTHETIC" in markdown({**RESULTS, "data": synthetic})
     assert markdown({**RESULTS, "quick": True}).startswith("SHORTENED")
+
+
+@pytest.mark.parametrize(
+    ("report", "interval", "said"),
+    [
+        (0.423, [0.42, 0.47], "the report's 42.30 % lies inside the interval, so 2 seeds show no"),
+        (0.42, [0.42, 0.47], "inside"),
+        (0.415, [0.42, 0.47], "the report's 41.50 % lies 0.50 points below the interval"),
+        (0.48, [0.42, 0.47], "lies 1.00 points above the interval, so chance alone"),
+        (0.48, None, "a single run cannot show"),
+        (None, [0.42, 0.47], "the report has no figure"),
+    ],
+)
+def test_a_sentence_says_what_the_runs_show(report, interval, said: str) -> None:
+    sentence = verdict({**SYSTEM, "report": report, "one_more_run": interval})
+    assert sentence.startswith("`mlp`: ")
+    assert said in sentence
 
 
 def test_figures_draw_the_points_that_all_seeds_have(finish, monkeypatch) -> None:
@@ -159,12 +179,15 @@ def test_the_whole_way_and_finished_runs_are_not_trained_again(report) -> None:
 def _results_are_those_of_the_runs(results: dict) -> None:
     for system in results["systems"]:
         assert system["seeds"] == [0, 1]
-        for seed, best, last in zip((0, 1), system["best"], system["last"], strict=True):
+        late, best_of_seeds = system["last_quarter"], system["best"]
+        assert system["one_more_run"] == pytest.approx(of_one_more(best_of_seeds), abs=1e-6)
+        for number, (best, last) in enumerate(zip(best_of_seeds, system["last"], strict=True)):
             paths = Path("out/runs").glob(f"{system['recipe']}/*/summary.json")
             summaries = map(json.loads, map(Path.read_text, paths))
-            (summary,) = (summary for summary in summaries if summary["seed"] == seed)
+            (summary,) = (summary for summary in summaries if summary["seed"] == number)
             points = summary["accuracy"]["test"]
             assert (best, last) == (points["best"], points["last"])
+            assert late[number] == last  # four evaluations: the last is the last quarter
             assert system["steps"] == summary["steps"] == 60
             assert summary["command"].startswith("cifar-lab report --quick ")
 
@@ -177,9 +200,19 @@ def test_an_interrupted_training_ends_with_its_status(report, monkeypatch) -> No
     assert not Path("out/results.json").exists()
 
 
-def test_the_cnn_has_seeds_of_its_own(report, monkeypatch: pytest.MonkeyPatch) -> None:
-    plans = []
+@pytest.mark.parametrize(
+    ("words", "seeds"),
+    [
+        ((), {"mlp": range(10), "cnn": range(5)}),
+        (("--seeds", "1..2"), {"mlp": [1, 2], "cnn": [1, 2]}),
+        (("--quick",), {"mlp": [0], "cnn": [0]}),
+    ],
+)
+def test_a_system_has_its_usual_seeds_or_those_that_are_given(
+    call, tree: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], seeds: dict
+) -> None:
+    plans: list = []
     monkeypatch.setattr(Study, "runs", lambda self, train: plans.extend(self.plans()) or {})
-    report("--systems", "mlp,cnn", "--seeds", "1..2", "--cnn_seeds", "7")
+    call("report", "--systems", "mlp,cnn", "--data_dir", tree, *words)
     found = [(name, plan.settings.model, plan.settings.seed) for name, plan in plans]
-    assert found == [("mlp", "mlp", 1), ("mlp", "mlp", 2), ("cnn", "cnn", 7)]
+    assert found == [(name, name, seed) for name, several in seeds.items() for seed in several]

@@ -1,6 +1,7 @@
 """The numbers of several runs, and their tables."""
 
 import math
+import random
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,25 @@ from cifar_lab.experiments import tables
 def test_mean_and_deviation() -> None:
     assert tables.mean_and_deviation([0.5, 0.51, 0.52]) == "51.00 ± 1.00"
     assert tables.mean_and_deviation([0.5742]) == "57.42"
+
+
+def test_one_more_value_falls_into_the_interval_of_student() -> None:
+    low, high = tables.of_one_more([0.7, 0.75, 0.8]) or (0, 0)
+    assert (low + high) / 2 == pytest.approx(0.75)
+    assert high - 0.75 == pytest.approx(4.30265 * 0.05 * math.sqrt(4 / 3), rel=1e-5)
+    assert tables.of_one_more([0.7]) is None
+    rng, inside = random.Random(0), 0
+    for _ in range(2000):
+        *known, further = (rng.gauss(0.5, 0.1) for _ in range(5))
+        low, high = tables.of_one_more(known) or (0, 0)
+        inside += low <= further <= high
+    assert inside == pytest.approx(0.95 * 2000, abs=40)
+
+
+def test_seeds() -> None:
+    assert tables.seed_range([0, 1, 2, 3]) == "0–3"
+    assert tables.seed_range([0, 1]) == "0, 1"
+    assert tables.seed_range([0, 2, 3]) == "0, 2, 3"
 
 
 def test_times() -> None:
