@@ -11,7 +11,7 @@ import contextlib
 import io
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +74,14 @@ class Setting:
             raise UserError(f"--precision {self.precision}: {expected}")
         self.data: CIFAR10DataModule = load_data(self.plan)
 
-    def model(self, **changes: Any) -> ImageClassifier:
-        """Return a new model with PyTorch's own layers, always with the same weights.
+    def model(self, seed: int = 0, **changes: Any) -> ImageClassifier:
+        """Return a new model with PyTorch's own layers.
 
         Args:
+            seed: seed of its weights.
             changes: settings of the model that differ from those of the plan.
         """
-        pl.seed_everything(0, verbose=False)
+        pl.seed_everything(seed, verbose=False)
         model = build_model(self.plan.replace(**changes), self.data.num_classes)
         _use_layers_of_pytorch(model)
         model.normalize.fill(*self.data.statistics(model.normalize.kind))
@@ -94,8 +95,15 @@ class Setting:
     def train_tensors(self) -> tuple[Tensor, Tensor]:
         """Return the training images, uint8 (N, 3, 32, 32), and labels (N,) on the device."""
         arrays = self.data.image_set
-        images, labels = map(torch.from_numpy, (arrays.train_images, arrays.train_labels))
-        return images.to(self.device), labels.to(self.device)
+        return self._tensors(arrays.train_images, arrays.train_labels)
+
+    def test_tensors(self) -> tuple[Tensor, Tensor]:
+        """Return the test images and labels, as ``train_tensors`` does."""
+        arrays = self.data.image_set
+        return self._tensors(arrays.test_images, arrays.test_labels)
+
+    def _tensors(self, images: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
+        return torch.from_numpy(images).to(self.device), torch.from_numpy(labels).to(self.device)
 
     def loader(self, batch_size: int, augment: Augmentation | None = None) -> BatchLoader:
         """Return the package's loader of shuffled training batches."""
@@ -122,23 +130,37 @@ def _use_layers_of_pytorch(model: nn.Module) -> None:
                 setattr(parent, name, theirs)
 
 
-def plain(setting: Setting) -> Seconds:
-    """Train with a loop in PyTorch and the images in memory, without logging or saving."""
+def plain_loop(setting: Setting, seed: int = 0) -> Iterator[ImageClassifier]:
+    """Train with a loop in PyTorch and the images in memory, without logging or saving.
+
+    Yield the model before the first step, and after each step.
+    """
     images, labels = setting.train_tensors()
-    model = setting.model()
+    model = setting.model(seed)
     optimizer = setting.optimizer(model)
-    order = torch.randperm(len(images)).to(setting.device)
     size = setting.batch_size
-    wait_for(setting.device)
-    start = time.perf_counter()
+    yield model
     for step in range(setting.steps):
-        first = step * size % (len(order) - size + 1)
+        first = step % (len(images) // size) * size
+        if first == 0:
+            order = torch.randperm(len(images)).to(setting.device)
         chosen = order[first : first + size]
         with setting.autocast():
             loss = F.cross_entropy(model(images[chosen]), labels[chosen])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        yield model
+
+
+def plain(setting: Setting) -> Seconds:
+    """Return the time of the steps of a plain loop."""
+    loop = plain_loop(setting)
+    next(loop)
+    wait_for(setting.device)
+    start = time.perf_counter()
+    for _ in loop:
+        pass
     wait_for(setting.device)
     return time.perf_counter() - start
 

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 from cifar_lab.errors import UserError
-from cifar_lab.experiments.tables import mean_and_deviation, paired, quantile
+from cifar_lab.experiments.tables import mean_and_deviation, paired, quantile, unpaired
 from cifar_lab.files import shown
 from cifar_lab.plan import decisive
 from cifar_lab.run.run import Run, runs_in
@@ -113,7 +113,7 @@ def difference(base: Group, other: Group) -> dict[str, Any]:
         interval = paired(values, others)[1]
         spread = variance([a - b for a, b in zip(values, others, strict=True)])
     else:
-        interval = _welch(list(ours.values()), list(theirs.values()))
+        interval = unpaired(list(ours.values()), list(theirs.values()))[1]
         spread = variance(ours.values()) + variance(theirs.values())
     found |= {"interval": interval, "shown": abs(mean) > interval}
     if not found["shown"]:
@@ -121,15 +121,6 @@ def difference(base: Group, other: Group) -> dict[str, Any]:
         needed = _seeds_needed(abs(mean), sqrt(spread), degrees)
         found["more_seeds"] = needed and max(1, needed - min(len(ours), len(theirs)))
     return found
-
-
-def _welch(a: Sequence[float], b: Sequence[float]) -> float:
-    """Return half the 95 % interval of the difference of two means of unequal variances."""
-    parts = variance(a) / len(a), variance(b) / len(b)
-    if sum(parts) == 0:
-        return 0.0
-    freedom = sum(parts) ** 2 / (parts[0] ** 2 / (len(a) - 1) + parts[1] ** 2 / (len(b) - 1))
-    return quantile(freedom) * sqrt(sum(parts))
 
 
 def _seeds_needed(size: float, deviation: float, samples: int) -> int | None:

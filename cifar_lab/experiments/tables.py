@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from math import sqrt
-from statistics import fmean, mean, stdev
+from statistics import fmean, mean, stdev, variance
 
 from scipy import stats
 
@@ -27,6 +27,21 @@ def paired(values: Sequence[float], base: Sequence[float]) -> tuple[float, float
     differences = [value - other for value, other in zip(values, base, strict=True)]
     half = quantile(len(differences) - 1) * stdev(differences) / sqrt(len(differences))
     return mean(differences), half
+
+
+def unpaired(values: Sequence[float], base: Sequence[float]) -> tuple[float, float]:
+    """Return the difference of two means, and half its 95 % interval.
+
+    The interval is Welch's, for samples of unequal variances. Both have at least two values.
+    """
+    difference = fmean(values) - fmean(base)
+    parts = variance(values) / len(values), variance(base) / len(base)
+    if sum(parts) == 0:
+        return difference, 0.0
+    freedom = sum(parts) ** 2 / (
+        parts[0] ** 2 / (len(values) - 1) + parts[1] ** 2 / (len(base) - 1)
+    )
+    return difference, quantile(freedom) * sqrt(sum(parts))
 
 
 def of_one_more(values: Sequence[float]) -> tuple[float, float] | None:

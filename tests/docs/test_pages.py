@@ -1,10 +1,11 @@
 """README and docs say what the package does: its commands, its flags, its models, its numbers."""
 
-import json
 import re
 from importlib import import_module
 from pathlib import Path
+from runpy import run_path
 from statistics import fmean
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,14 +14,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from cifar_lab.cli.main import COMMANDS
 from cifar_lab.cli.parser import plan_of
-from cifar_lab.experiments import ablation
-from cifar_lab.experiments.report_page import markdown
-from cifar_lab.experiments.speedrun_page import table, views_of
+from cifar_lab.experiments.speedrun_page import views_of
 from cifar_lab.experiments.tables import mean_and_deviation
 from cifar_lab.plan import ALIASES, RUN
 from cifar_lab.recipes import recipes
 
 ROOT = Path(__file__).parents[2]
+tables = SimpleNamespace(**run_path(str(ROOT / "docs" / "tables.py")))
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 PATHS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES = {path.name: path.read_text("utf-8") for path in PATHS}
@@ -34,11 +34,6 @@ def _marked(name: str, page: str = README) -> str:
     found = re.search(rf"<!-- {name} -->\n(.*?)\n<!-- end -->", page, re.DOTALL)
     assert found, name
     return found[1]
-
-
-def _measured(name: str) -> Any:
-    """What a program wrote about its runs."""
-    return json.loads((ROOT / "docs" / name).read_text("utf-8"))
 
 
 def _header(recipe: str) -> str:
@@ -117,64 +112,18 @@ def test_links_lead_somewhere(path: Path) -> None:
             assert anchor in anchors, link
 
 
-RESULTS = _measured("results.json")
-# Of cifar-lab speedrun --output, a file a recipe.
-SPEEDRUNS = [path.name for path in sorted((ROOT / "docs").glob("speedrun_*"))]
-SPEEDRUN_ROWS = [row for name in SPEEDRUNS for row in _measured(name)["rows"]]
-GPU_ROWS = [row for speedrun in _measured("gpu_speedruns.json") for row in speedrun["rows"]]
-CURVE_ROWS = _measured("curve_fast_mlp.json")["rows"]
-MEASURED = {s["recipe"]: (s["best"], s["seconds"]) for s in RESULTS["systems"]}
-MEASURED |= {r["recipe"]: (r["accuracies"], r["train_seconds"]) for r in SPEEDRUN_ROWS}
+RESULTS = tables.measured("results.json")
+CURVE_ROWS = tables.measured("curve_fast_mlp.json")["rows"]
 
 
-def _table(head: str, *rows: str) -> str:
-    """A table of a page; cells are separated by bars."""
-    return "\n".join(f"| {row} |" for row in (head, re.sub("[^|]+", " --- ", head).strip(), *rows))
-
-
-def _models() -> str:
-    """The models with what they reached, how long that took, and what the report has."""
-    rows = []
-    for name, (accuracies, seconds) in MEASURED.items():
-        recipe, mean = recipes()[name], fmean(seconds)
-        report = "–" if recipe.report_accuracy is None else f"{100 * recipe.report_accuracy:.2f}"
-        time = f"{mean / 60:.0f} min" if mean >= 100 else f"{mean:.0f} s"
-        row = (f"`{name}`", recipe.title, mean_and_deviation(accuracies), report, time)
-        rows.append(" | ".join(row))
-    return _table("recipe | what | accuracy (%) | report (%) | time", *rows)
-
-
-def _settings() -> str:
-    """The settings of the recipes that tell most."""
-    rows = []
-    for name in MEASURED:
-        recipe = recipes()[name]
-        at = recipe.settings
-        length = f"{at['max_steps']:,}" if at.get("max_steps") else f"{at['max_epochs']} epochs"
-        optimizer = f"{at.get('optimizer', 'sgd')}, {at['lr']:g}"
-        rows.append(f"`{name}` | `{recipe.model}` | {optimizer} | {at['batch_size']} | {length}")
-    return _table("recipe | model | optimizer, learning rate | batch | steps", *rows)
-
-
-@pytest.mark.parametrize(
-    ("page", "name", "expected"),
-    [
-        ("README.md", "models", _models()),
-        ("results.md", "results", markdown(RESULTS)),
-        ("results.md", "speedrun", table(SPEEDRUN_ROWS)),
-        ("results.md", "recipes", _settings()),
-        ("speed.md", "speedrun", table(SPEEDRUN_ROWS)),
-        ("speed.md", "gpu", table(GPU_ROWS)),
-        ("speed.md", "curve", table(CURVE_ROWS)),
-        ("speed.md", "ablation", ablation.table(_measured("ablation_fast_mlp.json"))),
-    ],
-)
-def test_a_table_is_that_of_the_measured_runs(page: str, name: str, expected: str) -> None:
-    assert _marked(name, PAGES[page]) == expected
+@pytest.mark.parametrize("path", tables.pages(), ids=lambda path: path.name)
+def test_a_page_says_what_the_runs_measured(path: Path) -> None:
+    assert path.read_text("utf-8") == tables.pages()[path], "python docs/tables.py writes it"
 
 
 def test_every_recipe_is_in_the_tables() -> None:
-    assert set(MEASURED) == set(recipes())
+    rows = (*tables.SYSTEMS, *tables.SPEEDRUN_ROWS)
+    assert {row["recipe"] for row in rows} == set(recipes())
 
 
 def test_the_curve_has_at_least_four_points() -> None:
@@ -192,15 +141,9 @@ def test_the_reference_runs_are_those_of_the_table(system: dict[str, Any]) -> No
         assert (max(points), points[-1]) == pytest.approx((best, last), abs=1e-6)
 
 
-@pytest.mark.parametrize("system", RESULTS["systems"], ids=lambda system: system["recipe"])
-def test_a_recipe_says_the_same_as_the_table(system: dict[str, Any]) -> None:
-    best, last = (mean_and_deviation(system[point]) for point in ("best", "last"))
-    assert f"Here: {best} % (best point), {last} % (last)" in _header(system["recipe"])
-
-
 def test_the_recipes_made_for_speed_say_the_same_as_their_table() -> None:
     length = {name: recipe.settings.get("max_epochs") for name, recipe in recipes().items()}
-    own = {r["recipe"]: r for r in SPEEDRUN_ROWS if r["epochs"] == length[r["recipe"]]}
+    own = {r["recipe"]: r for r in tables.SPEEDRUN_ROWS if r["epochs"] == length[r["recipe"]]}
     assert set(own) == {"fast_cnn", "fast_mlp"}
     for name, row in own.items():
         plain, views = map(mean_and_deviation, (row["accuracies"], row["accuracies_of_views"]))

@@ -1,0 +1,129 @@
+"""Writes the tables of the pages and the recipes' headers: ``python docs/tables.py``.
+
+The numbers are those of the JSON files beside this one, which the programs wrote that measured
+them. A test fails where a page says anything else.
+"""
+
+import json
+import re
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from cifar_lab.experiments import ablation, speedrun_page
+from cifar_lab.experiments.report_page import interval_text, markdown
+from cifar_lab.experiments.tables import mean_and_deviation, seed_range, time_range
+from cifar_lab.recipes import recipes
+
+DOCS = Path(__file__).parent
+README, RECIPES = DOCS.parent / "README.md", DOCS.parent / "cifar_lab" / "recipes"
+MEASURED_HERE = re.compile(r"# Here: .*?--seed N\n", re.DOTALL)
+
+
+def measured(name: str) -> Any:
+    """Return what a program wrote about its runs."""
+    return json.loads((DOCS / name).read_text("utf-8"))
+
+
+SYSTEMS = measured("results.json")["systems"]
+SPEEDRUN_ROWS = [
+    row for path in sorted(DOCS.glob("speedrun_*.json")) for row in measured(path.name)["rows"]
+]
+
+
+def _table(head: str, *rows: str) -> str:
+    """Return a table of a page; cells are separated by bars."""
+    return "\n".join(f"| {row} |" for row in (head, re.sub("[^|]+", " --- ", head).strip(), *rows))
+
+
+def models() -> str:
+    """Return the models with what they reached, what the report has, and how long that took."""
+    rows = [(s["recipe"], s["best"], s["report"], interval_text(s), s["seconds"]) for s in SYSTEMS]
+    rows += [(r["recipe"], r["accuracies"], None, "–", r["train_seconds"]) for r in SPEEDRUN_ROWS]
+    lines = []
+    for name, accuracies, report, interval, seconds in rows:
+        mean = fmean(seconds)
+        reported = f"{100 * report:.2f}" if report else "–"
+        interval = interval if report else "–"
+        time = f"{mean / 60:.0f} min" if mean >= 100 else f"{mean:.0f} s"
+        cells = (f"`{name}`", recipes()[name].title, mean_and_deviation(accuracies))
+        lines.append(" | ".join((*cells, reported, interval, time)))
+    return _table("recipe | what | accuracy (%) | report (%) | one more run (%) | time", *lines)
+
+
+def settings() -> str:
+    """Return the settings of the recipes that tell most."""
+    lines = []
+    for row in (*SYSTEMS, *SPEEDRUN_ROWS):
+        recipe = recipes()[row["recipe"]]
+        at = recipe.settings
+        length = f"{at['max_steps']:,}" if at.get("max_steps") else f"{at['max_epochs']} epochs"
+        cells = (
+            f"`{recipe.name}`",
+            f"`{recipe.model}`",
+            f"{at.get('optimizer', 'sgd')}, {at['lr']:g}",
+        )
+        lines.append(" | ".join((*cells, str(at["batch_size"]), length)))
+    return _table("recipe | model | optimizer, learning rate | batch | steps", *lines)
+
+
+def tables() -> dict[tuple[Path, str], str]:
+    """Return each table by its page and the name in the comment before it."""
+    gpu_rows = [row for speedrun in measured("gpu_speedruns.json") for row in speedrun["rows"]]
+    results, speed = DOCS / "results.md", DOCS / "speed.md"
+    return {
+        (README, "models"): models(),
+        (results, "results"): markdown(measured("results.json")),
+        (results, "speedrun"): speedrun_page.table(SPEEDRUN_ROWS),
+        (results, "recipes"): settings(),
+        (speed, "speedrun"): speedrun_page.table(SPEEDRUN_ROWS),
+        (speed, "gpu"): speedrun_page.table(gpu_rows),
+        (speed, "curve"): speedrun_page.table(measured("curve_fast_mlp.json")["rows"]),
+        (speed, "ablation"): ablation.table(measured("ablation_fast_mlp.json")),
+    }
+
+
+def measured_here(system: Mapping[str, Any]) -> str:
+    """Return what the recipe of a system says about its runs."""
+    recipe = recipes()[system["recipe"]]
+    best, late, last = (mean_and_deviation(system[n]) for n in ("best", "last_quarter", "last"))
+    seeds, time = seed_range(system["seeds"]), time_range(system["seconds"])
+    variant = "" if recipe.name == recipe.model else f" --recipe {recipe.name}"
+    text = (
+        f"Here: {best} % (best point; one more run: {interval_text(system)} %), {late} % (mean of "
+        f"the last quarter of the curve), {last} % (last point), mean and standard deviation of "
+        f"seeds {seeds}; CIFAR-10 (JPEG copy); {time} "
+        f"on {'; '.join(system['devices'])}: --model {recipe.model}{variant} --val_size 0 --seed N"
+    )
+    lines = textwrap.wrap(text, 98, break_on_hyphens=False, break_long_words=False)
+    return "".join(f"# {line}\n" for line in lines)
+
+
+def pages() -> dict[Path, str]:
+    """Return each page and recipe with the text that it should have."""
+    found: dict[Path, str] = {}
+    for (path, name), table in tables().items():
+        text = found.get(path) or path.read_text("utf-8")
+        start, end = f"<!-- {name} -->\n", "\n<!-- end -->"
+        before, after = text.split(start)
+        found[path] = f"{before}{start}{table}{end}{after.split(end, 1)[1]}"
+    for system in SYSTEMS:
+        path = RECIPES / f"{system['recipe']}.yaml"
+        text, count = MEASURED_HERE.subn(measured_here(system), path.read_text("utf-8"))
+        assert count == 1, path
+        found[path] = text
+    return found
+
+
+def main() -> None:
+    """Write the pages and recipes that differ, and print their paths."""
+    for path, text in pages().items():
+        if path.read_text("utf-8") != text:
+            path.write_text(text, "utf-8")
+            print(path)
+
+
+if __name__ == "__main__":
+    main()
