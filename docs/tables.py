@@ -7,14 +7,20 @@ them. A test fails where a page says anything else.
 import json
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from cifar_lab.experiments import ablation, speedrun_page
 from cifar_lab.experiments.report_page import interval_text, markdown
-from cifar_lab.experiments.tables import mean_and_deviation, seed_range, time_range
+from cifar_lab.experiments.tables import (
+    last_quarter,
+    mean_and_deviation,
+    seed_range,
+    time_range,
+    unpaired,
+)
 from cifar_lab.recipes import recipes
 
 DOCS = Path(__file__).parent
@@ -69,6 +75,38 @@ def settings() -> str:
     return _table("recipe | model | optimizer, learning rate | batch | steps", *lines)
 
 
+def plain_loops() -> str:
+    """Return the systems beside plain PyTorch loops of the same settings."""
+    lines = []
+    for recipe, loops in measured("plain_loops.json")["loops"].items():
+        system = next(s for s in SYSTEMS if s["recipe"] == recipe)
+        late = [last_quarter(loops["steps"], curve) for curve in loops["accuracies"]]
+        best = [max(curve) for curve in loops["accuracies"]]
+        cells = [f"`{recipe}`", *_compared(system["last_quarter"], late)]
+        lines.append(" | ".join([*cells, *_compared(system["best"], best)]))
+    late_heads, best_heads = (
+        f"{what}, package | plain loop | difference" for what in ("last quarter", "best point")
+    )
+    return _table(f"recipe | {late_heads} | {best_heads}", *lines)
+
+
+def jpeg_cost() -> str:
+    """Return the systems beside their training on images that were compressed once more."""
+    lines = []
+    for again in measured("results_recompressed.json")["systems"]:
+        system = next(s for s in SYSTEMS if s["recipe"] == again["recipe"])
+        cells = _compared(again["last_quarter"], system["last_quarter"])
+        lines.append(" | ".join([f"`{again['recipe']}`", cells[1], cells[0], cells[2]]))
+    return _table("recipe | the copy | compressed once more | difference", *lines)
+
+
+def _compared(values: Sequence[float], base: Sequence[float]) -> list[str]:
+    """Return both means with their deviations, and their difference with its 95 % interval."""
+    difference, half = unpaired(values, base)
+    texts = [f"{mean_and_deviation(v)} ({len(v)})" for v in (values, base)]
+    return [*texts, f"{100 * difference:+.2f} ± {100 * half:.2f}"]
+
+
 def tables() -> dict[tuple[Path, str], str]:
     """Return each table by its page and the name in the comment before it."""
     gpu_rows = [row for speedrun in measured("gpu_speedruns.json") for row in speedrun["rows"]]
@@ -76,6 +114,8 @@ def tables() -> dict[tuple[Path, str], str]:
     return {
         (README, "models"): models(),
         (results, "results"): markdown(measured("results.json")),
+        (results, "plain"): plain_loops(),
+        (results, "jpeg"): jpeg_cost(),
         (results, "speedrun"): speedrun_page.table(SPEEDRUN_ROWS),
         (results, "recipes"): settings(),
         (speed, "speedrun"): speedrun_page.table(SPEEDRUN_ROWS),

@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from cifar_lab.dashboards.scalars import EVALUATIONS, by_run
 from cifar_lab.errors import UserError
-from cifar_lab.experiments.tables import hardware_of, of_one_more, versions_of
+from cifar_lab.experiments.tables import hardware_of, last_quarter, of_one_more, versions_of
 from cifar_lab.files import make_folder
 from cifar_lab.plan import Plan
 from cifar_lab.recipes import recipes
@@ -108,7 +108,7 @@ def _last_quarter(run: Run) -> float:
     if "acc/test" not in run.curves:
         raise UserError(f"{run.path}: no acc/test in metrics.csv; remove it to train it again")
     steps, accuracies = run.curves["acc/test"]
-    return float(accuracies[steps > 0.75 * steps[-1]].mean())
+    return last_quarter(steps.tolist(), accuracies.tolist())
 
 
 def report_accuracy(runs: Sequence[Run]) -> float | None:

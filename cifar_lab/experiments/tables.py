@@ -56,6 +56,11 @@ def of_one_more(values: Sequence[float]) -> tuple[float, float] | None:
     return fmean(values) - half, fmean(values) + half
 
 
+def last_quarter(steps: Sequence[int], values: Sequence[float]) -> float:
+    """Return the mean of the values of a curve in the last quarter of its steps."""
+    return fmean(v for step, v in zip(steps, values, strict=True) if step > 0.75 * steps[-1])
+
+
 def mean_time(seconds: Sequence[float]) -> str:
     """Return the mean, such as "1,234 s" or "9.5 s"."""
     value = fmean(seconds)

@@ -27,6 +27,11 @@ def test_one_more_value_falls_into_the_interval_of_student() -> None:
     assert inside == pytest.approx(0.95 * 2000, abs=40)
 
 
+def test_the_last_quarter_of_a_curve() -> None:
+    assert tables.last_quarter([100, 200, 300, 400], [0.1, 0.9, 0.3, 0.4]) == 0.4
+    assert tables.last_quarter([10, 20, 35, 40], [0.1, 0.9, 0.3, 0.4]) == pytest.approx(0.35)
+
+
 def test_seeds() -> None:
     assert tables.seed_range([0, 1, 2, 3]) == "0–3"
     assert tables.seed_range([0, 1]) == "0, 1"
