@@ -21,7 +21,7 @@ from cifar_lab.files import write_json
 from cifar_lab.settings import PositiveInt, setting, unknown
 
 USUAL = ("training", "batch_normalization", "loader", "arithmetic", "start_up")
-SECTIONS = (*USUAL, "drift")  # drift takes a quarter of an hour, and says nothing about speed
+SECTIONS = (*USUAL, "peer", "drift")  # the last two take a quarter of an hour or more
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,10 @@ COMMAND = Command(
     "Compares training with all features, a plain PyTorch loop and Lightning's tutorial loop;\n"
     "batch normalization by hand and PyTorch's; the loader with each augmentation; arithmetic and\n"
     "this machine's best; start-up. Contenders take turns. Ratios are medians over the rounds,\n"
-    "with their 95 % intervals. The section drift, only on request, compares the losses of the\n"
-    "forms of batch normalization over 200 steps. Exit status: 0 done, 1 a training failed,\n"
-    "2 wrong input, 130 interrupted.",
+    "with their 95 % intervals. Two sections are measured only on request: peer compares seconds\n"
+    "and accuracy of fast_cnn and of a published speed-run, a whole training of each per round;\n"
+    "drift compares the losses of the forms of batch normalization over 200 steps.\n\n"
+    "Exit status: 0 done, 1 a training failed, 2 wrong input, 130 interrupted.",
     Options,
     shared=("accelerator", "precision", "data_dir", "source"),
     example="--quick --only training",
@@ -102,6 +103,7 @@ def _measure(
         "loader": lambda: sections.loader(shared, rounds),
         "arithmetic": lambda: sections.arithmetic(given, found["training"]),
         "start_up": lambda: sections.start_up(given),
+        "peer": lambda: sections.peer(given, rounds),
         "drift": lambda: sections.drift(given),
     }
     print("\n".join(f"{name:<9}{found[name]}" for name in ("machine", "data", "versions")))

@@ -35,6 +35,7 @@ from cifar_lab.layers.dropout import Dropout
 from cifar_lab.layers.weight_norm import WeightNormLinear
 from cifar_lab.models.classifier import OPTIMIZERS, ImageClassifier
 from cifar_lab.plan import Plan
+from cifar_lab.run.run import Run
 from cifar_lab.training.console import quiet
 from cifar_lab.training.fit import build_model, load_data, train
 from cifar_lab.training.trainer import hardware_of
@@ -171,12 +172,17 @@ def ours(setting: Setting, folder: Path) -> Seconds:
     Raises:
         TrainingEndedError: The training failed or was interrupted.
     """
-    plan = setting.plan.replace(progress="bar", log_dir=str(folder))
+    run = fit_silently(setting.plan.replace(progress="bar", log_dir=str(folder)))
+    return setting.steps * setting.batch_size / run.summary["images_per_second"]
+
+
+def fit_silently(plan: Plan) -> Run:
+    """Train a plan without output; raise a TrainingEndedError if that fails."""
     with contextlib.redirect_stdout(io.StringIO()):
         outcome = train(plan, command="benchmark")
     if outcome.run is None or outcome.status:
         raise TrainingEndedError(outcome.message, outcome.status)
-    return setting.steps * setting.batch_size / outcome.run.summary["images_per_second"]
+    return outcome.run
 
 
 # --- Lightning as its tutorials show it -----------------------------------------------------------

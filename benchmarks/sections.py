@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import chain, repeat
@@ -23,11 +24,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from cifar_lab.data.augment import AUGMENTATIONS, compose
 from cifar_lab.data.loader import BatchLoader
 from cifar_lab.devices import device_name, resolve_precision
-from cifar_lab.experiments.peak import convolution, matrix_product, peak, timed
+from cifar_lab.experiments.peak import convolution, matrix_product, peak, timed, wait_for
+from cifar_lab.experiments.speedrun import PROTOCOL
 from cifar_lab.layers import batch_norm
 from cifar_lab.run.summary import versions
 from cifar_lab.training.memory import kept_memory
-from contenders import Setting, lightning, ours, plain
+from contenders import Setting, fit_silently, lightning, ours, plain
+from peer import Schedule, normalize
+from peer import train as train_network
 from timing import Seconds, ratio, spread, take_turns
 
 # Number of steps of a run by recipe, so that a run takes some seconds on two cores.
@@ -192,6 +196,65 @@ def run_process(words: list[str]) -> tuple[Seconds, float]:
     printed = subprocess.run(watched, check=True, capture_output=True, text=True).stdout
     seconds, memory = map(float, printed.split())
     return seconds, memory / (2**20 if sys.platform == "darwin" else 2**10)  # bytes, else kB
+
+
+def peer(given: Mapping[str, Any], rounds: int, epochs: int | None = None) -> Section:
+    """Compare ``fast_cnn`` with a published speed-run: whole trainings in turns, a seed a round.
+
+    The time is that from the images in memory to the accuracy on the test set, which is read once.
+
+    Args:
+        given: settings that the user chose.
+        rounds: number of trainings of each.
+        epochs: length of both; None for that of each.
+    """
+    setting = Setting("fast_cnn", 1, given)
+    accuracies: dict[str, list[float]] = {"ours": [], "peer": []}
+
+    def run(name: str) -> Seconds:
+        found = accuracies[name]
+        accuracy, seconds = TRAININGS[name](setting, len(found), epochs)
+        found.append(accuracy)
+        return seconds
+
+    seconds = take_turns({name: partial(run, name) for name in accuracies}, rounds)
+    return {
+        "precision": setting.precision,
+        "seeds": list(range(rounds)),
+        "accuracies": accuracies,
+        "seconds": seconds,
+        "ratio_to_peer": _ratios(seconds, "peer"),
+    }
+
+
+def _train_ours(setting: Setting, seed: int, epochs: int | None) -> tuple[float, Seconds]:
+    """Train ``fast_cnn``; return its accuracy and the seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        changes = {**PROTOCOL, "max_steps": None, "limit_val_batches": None, "seed": seed}
+        changes |= {"log_dir": folder, "progress": "none", "dashboard": "off"}
+        usual = setting.plan.recipe.settings["max_epochs"]
+        plan = setting.plan.replace(**changes, max_epochs=epochs or usual)
+        run = fit_silently(plan)
+        return run.summary["accuracy"]["test"]["last"], run.summary["seconds"]["fit"]
+
+
+def _train_peer(setting: Setting, seed: int, epochs: int | None) -> tuple[float, Seconds]:
+    """Train the published speed-run; return its accuracy and the seconds."""
+    schedule = Schedule(epochs) if epochs else Schedule()
+    classes = setting.data.num_classes
+    torch.manual_seed(seed)
+    images, labels = setting.train_tensors()
+    tests, answers = setting.test_tensors()
+    wait_for(setting.device)
+    start = time.perf_counter()
+    network = train_network(images, labels, classes, setting.autocast, schedule).eval()
+    with torch.inference_mode(), setting.autocast():
+        parts = [network(normalize(part)).argmax(1) for part in tests.split(500)]
+        accuracy = (torch.cat(parts) == answers).double().mean().item()
+    return accuracy, time.perf_counter() - start
+
+
+TRAININGS = {"ours": _train_ours, "peer": _train_peer}
 
 
 def drift(given: Mapping[str, Any], steps: int = DRIFT_STEPS) -> Section:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from statistics import fmean, median
 from typing import Any
 
 Section = dict[str, Any]
@@ -55,6 +56,15 @@ def _start_up(section: Section) -> Iterator[str]:
     yield _row("largest memory of that run", f"{section['peak_memory_mb']:>9,.0f} MB")
 
 
+def _peer(section: Section) -> Iterator[str]:
+    yield "fast_cnn and a published speed-run              seconds   accuracy   ratio of the times"
+    for name, accuracies in section["accuracies"].items():
+        ratio = section["ratio_to_peer"].get(name)
+        compared = "   {median:.2f}  ({low:.2f}–{high:.2f})".format(**ratio) if ratio else ""
+        accuracy = f"{100 * fmean(accuracies):>9.2f} %"
+        yield _row(name, _time(median(section["seconds"][name])) + accuracy + compared)
+
+
 def _drift(section: Section) -> Iterator[str]:
     yield "Losses against nn.BatchNorm's, relative           first      largest         last"
     for name, found in section.items():
@@ -82,5 +92,6 @@ TABLES = {
     "loader": _loader,
     "arithmetic": _arithmetic,
     "start_up": _start_up,
+    "peer": _peer,
     "drift": _drift,
 }
