@@ -230,7 +230,12 @@ def peer(given: Mapping[str, Any], rounds: int, epochs: int | None = None) -> Se
 def _train_ours(setting: Setting, seed: int, epochs: int | None) -> tuple[float, Seconds]:
     """Train ``fast_cnn``; return its accuracy and the seconds."""
     with tempfile.TemporaryDirectory() as folder:
-        changes = {**PROTOCOL, "max_steps": None, "limit_val_batches": None, "seed": seed}
+        changes: dict[str, Any] = {
+            **PROTOCOL,
+            "max_steps": None,
+            "limit_val_batches": None,
+            "seed": seed,
+        }
         changes |= {"log_dir": folder, "progress": "none", "dashboard": "off"}
         usual = setting.plan.recipe.settings["max_epochs"]
         plan = setting.plan.replace(**changes, max_epochs=epochs or usual)
