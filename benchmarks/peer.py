@@ -103,8 +103,10 @@ def train(
     first_steps = len(images) // batch_size * schedule.first_bias_epochs
     biases = [p for p in network.blocks.parameters() if p.ndim == 1 and p.requires_grad]
     decay = DECAY * batch_size
+    bias = network.first.bias
+    assert bias is not None
     groups = [
-        {"params": [network.first.bias], "lr": BIAS_LR, "weight_decay": decay / BIAS_LR},
+        {"params": [bias], "lr": BIAS_LR, "weight_decay": decay / BIAS_LR},
         {"params": biases, "lr": BIAS_LR, "weight_decay": decay / BIAS_LR},
         {"params": [network.head.weight], "lr": HEAD_LR, "weight_decay": decay / HEAD_LR},
     ]
@@ -113,7 +115,7 @@ def train(
     velocities = [torch.zeros_like(p) for p in filters]
     rates = [group["lr"] for group in sgd.param_groups]
     for step, (inputs, targets) in enumerate(_batches(normalized, labels, schedule)):
-        network.first.bias.requires_grad_(step < first_steps)
+        bias.requires_grad_(step < first_steps)
         with autocast():
             logits = network(inputs)
         F.cross_entropy(
