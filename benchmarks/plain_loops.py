@@ -6,7 +6,6 @@ loop that a person would write: docs/results.md compares them with the curves of
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +17,10 @@ from cifar_lab.cli.help import help_of
 from cifar_lab.cli.main import run_guarded
 from cifar_lab.cli.output import check_writable
 from cifar_lab.cli.parser import Command
-from cifar_lab.files import write_json
-from cifar_lab.settings import PositiveInt, Seed, setting
+from cifar_lab.errors import UserError
+from cifar_lab.experiments.report import SYSTEMS
+from cifar_lab.files import read_json, write_json
+from cifar_lab.settings import PositiveInt, Seed, setting, unknown
 
 
 @dataclass(frozen=True)
@@ -28,15 +29,16 @@ class Options:
 
     recipes: list[str] = setting(["mlp", "deep_mlp", "cnn"], "recipes to train")
     seeds: list[Seed] = setting([0, 1, 2, 3, 4], "seeds of the runs")
-    workers: PositiveInt = setting(1, "runs to train in parallel, each in one thread")
+    workers: PositiveInt = setting(1, "runs to train in parallel")
     output: Path = setting(Path("plain_loops.json"), "file for the curves")
 
 
 COMMAND = Command(
     "plain_loops",
-    "Trains the networks of recipes with plain PyTorch loops, evaluates them on the test set as\n"
-    "`cifar-lab report` does, and writes their curves as JSON. Exit status: 0 done, 1 a worker\n"
-    "was lost, 2 wrong input, 130 interrupted.",
+    "Trains the networks of recipes with plain PyTorch loops, each in one thread, evaluates them\n"
+    "on the test set as `cifar-lab report` does, and writes their curves as JSON. Curves that the\n"
+    "file holds already are kept. Exit status: 0 done, 1 a worker was lost, 2 wrong input,\n"
+    "130 interrupted.",
     Options,
     shared=("accelerator", "precision", "data_dir", "source"),
     example="--recipes mlp --seeds 0..4 --workers 2 --output docs/plain_loops.json",
@@ -59,34 +61,45 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(words: Sequence[str]) -> int:
     from cifar_lab.experiments.workers import side_by_side
-    from contenders import Setting
-    from sections import describe
 
     options, given = COMMAND.parse(words)
     check_writable("--output", options.output)
-    settings = {recipe: Setting(recipe, 1, given) for recipe in options.recipes}  # checks them
-    jobs = [(recipe, seed) for recipe in options.recipes for seed in options.seeds]
-    found: dict[Job, dict[str, Any]] = {}
-    for job, curve in side_by_side(partial(train, given), jobs, options.workers):
-        found[job] = curve
-        print(f"{job[0]}, seed {job[1]}: {100 * curve['accuracies'][-1]:.2f} %", flush=True)
-    write_json(
-        options.output,
-        {
-            "command": shlex.join(["benchmarks/plain_loops.py", *words]),
-            **describe(next(iter(settings.values()))),
-            "loops": {
-                recipe: {
-                    "precision": settings[recipe].precision,
-                    "seeds": options.seeds,
-                    "steps": found[recipe, options.seeds[0]]["steps"],
-                    "accuracies": [found[recipe, seed]["accuracies"] for seed in options.seeds],
-                }
-                for recipe in options.recipes
-            },
-        },
-    )
+    found = _opened(options.output, _checked(options.recipes), given)
+    jobs = [
+        (recipe, seed)
+        for recipe in options.recipes
+        for seed in options.seeds
+        if str(seed) not in found["loops"].setdefault(recipe, {})
+    ]
+    given = {**given, "precision": found["precision"]}  # of all workers
+    for (recipe, seed), curve in side_by_side(partial(train, given), jobs, options.workers):
+        found["loops"][recipe][str(seed)] = curve
+        write_json(options.output, found)
+        print(f"{recipe}, seed {seed}: {100 * curve['accuracies'][-1]:.2f} %", flush=True)
     return 0
+
+
+def _checked(names: Sequence[str]) -> str:
+    """Return the first recipe, after checking that all are those of systems in PyTorch."""
+    known = [system.recipe for system in SYSTEMS if system.recipe != "numpy_mlp"]
+    for name in names:
+        if name not in known:
+            raise UserError(unknown("--recipes", name, known))
+    return names[0]
+
+
+def _opened(path: Path, recipe: str, given: Mapping[str, str]) -> dict[str, Any]:
+    """Return the content of the file, or that of a new one; other images are refused."""
+    from contenders import Setting
+    from sections import describe
+
+    setting = Setting(recipe, 1, given)
+    context = {**describe(setting), "precision": setting.precision}
+    found = read_json(path, {"loops": dict}) if path.exists() else {"loops": {}}
+    for name in ("data", "precision"):
+        if found.get(name, context[name]) != context[name]:
+            raise UserError(f"{path}: has {name} {found[name]}, not {context[name]}")
+    return {**context, "loops": found["loops"]}
 
 
 def train(given: Mapping[str, str], job: Job) -> dict[str, Any]:
@@ -99,7 +112,8 @@ def train(given: Mapping[str, str], job: Job) -> dict[str, Any]:
     torch.set_num_threads(1)
     recipe, seed = job
     usual = Plan.of(recipe=recipe).settings
-    setting = Setting(recipe, usual.max_steps or 1, given)
+    assert usual.max_steps is not None
+    setting = Setting(recipe, usual.max_steps, given)
     images, labels = setting.test_tensors()
     steps, accuracies = [], []
     for step, model in enumerate(plain_loop(setting, seed)):

@@ -56,7 +56,9 @@ def models() -> str:
         time = f"{mean / 60:.0f} min" if mean >= 100 else f"{mean:.0f} s"
         cells = (f"`{name}`", recipes()[name].title, mean_and_deviation(accuracies))
         lines.append(" | ".join((*cells, reported, interval, time)))
-    return _table("recipe | what | accuracy (%) | report (%) | one more run (%) | time", *lines)
+    return _table(
+        "recipe | what | accuracy (%) | report (%) | prediction interval (%) | time", *lines
+    )
 
 
 def settings() -> str:
@@ -78,10 +80,10 @@ def settings() -> str:
 def plain_loops() -> str:
     """Return the systems beside plain PyTorch loops of the same settings."""
     lines = []
-    for recipe, loops in measured("plain_loops.json")["loops"].items():
+    for recipe, curves in measured("plain_loops.json")["loops"].items():
         system = next(s for s in SYSTEMS if s["recipe"] == recipe)
-        late = [last_quarter(loops["steps"], curve) for curve in loops["accuracies"]]
-        best = [max(curve) for curve in loops["accuracies"]]
+        late = [last_quarter(curve["steps"], curve["accuracies"]) for curve in curves.values()]
+        best = [max(curve["accuracies"]) for curve in curves.values()]
         cells = [f"`{recipe}`", *_compared(system["last_quarter"], late)]
         lines.append(" | ".join([*cells, *_compared(system["best"], best)]))
     late_heads, best_heads = (
@@ -132,10 +134,10 @@ def measured_here(system: Mapping[str, Any]) -> str:
     seeds, time = seed_range(system["seeds"]), time_range(system["seconds"])
     variant = "" if recipe.name == recipe.model else f" --recipe {recipe.name}"
     text = (
-        f"Here: {best} % (best point; one more run: {interval_text(system)} %), {late} % (mean of "
-        f"the last quarter of the curve), {last} % (last point), mean and standard deviation of "
-        f"seeds {seeds}; CIFAR-10 (JPEG copy); {time} "
-        f"on {'; '.join(system['devices'])}: --model {recipe.model}{variant} --val_size 0 --seed N"
+        f"Here: {best} % (best point; prediction interval {interval_text(system)} %), {late} % "
+        f"(mean of the last quarter), {last} % (last point), mean and standard deviation of seeds "
+        f"{seeds}; CIFAR-10 (JPEG copy); {time} on {'; '.join(system['devices'])}: "
+        f"--model {recipe.model}{variant} --val_size 0 --seed N"
     )
     lines = textwrap.wrap(text, 98, break_on_hyphens=False, break_long_words=False)
     return "".join(f"# {line}\n" for line in lines)

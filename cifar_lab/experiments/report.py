@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from cifar_lab.dashboards.scalars import EVALUATIONS, by_run
 from cifar_lab.errors import UserError
-from cifar_lab.experiments.tables import hardware_of, last_quarter, of_one_more, versions_of
+from cifar_lab.experiments.tables import hardware_of, last_quarter, prediction_interval, versions_of
 from cifar_lab.files import make_folder
 from cifar_lab.plan import Plan
 from cifar_lab.recipes import recipes
@@ -70,8 +70,8 @@ def gather(runs: Mapping[str, Sequence[Run]], quick: bool) -> Results:
     """Return the results of the runs by recipe, in plain values.
 
     Accuracies are fractions; lists have a value for each seed. ``last_quarter`` is the mean of the
-    evaluations in the last quarter of the steps, and ``one_more_run`` the 95 % interval of the best
-    point of a further run.
+    evaluations in the last quarter of the steps, and ``prediction_interval`` that of the best point
+    of one more run, with a probability of 95 %.
     """
     first = next(iter(runs.values()))[0].summary
     return {
@@ -85,15 +85,15 @@ def gather(runs: Mapping[str, Sequence[Run]], quick: bool) -> Results:
 def _results(system: System, runs: Sequence[Run]) -> dict[str, Any]:
     points = [run.summary["accuracy"]["test"] for run in runs]
     best = [point["best"] for point in points]
-    interval = of_one_more(best)
+    interval = prediction_interval(best)
     return {
         "number": system.number,
         "recipe": system.recipe,
         "title": recipes()[system.recipe].title,
-        "report": report_accuracy(runs),
+        "report": runs[0].summary["report_accuracy"],
         "best": [round(accuracy, 6) for accuracy in best],
         "best_steps": [point["best_step"] for point in points],
-        "one_more_run": interval and [round(end, 6) for end in interval],
+        "prediction_interval": interval and [round(min(max(end, 0), 1), 6) for end in interval],
         "last_quarter": [round(_last_quarter(run), 6) for run in runs],
         "last": [round(point["last"], 6) for point in points],
         "seeds": [run.summary["seed"] for run in runs],
@@ -105,17 +105,10 @@ def _results(system: System, runs: Sequence[Run]) -> dict[str, Any]:
 
 def _last_quarter(run: Run) -> float:
     """Return the mean accuracy of the evaluations in the last quarter of the steps of a run."""
-    if "acc/test" not in run.curves:
-        raise UserError(f"{run.path}: no acc/test in metrics.csv; remove it to train it again")
-    steps, accuracies = run.curves["acc/test"]
-    return last_quarter(steps.tolist(), accuracies.tolist())
-
-
-def report_accuracy(runs: Sequence[Run]) -> float | None:
-    """Return the report's accuracy for the recipe of runs; None for synthetic images."""
-    first = runs[0].summary
-    is_synthetic = first["data"]["source"] == "synthetic"
-    return None if is_synthetic else recipes()[first["recipe"]].report_accuracy
+    steps, accuracies = run.curves.get("acc/test", ([], []))
+    if not len(steps) or steps[-1] != run.summary["steps"]:
+        raise UserError(f"{run.path}: metrics.csv lacks the last test accuracy; train it again")
+    return last_quarter(list(steps), list(accuracies))
 
 
 def write_reference(runs: Mapping[str, Sequence[Run]], folder: Path) -> None:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from cifar_lab.data.image_set import describe
 from cifar_lab.errors import UserError
 from cifar_lab.experiments.page import html_page
-from cifar_lab.experiments.report import SYSTEMS, Results, report_accuracy
+from cifar_lab.experiments.report import SYSTEMS, Results
 from cifar_lab.experiments.tables import (
     markdown_table,
     mean_and_deviation,
@@ -48,10 +48,11 @@ def _caption(results: Results) -> str:
     return (
         f"{short}Test accuracy in %, mean ± standard deviation over the seeds, by the report's "
         f"protocol: trained on all {data['images']['train']:,} training images, the curve followed "
-        "on the test set. The best point is picked on that curve, so it flatters; the mean of the "
-        "last quarter of the curve does not. The report has one run of each system. One more run "
-        "of ours would have its best point in the interval with a probability of 95 % (Student: "
-        "mean ± t · s · √(1 + 1/n)). "
+        "on the test set. The best point is picked on that curve, so it flatters, and the more so "
+        "the more often a run is evaluated; the mean of the last quarter of the curve does not. "
+        "The report has one run of each system. The prediction interval is where the best point of "
+        "one more run of ours falls with a probability of 95 %, if best points are normally "
+        "distributed: mean ± t · s · √(1 + 1/n), with Student's t. "
         f"Data: {images}, fingerprint {data['fingerprint']}. torch {versions['torch']}, "
         f"pytorch-lightning {versions['pytorch_lightning']}."
     )
@@ -64,7 +65,7 @@ def _cells(system: dict[str, Any]) -> dict[str, str]:
         "recipe": f"`{system['recipe']}`",
         "system": system["title"],
         "report, best point": f"{100 * report:.2f}" if report else "–",
-        "one more run, best point": interval_text(system),
+        "prediction interval": interval_text(system),
         "best point": mean_and_deviation(system["best"]),
         "last quarter": mean_and_deviation(system["last_quarter"]),
         "last point": mean_and_deviation(system["last"]),
@@ -75,19 +76,19 @@ def _cells(system: dict[str, Any]) -> dict[str, str]:
 
 
 def interval_text(system: Mapping[str, Any]) -> str:
-    """Return the interval of one more run in percent, or a dash."""
-    ends = system["one_more_run"]
+    """Return the prediction interval of the best point in percent, or a dash."""
+    ends = system["prediction_interval"]
     return f"{100 * ends[0]:.2f}–{100 * ends[1]:.2f}" if ends else "–"
 
 
 def verdict(system: Mapping[str, Any]) -> str:
     """Return a sentence that says what the runs of a system show about the report's figure."""
-    name, report, ends = f"`{system['recipe']}`", system["report"], system["one_more_run"]
+    name, report, ends = f"`{system['recipe']}`", system["report"], system["prediction_interval"]
     if report is None:
         return f"{name}: the report has no figure to compare with."
     figure, count = f"the report's {100 * report:.2f} %", len(system["best"])
     if ends is None:
-        return f"{name}: a single run cannot show whether {figure} would be usual for it."
+        return f"{name}: one run gives no interval to compare {figure} with."
     low, high = ends
     if low <= report <= high:
         return (
@@ -96,8 +97,8 @@ def verdict(system: Mapping[str, Any]) -> str:
         )
     beyond, side = (low - report, "below") if report < low else (report - high, "above")
     return (
-        f"{name}: {figure} lies {100 * beyond:.2f} points {side} the interval, so chance alone "
-        "hardly explains the difference."
+        f"{name}: {figure} lies {100 * beyond:.2f} points {side} the interval, which happens by "
+        "chance to one run in twenty."
     )
 
 
@@ -153,7 +154,7 @@ def _draw(runs: Sequence[Run], name: str, title: str) -> Figure:
         log_if_peaked(axes)
     else:
         style(axes, "optimizer steps", "accuracy (%)", f"{title}, accuracy")
-        report = report_accuracy(runs)
+        report = runs[0].summary["report_accuracy"]
         if report is not None:
             label = f"report's best point, {100 * report:.2f} %"
             axes.axhline(100 * report, color=VERMILION, linestyle="--", linewidth=1, label=label)

@@ -44,11 +44,11 @@ def unpaired(values: Sequence[float], base: Sequence[float]) -> tuple[float, flo
     return difference, quantile(freedom) * sqrt(sum(parts))
 
 
-def of_one_more(values: Sequence[float]) -> tuple[float, float] | None:
-    """Return the 95 % prediction interval: where the next value falls, if all are normal.
+def prediction_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Return the 95 % prediction interval of one more value of a normal distribution.
 
-    It is ``mean ± t · s · √(1 + 1/n)``, so it holds the scatter of that value as well as the doubt
-    about the mean. None for a single value.
+    It is ``mean ± t · s · √(1 + 1/n)``, so it includes the scatter of that value as well as the
+    uncertainty of the mean. None for a single value.
     """
     if len(values) < 2:
         return None

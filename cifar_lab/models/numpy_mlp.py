@@ -49,7 +49,7 @@ class NumpyNetwork(nn.Module):
         hidden_units: number of units of each hidden layer, each above 0; empty makes a linear
             classifier.
         num_classes: number of outputs.
-        init: initialization of the linear layers: "report", "he" or "pytorch", as in MLPNetwork.
+        init: initialization of the linear layers, a key of ``INITS``, as in MLPNetwork.
 
     Raises:
         UserError: a value is out of its range.
@@ -57,7 +57,6 @@ class NumpyNetwork(nn.Module):
 
     def __init__(self, hidden_units: Sequence[int], num_classes: int, init: str = "report") -> None:
         super().__init__()
-        require(init in INITS, "init", init, f"auto or {' or '.join(INITS)}")
         require(min(hidden_units, default=1) > 0, "hidden_units", hidden_units, "integers above 0")
         for sizes in pairwise([prod(IMAGE_SHAPE), *hidden_units, num_classes]):
             # This fails early for a damaged checkpoint that asks for too much (run/restore.py).
@@ -111,6 +110,7 @@ class NumpyMLP(ImageClassifier):
         lr: float = 2e-3,
         num_classes: int = 10,
     ) -> None:
+        require(init in ("auto", *INITS), "init", init, " or ".join(("auto", *INITS)))
         several = len(hidden_units) > 1
         usual = "pytorch" if several else "report"
         network = NumpyNetwork(hidden_units, num_classes, usual if init == "auto" else init)

@@ -136,8 +136,8 @@ def initial_weights(
         raise ValueError(f"the weight's shape is {weight_shape}; expected lengths of at least 1")
     rng, n_out, fan_in = np.random.default_rng(rng), weight_shape[0], prod(weight_shape[1:])
     deviation = (2 / fan_in) ** 0.5 if std == "he" else std
-    if deviation is not None and not deviation >= 0:
-        raise ValueError(f"std is {std}; expected at least 0, or None for PyTorch's default")
+    if isinstance(deviation, str) or (deviation is not None and not deviation >= 0):
+        raise ValueError(f"std is {std}; expected at least 0, he, or None for PyTorch's default")
     if deviation is None:
         bound = fan_in**-0.5
         weight, bias = rng.uniform(-bound, bound, weight_shape), rng.uniform(-bound, bound, n_out)

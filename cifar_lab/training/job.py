@@ -128,7 +128,7 @@ class Job:
                 self.plan, self.model, self.data, self.trainer, folder, step, self.command
             )
         progress = make_progress(self.plan.settings.progress)
-        check = LearningCheck(self.data.sizes[self.checkpoints.split])
+        check = LearningCheck(str(folder.path), self.data.sizes[self.checkpoints.split])
         found = [self.curves, dashboard, *self.callbacks, self.checkpoints, progress, check]
         self.trainer.callbacks += [*filter(None, found), self.interrupt]
         open_loggers(self.plan, folder, self.others)

@@ -19,17 +19,19 @@ SAME = 1e-3  # deviation of the logits over a batch, below which they hardly dep
 
 
 class LearningCheck(Callback):
-    """Print a warning if an evaluation after a fifth of the steps is no better than guessing.
+    """Print a warning if a model is no better than guessing after a fifth of the steps.
 
-    Guessing among C classes has an accuracy of 1/C and a cross entropy of ln C. Both are compared,
-    since a model may for long improve in one of them alone.
+    Guessing among C classes that are equally frequent has an accuracy of 1/C and a cross entropy of
+    ln C. The accuracy of the evaluation and the losses of evaluation and training are compared with
+    them, since a model may for long improve in one of them alone, and may only memorize.
 
     Args:
+        run: name of the run, for the warning.
         count: number of images of an evaluation.
     """
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    def __init__(self, run: str, count: int) -> None:
+        self.run, self.count = run, count
         self._logits: Tensor | None = None  # (B, C), of the last batch
         self._is_done = False
 
@@ -46,19 +48,20 @@ class LearningCheck(Callback):
         if self._is_done or self._logits is None or step < max(SHARE * steps, FEWEST_STEPS):
             return
         split, classes = pl_module.evaluated_split, pl_module.num_classes
-        found = [trainer.callback_metrics.get(f"{name}/{split}") for name in ("acc", "loss")]
-        accuracy, loss = (float("nan") if value is None else float(value) for value in found)
-        if is_guessing(accuracy, loss, classes, self.count):
+        found = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        accuracy, loss = found[f"acc/{split}"], found[f"loss/{split}"]
+        if is_guessing(accuracy, min(loss, found["loss/train"]), classes, self.count):
             reason = likely_reason(pl_module, self._logits)
             _tell(
-                f"step {step:,}: the model learns nothing. Its accuracy of {100 * accuracy:.2f} % "
-                f"and loss of {loss:.3f} are those of guessing among {classes} classes. {reason}"
+                f"{self.run}: step {step:,}: the model learns nothing. Its accuracy of "
+                f"{100 * accuracy:.2f} % and loss of {loss:.3f} are those of guessing among "
+                f"{classes} classes. {reason}"
             )
         self._is_done, self._logits = True, None
 
 
 def is_guessing(accuracy: float, loss: float, num_classes: int, count: int) -> bool:
-    """Return whether an evaluation of ``count`` images is no better than guessing."""
+    """Return whether an accuracy of ``count`` images and a loss are no better than guessing."""
     chance = 1 / num_classes
     luck = DEVIATIONS * sqrt(chance * (1 - chance) / count)
     return accuracy <= chance + luck and loss >= log(num_classes) - LOSS_MARGIN
@@ -71,7 +74,10 @@ def likely_reason(model: ImageClassifier, logits: Tensor) -> str:
         return "Its outputs do not follow the classes: try another --lr, and check the labels."
     if model.hparams.get("init") == "report" and len(model.hparams.get("hidden_units", ())) > 1:
         return "With --init report no gradient gets through several layers: try --init pytorch."
-    return "Its outputs are the same for all images: its units may be dead, try a smaller --lr."
+    return (
+        "Its outputs are the same for all images: its units may be dead (try a smaller --lr), or "
+        "its weights have hardly moved (try a larger one)."
+    )
 
 
 @rank_zero_only

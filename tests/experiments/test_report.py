@@ -17,7 +17,7 @@ from cifar_lab.experiments import report_page
 from cifar_lab.experiments.report import SYSTEMS, write_reference
 from cifar_lab.experiments.report_page import draw_figures, markdown, verdict, write_pages
 from cifar_lab.experiments.study import Study
-from cifar_lab.experiments.tables import of_one_more
+from cifar_lab.experiments.tables import prediction_interval
 from cifar_lab.recipes import recipes
 from cifar_lab.run.run import Run
 from cifar_lab.training import fit
@@ -29,7 +29,7 @@ SYSTEM = {
     "title": "an MLP",
     "report": 0.423,
     "best": [0.44, 0.45],
-    "one_more_run": [0.42, 0.47],
+    "prediction_interval": [0.42, 0.47],
     "last_quarter": [0.42, 0.43],
     "last": [0.40, 0.41],
     "seeds": [3, 4, 5],
@@ -86,13 +86,13 @@ def test_the_table_says_what_is_not_cifar_10_or_not_whole() -> None:
         (0.423, [0.42, 0.47], "the report's 42.30 % lies inside the interval, so 2 seeds show no"),
         (0.42, [0.42, 0.47], "inside"),
         (0.415, [0.42, 0.47], "the report's 41.50 % lies 0.50 points below the interval"),
-        (0.48, [0.42, 0.47], "lies 1.00 points above the interval, so chance alone"),
-        (0.48, None, "a single run cannot show"),
+        (0.48, [0.42, 0.47], "lies 1.00 points above the interval, which happens by chance"),
+        (0.48, None, "one run gives no interval to compare"),
         (None, [0.42, 0.47], "the report has no figure"),
     ],
 )
 def test_a_sentence_says_what_the_runs_show(report, interval, said: str) -> None:
-    sentence = verdict({**SYSTEM, "report": report, "one_more_run": interval})
+    sentence = verdict({**SYSTEM, "report": report, "prediction_interval": interval})
     assert sentence.startswith("`mlp`: ")
     assert said in sentence
 
@@ -180,7 +180,9 @@ def _results_are_those_of_the_runs(results: dict) -> None:
     for system in results["systems"]:
         assert system["seeds"] == [0, 1]
         late, best_of_seeds = system["last_quarter"], system["best"]
-        assert system["one_more_run"] == pytest.approx(of_one_more(best_of_seeds), abs=1e-6)
+        assert system["prediction_interval"] == pytest.approx(
+            prediction_interval(best_of_seeds), abs=1e-6
+        )
         for number, (best, last) in enumerate(zip(best_of_seeds, system["last"], strict=True)):
             paths = Path("out/runs").glob(f"{system['recipe']}/*/summary.json")
             summaries = map(json.loads, map(Path.read_text, paths))

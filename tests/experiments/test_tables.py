@@ -15,14 +15,14 @@ def test_mean_and_deviation() -> None:
 
 
 def test_one_more_value_falls_into_the_interval_of_student() -> None:
-    low, high = tables.of_one_more([0.7, 0.75, 0.8]) or (0, 0)
+    low, high = tables.prediction_interval([0.7, 0.75, 0.8]) or (0, 0)
     assert (low + high) / 2 == pytest.approx(0.75)
     assert high - 0.75 == pytest.approx(4.30265 * 0.05 * math.sqrt(4 / 3), rel=1e-5)
-    assert tables.of_one_more([0.7]) is None
+    assert tables.prediction_interval([0.7]) is None
     rng, inside = random.Random(0), 0
     for _ in range(2000):
         *known, further = (rng.gauss(0.5, 0.1) for _ in range(5))
-        low, high = tables.of_one_more(known) or (0, 0)
+        low, high = tables.prediction_interval(known) or (0, 0)
         inside += low <= further <= high
     assert inside == pytest.approx(0.95 * 2000, abs=40)
 

@@ -2,12 +2,14 @@
 
 from math import log
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from cifar_lab.models import MLP
-from cifar_lab.training.learning import is_guessing, likely_reason
+from cifar_lab.training.learning import LearningCheck, is_guessing, likely_reason
 
 BLIND, SEEING = torch.zeros(8, 3), torch.randn(8, 3)
 
@@ -21,7 +23,6 @@ BLIND, SEEING = torch.zeros(8, 3), torch.randn(8, 3)
         (0.10, 2.25, 10, False),
         (0.5, log(2), 2, True),
         (0.012, log(100), 100, True),
-        (float("nan"), float("nan"), 10, False),  # a model with metrics of its own
     ],
 )
 def test_guessing_has_both_its_accuracy_and_its_loss(
@@ -34,7 +35,7 @@ def test_guessing_has_both_its_accuracy_and_its_loss(
     ("settings", "logits", "reason"),
     [
         ({"init": "report", "hidden_units": [4, 4]}, BLIND, "try --init pytorch"),
-        ({"init": "report"}, BLIND, "units may be dead, try a smaller --lr"),
+        ({"init": "report"}, BLIND, "units may be dead (try a smaller --lr), or its weights"),
         ({"hidden_units": [4, 4]}, BLIND, "units may be dead"),
         ({"init": "report", "hidden_units": [4, 4]}, SEEING, "another --lr, and check the labels"),
     ],
@@ -43,10 +44,26 @@ def test_the_reason_is_that_of_the_settings_and_the_outputs(settings, logits, re
     assert reason in likely_reason(MLP(num_classes=3, **settings), logits)
 
 
+@pytest.mark.parametrize(("train_loss", "told"), [(2.3026, 1), (0.1, 0)])
+def test_a_model_that_memorizes_learns_something(train_loss: float, told: int, capsys) -> None:
+    metrics = {"acc/val": 0.1, "loss/val": 3.0, "loss/train": train_loss}
+    steps = {"global_step": 500, "estimated_stepping_batches": 1000}
+    trainer: Any = SimpleNamespace(callback_metrics=metrics, **steps)
+    model: Any = SimpleNamespace(evaluated_split="val", num_classes=10, hparams={})
+    check = LearningCheck("a run", count=1000)
+    check.on_train_batch_end(trainer, model, {"logits": SEEING})
+    for _ in range(2):
+        check.on_validation_end(trainer, model)
+    assert capsys.readouterr().err.count("warning: a run: step 500: ") == told
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--init", "report"), ["step 100: the model learns nothing. Its accuracy of 33.33 %"]),
+        (
+            ("--init", "report"),
+            ["version_0: step 100: the model learns nothing. Its accuracy of 33.33 %"],
+        ),
         ((), []),
         (("--max_steps", "99"), []),
     ],
