@@ -133,14 +133,16 @@ def measured_here(system: Mapping[str, Any]) -> str:
     best, late, last = (mean_and_deviation(system[n]) for n in ("best", "last_quarter", "last"))
     seeds, time = seed_range(system["seeds"]), time_range(system["seconds"])
     variant = "" if recipe.name == recipe.model else f" --recipe {recipe.name}"
+    command = f"--model {recipe.model}{variant} --val_size 0 --seed N".replace(
+        " ", "\N{NO-BREAK SPACE}"
+    )
     text = (
         f"Here: {best} % (best point; prediction interval {interval_text(system)} %), {late} % "
         f"(mean of the last quarter), {last} % (last point), mean and standard deviation of seeds "
-        f"{seeds}; CIFAR-10 (JPEG copy); {time} on {'; '.join(system['devices'])}: "
-        f"--model {recipe.model}{variant} --val_size 0 --seed N"
+        f"{seeds}; CIFAR-10 (JPEG copy); {time} on {'; '.join(system['devices'])}: {command}"
     )
     lines = textwrap.wrap(text, 98, break_on_hyphens=False, break_long_words=False)
-    return "".join(f"# {line}\n" for line in lines)
+    return "".join(f"# {line}\n" for line in lines).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def pages() -> dict[Path, str]:
@@ -148,9 +150,10 @@ def pages() -> dict[Path, str]:
     found: dict[Path, str] = {}
     for (path, name), table in tables().items():
         text = found.get(path) or path.read_text("utf-8")
-        start, end = f"<!-- {name} -->\n", "\n<!-- end -->"
-        before, after = text.split(start)
-        found[path] = f"{before}{start}{table}{end}{after.split(end, 1)[1]}"
+        before, start, rest = text.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition("<!-- end -->")
+        assert end, f"{path}: no place for {name}"
+        found[path] = f"{before}{start}{table}\n{end}{after}"
     for system in SYSTEMS:
         path = RECIPES / f"{system['recipe']}.yaml"
         text, count = MEASURED_HERE.subn(measured_here(system), path.read_text("utf-8"))

@@ -49,10 +49,8 @@ def _caption(results: Results) -> str:
         f"{short}Test accuracy in %, mean ± standard deviation over the seeds, by the report's "
         f"protocol: trained on all {data['images']['train']:,} training images, the curve followed "
         "on the test set. The best point is picked on that curve, so it flatters, and the more so "
-        "the more often a run is evaluated; the mean of the last quarter of the curve does not. "
-        "The report has one run of each system. The prediction interval is where the best point of "
-        "one more run of ours falls with a probability of 95 %, if best points are normally "
-        "distributed: mean ± t · s · √(1 + 1/n), with Student's t. "
+        "the more often a run is evaluated. The best point of one more run falls into the "
+        "prediction interval with a probability of 95 % (mean ± t · s · √(1 + 1/n), Student). "
         f"Data: {images}, fingerprint {data['fingerprint']}. torch {versions['torch']}, "
         f"pytorch-lightning {versions['pytorch_lightning']}."
     )
@@ -86,20 +84,14 @@ def verdict(system: Mapping[str, Any]) -> str:
     name, report, ends = f"`{system['recipe']}`", system["report"], system["prediction_interval"]
     if report is None:
         return f"{name}: the report has no figure to compare with."
-    figure, count = f"the report's {100 * report:.2f} %", len(system["best"])
+    figure = f"the report's {100 * report:.2f} %"
     if ends is None:
         return f"{name}: one run gives no interval to compare {figure} with."
     low, high = ends
     if low <= report <= high:
-        return (
-            f"{name}: {figure} lies inside the interval, so {count} seeds show no difference from "
-            "the report."
-        )
+        return f"{name}: {figure} lies inside the interval, so no difference is shown."
     beyond, side = (low - report, "below") if report < low else (report - high, "above")
-    return (
-        f"{name}: {figure} lies {100 * beyond:.2f} points {side} the interval, which happens by "
-        "chance to one run in twenty."
-    )
+    return f"{name}: {figure} lies {100 * beyond:.2f} points {side} the interval."
 
 
 def write_pages(
