@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.cli.help import help_of
-from cifar_lab.cli.main import run_guarded
 from cifar_lab.cli.output import check_writable, print_json, writing
 from cifar_lab.cli.parser import Command
 from cifar_lab.errors import UserError
 from cifar_lab.files import write_json
 from cifar_lab.settings import PositiveInt, setting, unknown
+from program import run
 
 USUAL = ("training", "batch_normalization", "loader", "arithmetic", "start_up")
 SECTIONS = (*USUAL, "peer", "drift")  # the last two take a quarter of an hour or more
@@ -56,11 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: command-line arguments; the default is those of the process.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
-    if {"-h", "--help"} & set(words):
-        print(help_of(COMMAND, [], "benchmark.py"))
-        return 0
-    return run_guarded("benchmark.py", lambda: _run(words))
+    return run(COMMAND, _run, argv)
 
 
 def _run(words: Sequence[str]) -> int:

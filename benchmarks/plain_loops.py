@@ -13,14 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.cli.help import help_of
-from cifar_lab.cli.main import run_guarded
 from cifar_lab.cli.output import check_writable
 from cifar_lab.cli.parser import Command
 from cifar_lab.errors import UserError
 from cifar_lab.experiments.report import SYSTEMS
 from cifar_lab.files import read_json, write_json
 from cifar_lab.settings import PositiveInt, Seed, setting, unknown
+from program import run
 
 
 @dataclass(frozen=True)
@@ -52,11 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: command-line arguments; the default is those of the process.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
-    if {"-h", "--help"} & set(words):
-        print(help_of(COMMAND, [], "plain_loops.py"))
-        return 0
-    return run_guarded("plain_loops.py", lambda: _run(words))
+    return run(COMMAND, _run, argv)
 
 
 def _run(words: Sequence[str]) -> int:
@@ -90,9 +85,12 @@ def _checked(names: Sequence[str]) -> str:
 
 def _opened(path: Path, recipe: str, given: Mapping[str, str]) -> dict[str, Any]:
     """Return the content of the file, or that of a new one; other images are refused."""
+    import torch
+
     from contenders import Setting
     from sections import describe
 
+    torch.set_num_threads(1)  # as in `train`, for the description
     setting = Setting(recipe, 1, given)
     context = {**describe(setting), "precision": setting.precision}
     found = read_json(path, {"loops": dict}) if path.exists() else {"loops": {}}

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.cli.help import help_of
-from cifar_lab.cli.main import run_guarded
 from cifar_lab.cli.output import print_json, writing
 from cifar_lab.cli.parser import Command, split_words
 from cifar_lab.errors import FAILED, UserError
@@ -26,6 +24,7 @@ from cifar_lab.recipes import Recipe, find_recipe, models, recipes
 from cifar_lab.recipes.own_model import is_own_model
 from cifar_lab.run_settings import RUN
 from cifar_lab.settings import NonNegativeInt, PositiveFloat, PositiveInt, Seed, setting, unknown
+from program import run
 
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)  # drawn at random
 TWO = {"devices": 2, "accelerator": "cpu"}
@@ -87,11 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: command-line arguments; the default is those of the process.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
-    if {"-h", "--help"} & set(words):
-        print(help_of(COMMAND, [], "soak.py"))
-        return 0
-    return run_guarded("soak.py", lambda: _run(words))
+    return run(COMMAND, _run, argv)
 
 
 def _run(words: Sequence[str]) -> int:

@@ -59,8 +59,10 @@ def run(options: Any, given: Mapping[str, str], command: str) -> dict[str, Any]:
         system.recipe: system.plan(options.quick).changed({**given, "log_dir": log_dir}, "--")
         for system in systems
     }
-    usual = {s.recipe: range(1 if options.quick else s.seeds) for s in systems}
-    seeds = {recipe: options.seeds or list(usual[recipe]) for recipe in plans}
+    seeds = {
+        system.recipe: options.seeds or list(range(1 if options.quick else system.seeds))
+        for system in systems
+    }
     for flag, place in (("--output", folder), ("--reference", options.reference)):
         check_writable(flag, place and place / "results.json")  # before hours of training
     runs = Study(plans, seeds, command, workers=options.workers).runs(train=not options.no_train)

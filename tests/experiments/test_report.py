@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from cifar_lab.errors import UserError
 from cifar_lab.experiments import report_page
-from cifar_lab.experiments.report import SYSTEMS, write_reference
+from cifar_lab.experiments.report import SYSTEMS, gather, write_reference
 from cifar_lab.experiments.report_page import draw_figures, markdown, verdict, write_pages
 from cifar_lab.experiments.study import Study
 from cifar_lab.experiments.tables import prediction_interval
@@ -192,6 +192,14 @@ def _results_are_those_of_the_runs(results: dict) -> None:
             assert late[number] == last  # four evaluations: the last is the last quarter
             assert system["steps"] == summary["steps"] == 60
             assert summary["command"].startswith("cifar-lab report --quick ")
+
+
+@pytest.mark.parametrize("rows", ["1,2.5,0.125,,\n", "1,2.5,0.125,2.25,0.25\n"])  # of 12 steps
+def test_a_curve_that_was_cut_off_is_refused(finish, rows: str) -> None:
+    folder = finish()
+    (folder / "metrics.csv").write_text(f"step,loss/train,acc/train,loss/test,acc/test\n{rows}")
+    with pytest.raises(UserError, match="version_0: metrics.csv lacks the last test accuracy"):
+        gather({"mlp": [Run.open(folder)]}, quick=False)
 
 
 def test_an_interrupted_training_ends_with_its_status(report, monkeypatch) -> None:
