@@ -198,7 +198,7 @@ def _results_are_those_of_the_runs(results: dict) -> None:
 def test_a_curve_that_was_cut_off_is_refused(finish, rows: str) -> None:
     folder = finish()
     (folder / "metrics.csv").write_text(f"step,loss/train,acc/train,loss/test,acc/test\n{rows}")
-    with pytest.raises(UserError, match="version_0: metrics.csv lacks the last test accuracy"):
+    with pytest.raises(UserError, match=r"version_0: metrics\.csv lacks the last test accuracy"):
         gather({"mlp": [Run.open(folder)]}, quick=False)
 
 
