@@ -60,7 +60,7 @@ def side_by_side(
         told = "A worker process was lost; the same command continues."
         raise TrainingEndedError(told, FAILED) from error
     except KeyboardInterrupt:
-        raise TrainingEndedError("Stopped; the runs can be resumed.", INTERRUPTED) from None
+        raise TrainingEndedError("Stopped.", INTERRUPTED) from None
     finally:
         for connection in connections:
             connection.close()
